@@ -1,0 +1,26 @@
+//! An OTP-style foundation for Rust services on the [`ractor`] actor crate.
+//!
+//! # Layout
+//!
+//! Rooms stand on floors; a room uses only the floors below, and another room only through its handle.
+//!
+//! * floor 0, plain building blocks: [`value`], [`ids`], [`resilience`], and [`otp`], the supervised runtime on ractor;
+//! * floor 1: [`telemetry`];
+//! * floor 2: [`config`], [`events`];
+//! * floor 3: `web`, the HTTP interface (feature `web`);
+//! * floor 4: [`node`], the composition: the one place that knows every room.
+
+pub use ractor;
+
+pub mod config;
+pub mod events;
+pub mod ids;
+pub mod node;
+pub mod otp;
+pub mod resilience;
+pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod value;
+#[cfg(feature = "web")]
+pub mod web;

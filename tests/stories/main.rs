@@ -1,0 +1,11 @@
+//! What users of underpin can rely on, room by room.
+
+mod config;
+mod events;
+mod ids;
+mod node;
+mod otp;
+mod resilience;
+mod support;
+mod telemetry;
+mod value;
