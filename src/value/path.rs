@@ -1,0 +1,213 @@
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{PathFault, ValueError};
+
+/// Where something stands inside a value: names of maps, outermost first. Checked; a clone costs a counter.
+///
+/// Written with dots: `http.port`. A component that itself holds a dot, a quote or a backslash stands in double quotes, in which a
+/// backslash stands before a quote or a backslash: `fields."http.status"`. What [`fmt::Display`] prints, [`Path::parse`] reads back.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Path(Arc<[Arc<str>]>);
+
+impl Path {
+    /// The most components. Configuration is 20 deep and event data 64; beyond 50 nobody addresses a part by hand.
+    pub const COMPONENTS_MAX: usize = 50;
+    /// The longest component, in bytes.
+    pub const COMPONENT_BYTES_MAX: usize = 128;
+
+    /// The path of the whole value: no components. Printed as nothing.
+    #[must_use]
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// Reads a path of 1 to [`Path::COMPONENTS_MAX`] components.
+    ///
+    /// # Errors
+    ///
+    /// [`ValueError::Path`], which says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, ValueError> {
+        split(text)
+            .and_then(|components| Self::checked(components.iter().map(AsRef::as_ref)))
+            .map_err(|fault| refuse(text, fault))
+    }
+
+    /// A path of these components, each taken as it is, dots included.
+    ///
+    /// # Errors
+    ///
+    /// [`ValueError::Path`] for none or more than [`Path::COMPONENTS_MAX`] components, one that is empty or longer than
+    /// [`Path::COMPONENT_BYTES_MAX`], or a control character.
+    pub fn from_components<'a>(
+        components: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, ValueError> {
+        let components: Vec<&str> = components
+            .into_iter()
+            .take(Self::COMPONENTS_MAX + 1)
+            .collect();
+        Self::checked(components.iter().copied())
+            .map_err(|fault| refuse(&components.join("."), fault))
+    }
+
+    /// The path one component further in.
+    ///
+    /// # Errors
+    ///
+    /// As [`Path::from_components`].
+    pub fn child(&self, name: &str) -> Result<Self, ValueError> {
+        Self::from_components(self.components().chain([name]))
+    }
+
+    /// The path one component further out; none above the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        self.len().checked_sub(1).map(|len| self.prefix(len))
+    }
+
+    /// The components, outermost first.
+    pub fn components(&self) -> impl ExactSizeIterator<Item = &str> + DoubleEndedIterator {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
+    /// How many components there are; 0 for the root.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether this is the root.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `self` is `prefix` or stands inside it, by whole components. Everything stands inside the root.
+    #[must_use]
+    pub fn starts_with(&self, prefix: &Self) -> bool {
+        self.0.starts_with(&prefix.0)
+    }
+
+    /// The first `len` components.
+    pub(super) fn prefix(&self, len: usize) -> Self {
+        Self(self.0.iter().take(len).cloned().collect())
+    }
+
+    fn checked<'a>(components: impl ExactSizeIterator<Item = &'a str>) -> Result<Self, PathFault> {
+        match components.len() {
+            0 => Err(PathFault::Empty),
+            1..=Self::COMPONENTS_MAX => components.map(check).collect::<Result<_, _>>().map(Self),
+            _ => Err(PathFault::TooMany),
+        }
+    }
+}
+
+impl FromStr for Path {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, component) in self.components().enumerate() {
+            if at > 0 {
+                f.write_str(".")?;
+            }
+            if component.contains(['.', '"', '\\']) {
+                write!(
+                    f,
+                    "\"{}\"",
+                    component.replace('\\', "\\\\").replace('"', "\\\"")
+                )?;
+            } else {
+                f.write_str(component)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Path {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The root is written as empty text, and only here read back from it.
+impl<'de> Deserialize<'de> for Path {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(Self::root());
+        }
+        Self::parse(&text).map_err(de::Error::custom)
+    }
+}
+
+fn check(component: &str) -> Result<Arc<str>, PathFault> {
+    match component {
+        "" => Err(PathFault::EmptyComponent),
+        _ if component.len() > Path::COMPONENT_BYTES_MAX => Err(PathFault::LongComponent),
+        _ if component.contains(char::is_control) => Err(PathFault::Control),
+        _ => Ok(component.into()),
+    }
+}
+
+/// Splits at the dots that stand outside quotes. Stops one component after the limit, however long the text.
+fn split(text: &str) -> Result<Vec<Cow<'_, str>>, PathFault> {
+    let mut components = Vec::new();
+    if text.is_empty() {
+        return Ok(components);
+    }
+    let mut rest = text;
+    loop {
+        let (component, after) = match rest.strip_prefix('"') {
+            Some(quoted) => take_quoted(quoted)?,
+            None => take_bare(rest)?,
+        };
+        components.push(component);
+        match after.strip_prefix('.') {
+            Some(next) if components.len() <= Path::COMPONENTS_MAX => rest = next,
+            Some(_) => return Err(PathFault::TooMany),
+            None if after.is_empty() => return Ok(components),
+            None => return Err(PathFault::Quote),
+        }
+    }
+}
+
+fn take_bare(text: &str) -> Result<(Cow<'_, str>, &str), PathFault> {
+    let (bare, after) = text.split_at(text.find('.').unwrap_or(text.len()));
+    if bare.contains(['"', '\\']) {
+        return Err(PathFault::Quote);
+    }
+    Ok((Cow::Borrowed(bare), after))
+}
+
+/// Takes a quoted component, of which the opening quote has been read.
+fn take_quoted(text: &str) -> Result<(Cow<'_, str>, &str), PathFault> {
+    let mut component = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '"' => return Ok((Cow::Owned(component), &text[at + 1..])),
+            '\\' => match chars.next() {
+                Some((_, escaped @ ('"' | '\\'))) => component.push(escaped),
+                _ => return Err(PathFault::Quote),
+            },
+            plain => component.push(plain),
+        }
+    }
+    Err(PathFault::Quote)
+}
+
+fn refuse(path: &str, fault: PathFault) -> ValueError {
+    const SHOWN_CHARS_MAX: usize = 200;
+    ValueError::Path {
+        path: path.chars().take(SHOWN_CHARS_MAX).collect(),
+        fault,
+    }
+}

@@ -1,0 +1,372 @@
+use std::sync::Arc;
+
+use super::{
+    Limits, Map, Path, ValueError,
+    limits::{Budget, Exceeded},
+};
+
+/// A piece of data that says what it is.
+///
+/// A clone costs at most a counter. Two values are equal when they mean the same: `Int(5)` equals `UInt(5)`, and a NaN equals a NaN,
+/// so that a stored value equals itself; `Int(1)` does not equal `Float(1.0)`.
+#[derive(Clone, Debug, Default)]
+pub enum Value {
+    /// Nothing.
+    #[default]
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A whole number above `i64::MAX`. Smaller ones are [`Value::Int`]; [`Value::from`] chooses.
+    UInt(u64),
+    /// A number with a fraction, an infinity or not a number.
+    Float(f64),
+    /// Text.
+    Text(Arc<str>),
+    /// Bytes that are no text.
+    Bytes(Arc<[u8]>),
+    /// Values in order.
+    List(Arc<[Value]>),
+    /// Values by name.
+    Map(Map),
+}
+
+impl Value {
+    /// An empty map.
+    #[must_use]
+    pub fn map() -> Self {
+        Self::Map(Map::default())
+    }
+
+    /// The value at `path`; the root path is the value itself. A path that leads through anything but maps finds nothing.
+    #[must_use]
+    pub fn get(&self, path: &Path) -> Option<&Self> {
+        path.components()
+            .try_fold(self, |value, name| value.as_map()?.get(name))
+    }
+
+    /// A copy in which `path` holds `value`. The maps along the path are copied, missing ones made; all else is shared.
+    ///
+    /// # Errors
+    ///
+    /// [`ValueError::NotAMap`] when the path leads through a scalar or a list (a null counts as missing);
+    /// [`ValueError::TooDeep`] or [`ValueError::TooManyNodes`] when the result would exceed [`Limits::DEFAULT`].
+    pub fn with(&self, path: &Path, value: Self) -> Result<Self, ValueError> {
+        let changed = self.replace(path, 0, value)?;
+        changed.check(Limits::DEFAULT)?;
+        Ok(changed)
+    }
+
+    /// A copy without what stands at `path`; unchanged when nothing does, null for the root path.
+    #[must_use]
+    pub fn without(&self, path: &Path) -> Self {
+        fn remove<'a>(
+            value: &Value,
+            mut names: impl Iterator<Item = &'a str>,
+            last: &str,
+        ) -> Value {
+            let Value::Map(map) = value else {
+                return value.clone();
+            };
+            match names.next() {
+                None => Value::Map(map.without(last)),
+                Some(name) => match map.get(name) {
+                    None => value.clone(),
+                    Some(inner) => Value::Map(map.with(name, remove(inner, names, last))),
+                },
+            }
+        }
+        let Some(last) = path.components().next_back() else {
+            return Self::Null;
+        };
+        if self.get(path).is_none() {
+            return self.clone();
+        }
+        remove(self, path.components().take(path.len() - 1), last)
+    }
+
+    /// `over` laid on top of this value: maps merge name by name, in all else `over` wins. Untouched sections are shared.
+    #[must_use]
+    pub fn merge(&self, over: &Self) -> Self {
+        let (Self::Map(under), Self::Map(upper)) = (self, over) else {
+            return over.clone();
+        };
+        let merged = upper.iter().map(|(name, value)| {
+            let value = match under.get(name) {
+                Some(below) => below.merge(value),
+                None => value.clone(),
+            };
+            (Arc::from(name), value)
+        });
+        let kept = under
+            .entries()
+            .iter()
+            .filter(|(name, _)| upper.get(name).is_none())
+            .cloned();
+        Self::Map(kept.chain(merged).collect())
+    }
+
+    /// Whether this value keeps to `limits`.
+    ///
+    /// # Errors
+    ///
+    /// [`ValueError::TooDeep`] or [`ValueError::TooManyNodes`].
+    pub fn check(&self, limits: Limits) -> Result<(), ValueError> {
+        fn walk(value: &Value, budget: &mut Budget) -> Result<(), Exceeded> {
+            match value {
+                Value::List(items) => {
+                    budget.take(items.len())?;
+                    budget.enter()?;
+                    items.iter().try_for_each(|item| walk(item, budget))?;
+                }
+                Value::Map(map) => {
+                    budget.take(map.len())?;
+                    budget.enter()?;
+                    map.iter().try_for_each(|(_, value)| walk(value, budget))?;
+                }
+                _ => return Ok(()),
+            }
+            budget.leave();
+            Ok(())
+        }
+        let mut budget = Budget::new(limits);
+        budget
+            .take(1)
+            .and_then(|()| walk(self, &mut budget))
+            .map_err(|exceeded| limits.error(exceeded))
+    }
+
+    /// What kind of value this is, in a word for messages: `null`, `bool`, `integer`, `float`, `text`, `bytes`, `list` or `map`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "bool",
+            Self::Int(_) | Self::UInt(_) => "integer",
+            Self::Float(_) => "float",
+            Self::Text(_) => "text",
+            Self::Bytes(_) => "bytes",
+            Self::List(_) => "list",
+            Self::Map(_) => "map",
+        }
+    }
+
+    /// Whether this is null.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
+    /// The truth value, when this is one.
+    #[must_use]
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Self::Bool(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The integer, when this is one that fits.
+    #[must_use]
+    pub fn as_i64(&self) -> Option<i64> {
+        match self {
+            Self::Int(value) => Some(*value),
+            Self::UInt(value) => i64::try_from(*value).ok(),
+            _ => None,
+        }
+    }
+
+    /// The integer, when this is one that is not negative.
+    #[must_use]
+    pub fn as_u64(&self) -> Option<u64> {
+        match self {
+            Self::Int(value) => u64::try_from(*value).ok(),
+            Self::UInt(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The number as a float, when this is a number. Integers beyond 2^53 are rounded.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "said in the documentation; whoever needs the exact integer has as_i64 and as_u64"
+    )]
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Self::Int(value) => Some(*value as f64),
+            Self::UInt(value) => Some(*value as f64),
+            Self::Float(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The text, when this is text.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The bytes, when this is bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The items, when this is a list.
+    #[must_use]
+    pub fn as_list(&self) -> Option<&[Self]> {
+        match self {
+            Self::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The map, when this is one.
+    #[must_use]
+    pub fn as_map(&self) -> Option<&Map> {
+        match self {
+            Self::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    fn replace(&self, path: &Path, depth: usize, value: Self) -> Result<Self, ValueError> {
+        let Some(name) = path.components().nth(depth) else {
+            return Ok(value);
+        };
+        let map = match self {
+            Self::Map(map) => map.clone(),
+            Self::Null => Map::default(),
+            other => {
+                return Err(ValueError::NotAMap {
+                    at: path.prefix(depth),
+                    found: other.kind(),
+                });
+            }
+        };
+        let inner = map.get(name).unwrap_or(&Self::Null);
+        let changed = inner.replace(path, depth + 1, value)?;
+        Ok(Self::Map(map.with(name, changed)))
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Int(a), Self::Int(b)) => a == b,
+            (Self::UInt(a), Self::UInt(b)) => a == b,
+            (Self::Int(a), Self::UInt(b)) | (Self::UInt(b), Self::Int(a)) => {
+                u64::try_from(*a) == Ok(*b)
+            }
+            (Self::Float(a), Self::Float(b)) => a == b || (a.is_nan() && b.is_nan()),
+            (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Bytes(a), Self::Bytes(b)) => a == b,
+            (Self::List(a), Self::List(b)) => a == b,
+            (Self::Map(a), Self::Map(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Value {}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        i64::try_from(value).map_or(Self::UInt(value), Self::Int)
+    }
+}
+
+impl From<usize> for Value {
+    fn from(value: usize) -> Self {
+        Self::from(value as u64)
+    }
+}
+
+macro_rules! from_small_integers {
+    ($($integer:ty),*) => {$(
+        impl From<$integer> for Value {
+            fn from(value: $integer) -> Self {
+                Self::Int(i64::from(value))
+            }
+        }
+    )*};
+}
+from_small_integers!(i8, i16, i32, i64, u8, u16, u32);
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::Text(value.into())
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Text(value.into())
+    }
+}
+
+impl From<Arc<str>> for Value {
+    fn from(value: Arc<str>) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(value: &[u8]) -> Self {
+        Self::Bytes(value.into())
+    }
+}
+
+impl From<Map> for Value {
+    fn from(value: Map) -> Self {
+        Self::Map(value)
+    }
+}
+
+impl<T: Into<Value>> From<Vec<T>> for Value {
+    fn from(items: Vec<T>) -> Self {
+        items.into_iter().collect()
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// A list of these.
+impl<T: Into<Value>> FromIterator<T> for Value {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        Self::List(items.into_iter().map(Into::into).collect())
+    }
+}
+
+/// A map of these; the short way to write one down: `Value::from([("port", 80)])`.
+impl<K: Into<Arc<str>>, V: Into<Value>, const N: usize> From<[(K, V); N]> for Value {
+    fn from(entries: [(K, V); N]) -> Self {
+        Self::Map(entries.into_iter().collect())
+    }
+}
