@@ -119,8 +119,8 @@ pub fn encode<T: Encode + ?Sized>(
         out,
     };
     let mut encoder = EncoderImpl::new(sink, config::standard());
-    let encoded = data.encode(&mut encoder);
-    encoded.map_err(|error| {
+    let result = data.encode(&mut encoder);
+    result.map_err(|error| {
         encoder.into_writer().out.truncate(before);
         encode_error(error, bytes_max)
     })
@@ -146,8 +146,8 @@ pub fn encoded_len<T: Encode + ?Sized>(data: &T) -> Result<usize, CodecError> {
 pub fn decode<T: Decode<Limits>>(bytes: &[u8], limits: Limits) -> Result<(T, usize), CodecError> {
     let config = config::standard().with_limit::<CONTAINER_BYTES_MAX>();
     let mut decoder = DecoderImpl::new(Source(bytes), config, limits);
-    let decoded = T::decode(&mut decoder).map_err(|error| decode_error(&error, limits))?;
-    Ok((decoded, bytes.len() - decoder.reader().0.len()))
+    let data = T::decode(&mut decoder).map_err(|error| decode_error(&error, limits))?;
+    Ok((data, bytes.len() - decoder.reader().0.len()))
 }
 
 /// Reads text that was encoded as `str`. Takes nothing beyond the text's own size.

@@ -30,6 +30,7 @@ impl Map {
     }
 
     /// The entries, sorted by name (by bytes).
+    #[must_use = "an iterator does nothing until asked"]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> + DoubleEndedIterator {
         self.0.iter().map(|(key, value)| (&**key, value))
     }
