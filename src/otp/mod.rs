@@ -1,1 +1,74 @@
-//! (being built)
+//! The supervised runtime on [`ractor`]: children that are restarted, addresses that survive it, and a tree to look at.
+//!
+//! There is one actor trait, [`ractor::Actor`]: bring the actors you have. A [`ChildSpec`] says how one is made, restarted
+//! and stopped; a [`Supervisor`] does it; an [`Address`] leads to whichever incarnation lives now. What ractor's messages
+//! lack rides inside a message variant: a [`Reply`] in a call, a [`Permit`] in a cast.
+//!
+//! Guarantees: a child's successor starts only after everything of its predecessor is gone; children stop in reverse
+//! start order, each within its time; a request is never sent twice, and an error tells whether it may have run.
+//! Not offered: a kill of code that blocks its thread (it is reported as leaked), or a bound on messages sent without a
+//! permit.
+
+mod address;
+mod admission;
+mod child;
+mod context;
+mod error;
+mod exit;
+mod incarnation;
+mod lifecycle;
+mod reply;
+mod scope;
+mod start;
+mod supervised;
+mod supervisor;
+mod tasks;
+mod tree;
+
+pub use address::{Address, AddressStatus};
+pub use admission::{Admission, Permit};
+pub use child::{
+    BoxError, Budget, ChildContext, ChildKind, ChildSpec, OnExceed, Restart, Shutdown,
+};
+pub use context::Context;
+pub use error::{CallError, NotSent, StartError, SupervisorError, Unanswered};
+pub use exit::{ExitReason, IntensityExceeded, ShutdownCause};
+pub use lifecycle::{Lifecycle, Report, ReportStream};
+pub use reply::Reply;
+pub use supervisor::{
+    ChildCounts, ChildInfo, ChildReport, Intensity, ShutdownReport, StopKind, Supervisor,
+    SupervisorSpec,
+};
+pub use tasks::{SpawnError, Task, TaskSupervisor};
+pub use tree::{ChildState, Tree};
+
+/// Makes an enum a message for actors, with and without ractor's `cluster` feature.
+///
+/// ractor implements `Message` for every type, except under its `cluster` feature, where each message type says so itself.
+/// Say this once beside each message enum and it is right both ways, as long as underpin's own `cluster` feature is on when
+/// ractor's is.
+///
+/// ```
+/// enum Greeting { Hello }
+/// underpin::otp::message!(Greeting);
+/// # let _ = Greeting::Hello;
+/// ```
+#[cfg(feature = "cluster")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __message {
+    ($($message:ty),+ $(,)?) => {
+        $(impl $crate::ractor::Message for $message {})+
+    };
+}
+
+/// Without the `cluster` feature every type is a message already.
+#[cfg(not(feature = "cluster"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __message {
+    ($($message:ty),+ $(,)?) => {};
+}
+
+#[doc(inline)]
+pub use __message as message;

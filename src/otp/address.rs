@@ -1,0 +1,419 @@
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    marker::PhantomData,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use ractor::{ActorCell, ActorStatus, Message, MessagingErr};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{self, Instant},
+};
+
+use super::{
+    Admission, CallError, NotSent, Permit, Reply, Unanswered, admission::Gate,
+    incarnation::Incarnation, scope,
+};
+
+/// How everybody talks to a supervised actor. It survives restarts, and exists before the actor does.
+///
+/// Clones are cheap and lead to the same actor. The supervisor that starts the actor puts each new incarnation in; nothing
+/// is registered by name.
+///
+/// ```
+/// use std::time::Duration;
+/// use underpin::otp::{Address, Reply};
+/// use underpin::ractor::{Actor, ActorProcessingErr, ActorRef};
+///
+/// enum Message {
+///     Add(u64),
+///     Total(Reply<u64>),
+/// }
+/// underpin::otp::message!(Message);
+///
+/// struct Counter;
+/// impl Actor for Counter {
+///     type Msg = Message;
+///     type State = u64;
+///     type Arguments = ();
+///     async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<u64, ActorProcessingErr> {
+///         Ok(0)
+///     }
+///     async fn handle(&self, _: ActorRef<Message>, message: Message, total: &mut u64) -> Result<(), ActorProcessingErr> {
+///         match message {
+///             Message::Add(n) => *total += n,
+///             Message::Total(reply) => reply.send(*total),
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use underpin::otp::{ChildSpec, Intensity, Supervisor, SupervisorSpec};
+///
+/// let counter = Address::new();
+/// let spec = SupervisorSpec::new("doc", Intensity::new(3, Duration::from_secs(5)))
+///     .child(ChildSpec::actor("counter", &counter, |_| (Counter, ())));
+/// let supervisor = Supervisor::start(spec).await?;
+///
+/// counter.send(Message::Add(2))?;
+/// assert_eq!(counter.call(Message::Total, Duration::from_secs(1)).await?, 2);
+/// supervisor.stop().await;
+/// # Ok(()) }
+/// ```
+pub struct Address<M> {
+    slot: Arc<Slot>,
+    message: PhantomData<fn(M)>,
+}
+
+/// What an [`Address`] leads to at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AddressStatus {
+    /// Nobody, for now: not started yet, or between two lives.
+    Vacant,
+    /// A running actor; the number of its life, counted from 1.
+    Running {
+        /// 1 for the first start, one more for each restart.
+        incarnation: u64,
+    },
+}
+
+/// The place that the supervisor refills. Not generic, so that supervisors can hold any.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    current: ArcSwapOption<Live>,
+    filled: Notify,
+    gate: Arc<Gate>,
+}
+
+/// An actor that lives at an address.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) actor: ActorCell,
+    pub(crate) incarnation: Arc<Incarnation>,
+}
+
+impl Slot {
+    pub(crate) fn fill(&self, actor: ActorCell, incarnation: Arc<Incarnation>) {
+        self.current
+            .store(Some(Arc::new(Live { actor, incarnation })));
+        self.filled.notify_waiters();
+    }
+
+    /// Empties the place, if it is still this incarnation's.
+    pub(crate) fn vacate(&self, incarnation: &Incarnation) {
+        let current = self.current.load();
+        if current
+            .as_ref()
+            .is_some_and(|live| live.incarnation.id == incarnation.id)
+        {
+            self.current.store(None);
+        }
+    }
+
+    /// Who lives here now.
+    pub(crate) fn life(&self) -> Option<Arc<Live>> {
+        self.current.load_full()
+    }
+
+    pub(crate) fn admitted(&self) -> usize {
+        self.gate.admitted()
+    }
+
+    pub(crate) fn refused(&self) -> u64 {
+        self.gate.refused()
+    }
+
+    /// Waits until somebody other than `gone` lives here.
+    async fn filled(&self, gone: u64) -> Arc<Live> {
+        loop {
+            let mut filled = pin!(self.filled.notified());
+            filled.as_mut().enable();
+            if let Some(live) = self.current.load_full()
+                && live.incarnation.id != gone
+            {
+                return live;
+            }
+            filled.await;
+        }
+    }
+}
+
+impl<M: Message> Address<M> {
+    /// A new address where nobody lives yet, with the default [`Admission`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_admission(Admission::default())
+    }
+
+    /// A new address that admits as many requests at once as `admission` says.
+    #[must_use]
+    pub fn with_admission(admission: Admission) -> Self {
+        Self {
+            slot: Arc::new(Slot {
+                current: ArcSwapOption::empty(),
+                filled: Notify::new(),
+                gate: Gate::new(admission),
+            }),
+            message: PhantomData,
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// `timeout` covers everything: waiting for a place, waiting for a restart in progress, and the answer. A request is
+    /// never sent twice.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NotSent`]: the request did not run, a retry is safe.
+    /// [`CallError::Unanswered`]: it may have run.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the answer, not the request: once sent, it may still run.
+    pub async fn call<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> M,
+        timeout: Duration,
+    ) -> Result<T, CallError> {
+        let deadline = Instant::now().checked_add(timeout);
+        let permit = self.admit(deadline).await?;
+        let (reply, answer) = Reply::new(permit, deadline);
+        let live = self.deliver(request(reply), deadline).await?;
+        match within(deadline, answer).await {
+            Some(Ok(answer)) => Ok(answer),
+            None => Err(Unanswered::Timeout(timeout).into()),
+            Some(Err(_)) => Err(why_dropped(&live, deadline, timeout).await.into()),
+        }
+    }
+
+    /// Sends a message that carries a [`Permit`], waiting for a place where the address is full and set to wait.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSent`]: the message was not sent. Nobody at the address is an error at once: a cast does not wait for a restart.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a dropped future has sent nothing.
+    pub async fn cast(&self, message: impl FnOnce(Permit) -> M) -> Result<(), NotSent> {
+        let permit = self.admit(None).await?;
+        self.send(message(permit))
+    }
+
+    /// Sends a message that carries a [`Permit`], without ever waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSent`]: the message was not sent; [`NotSent::Full`] is counted.
+    pub fn try_cast(&self, message: impl FnOnce(Permit) -> M) -> Result<(), NotSent> {
+        let Some(permit) = self.slot.gate.try_enter() else {
+            self.slot.gate.refuse();
+            return Err(NotSent::Full);
+        };
+        self.send(message(permit))
+    }
+
+    /// Sends a plain message, outside of admission.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSent::Down`] when nobody lives at the address.
+    pub fn send(&self, message: M) -> Result<(), NotSent> {
+        let current = self.slot.current.load();
+        let live = current.as_ref().ok_or(NotSent::Down)?;
+        live.actor
+            .send_message(message)
+            .map_err(|_: MessagingErr<M>| NotSent::Down)
+    }
+
+    /// Waits until somebody lives at the address.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSent::Down`] when nobody came within `timeout`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn wait_ready(&self, timeout: Duration) -> Result<(), NotSent> {
+        match time::timeout(timeout, self.slot.filled(0)).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(NotSent::Down),
+        }
+    }
+
+    /// What the address leads to now.
+    #[must_use]
+    pub fn status(&self) -> AddressStatus {
+        match &*self.slot.current.load() {
+            None => AddressStatus::Vacant,
+            Some(live) => AddressStatus::Running {
+                incarnation: live.incarnation.number,
+            },
+        }
+    }
+
+    /// How many requests are in flight.
+    #[must_use]
+    pub fn admitted(&self) -> usize {
+        self.slot.admitted()
+    }
+
+    /// How many requests were refused because the address was full.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.slot.refused()
+    }
+
+    /// The actor that lives here now, for what only ractor offers. It does not survive a restart.
+    #[must_use]
+    pub fn actor(&self) -> Option<ActorCell> {
+        let current = self.slot.current.load();
+        current.as_ref().map(|live| live.actor.clone())
+    }
+
+    pub(crate) fn slot(&self) -> &Arc<Slot> {
+        &self.slot
+    }
+
+    async fn admit(&self, deadline: Option<Instant>) -> Result<Permit, NotSent> {
+        let gate = &self.slot.gate;
+        if let Some(permit) = gate.try_enter() {
+            return Ok(permit);
+        }
+        let admitted = match deadline {
+            _ if !gate.waits() => None,
+            None => Some(gate.enter().await),
+            Some(deadline) => time::timeout_at(deadline, gate.enter()).await.ok(),
+        };
+        admitted.ok_or_else(|| {
+            gate.refuse();
+            NotSent::Full
+        })
+    }
+
+    /// Hands the message to whoever lives here; while that is nobody, waits for the next incarnation.
+    async fn deliver(&self, message: M, deadline: Option<Instant>) -> Result<Arc<Live>, NotSent> {
+        let mut message = message;
+        let mut gone = 0;
+        if let Some(live) = &*self.slot.current.load() {
+            match live.hand(message)? {
+                Handed::Over => return Ok(Arc::clone(live)),
+                Handed::Back(back) => (message, gone) = (back, live.incarnation.id),
+            }
+        }
+        loop {
+            let live = match deadline {
+                None => self.slot.filled(gone).await,
+                Some(deadline) => time::timeout_at(deadline, self.slot.filled(gone))
+                    .await
+                    .map_err(|_| NotSent::Down)?,
+            };
+            match live.hand(message)? {
+                Handed::Over => return Ok(live),
+                Handed::Back(back) => (message, gone) = (back, live.incarnation.id),
+            }
+        }
+    }
+}
+
+enum Handed<M> {
+    Over,
+    Back(M),
+}
+
+impl Live {
+    fn is_ending(&self) -> bool {
+        self.incarnation.left().is_some() || self.actor.get_status() >= ActorStatus::Stopping
+    }
+
+    fn hand<M: Message>(&self, message: M) -> Result<Handed<M>, NotSent> {
+        if scope::waits_for(self.incarnation.id) {
+            return Err(NotSent::CallingSelf);
+        }
+        match self.actor.send_message(message) {
+            Ok(()) => Ok(Handed::Over),
+            Err(MessagingErr::SendErr(message)) => Ok(Handed::Back(message)),
+            Err(_) => Err(NotSent::Down),
+        }
+    }
+}
+
+/// Waits for an answer. Arms a timer only when the answer is not there after the actor had a chance to run: a timer for
+/// each call doubled its cost.
+async fn within<T>(
+    deadline: Option<Instant>,
+    mut answer: oneshot::Receiver<T>,
+) -> Option<Result<T, oneshot::error::RecvError>> {
+    let Some(deadline) = deadline else {
+        return Some(answer.await);
+    };
+    let mut pause = pin!(tokio::task::yield_now());
+    let soon = poll_fn(|cx| {
+        if let Poll::Ready(answer) = pin!(&mut answer).poll(cx) {
+            return Poll::Ready(Some(answer));
+        }
+        pause.as_mut().poll(cx).map(|()| None)
+    });
+    match soon.await {
+        Some(answer) => Some(answer),
+        None => time::timeout_at(deadline, answer).await.ok(),
+    }
+}
+
+/// A reply was dropped unsent: did the actor end, or did its handler let the reply go?
+///
+/// The reply goes before the actor's end shows, so the message it belonged to is given a moment to come to its end.
+async fn why_dropped(live: &Live, deadline: Option<Instant>, timeout: Duration) -> Unanswered {
+    const MOMENTS: usize = 64;
+    let before = live.incarnation.steps();
+    for _ in 0..MOMENTS {
+        tokio::task::yield_now().await;
+        if live.is_ending() || live.incarnation.steps() != before {
+            break;
+        }
+    }
+    if !live.is_ending() {
+        return Unanswered::Dropped;
+    }
+    let ended = match deadline {
+        None => Some(live.incarnation.ended().await),
+        Some(deadline) => time::timeout_at(deadline, live.incarnation.ended())
+            .await
+            .ok(),
+    };
+    ended.map_or(Unanswered::Timeout(timeout), Unanswered::Died)
+}
+
+impl<M: Message> Default for Address<M> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<M> Clone for Address<M> {
+    fn clone(&self) -> Self {
+        Self {
+            slot: Arc::clone(&self.slot),
+            message: PhantomData,
+        }
+    }
+}
+
+impl<M> fmt::Debug for Address<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let current = self.slot.current.load();
+        f.debug_struct("Address")
+            .field("actor", &current.as_ref().map(|live| live.actor.get_id()))
+            .field("admitted", &self.slot.admitted())
+            .finish()
+    }
+}

@@ -1,0 +1,270 @@
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use ractor::{Actor, Message};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Address, Intensity, SupervisorSpec,
+    start::{ActorStart, Seat, Start, Started, TaskStart},
+};
+use crate::resilience::Backoff;
+
+/// An error of a user's own, as a task child may return it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// When a child is started again after it ended. OTP's words and meaning.
+///
+/// | | after a clean end | after an abnormal end |
+/// |---|---|---|
+/// | `Permanent` | restarted | restarted |
+/// | `Transient` | kept, stopped | restarted |
+/// | `Temporary` | forgotten | forgotten |
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Restart {
+    /// Always.
+    #[default]
+    Permanent,
+    /// Only after an abnormal end.
+    Transient,
+    /// Never; its spec is forgotten when it ends.
+    Temporary,
+}
+
+/// How a child is stopped. OTP's words and meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Killed at once; its `post_stop` does not run.
+    Brutal,
+    /// Asked to stop, and killed when it is still there after this long.
+    Timeout(Duration),
+    /// Asked to stop, and waited for. Right for supervisors; risky for anything else.
+    Infinity,
+}
+
+impl Shutdown {
+    /// OTP's default for workers: 5 s.
+    pub const WORKER: Self = Self::Timeout(Duration::from_secs(5));
+}
+
+/// What a supervised child is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ChildKind {
+    /// A [`ractor::Actor`].
+    Actor,
+    /// A plain async task.
+    Task,
+    /// A supervisor with children of its own.
+    Supervisor,
+}
+
+/// What a supervisor does when a child has used up a budget of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnExceed {
+    /// The supervisor gives up, as OTP's does.
+    Escalate,
+    /// The child stays down; the supervisor and its siblings go on.
+    Stop,
+    /// The child is tried again, once in this long, for ever.
+    SlowRetry(Duration),
+}
+
+/// A restart budget of one child, beside its supervisor's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    pub(crate) intensity: Intensity,
+    pub(crate) on_exceed: OnExceed,
+}
+
+impl Budget {
+    /// As many restarts as `intensity` says count against the child alone, and never against its supervisor; beyond
+    /// them, `on_exceed` happens.
+    #[must_use]
+    pub fn new(intensity: Intensity, on_exceed: OnExceed) -> Self {
+        Self {
+            intensity,
+            on_exceed,
+        }
+    }
+}
+
+/// How to start, restart and stop one child. Cheap to clone.
+///
+/// Defaults: [`Restart::Permanent`], [`Shutdown::WORKER`] ([`Shutdown::Infinity`] for a supervisor), restarted at once,
+/// 60 s to start, no budget of its own.
+#[derive(Clone)]
+pub struct ChildSpec {
+    pub(crate) id: Arc<str>,
+    pub(crate) start: Arc<dyn Start>,
+    pub(crate) kind: ChildKind,
+    pub(crate) restart: Restart,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) backoff: Option<Backoff>,
+    pub(crate) budget: Option<Budget>,
+    pub(crate) start_timeout: Duration,
+}
+
+impl ChildSpec {
+    /// How long a child may take to start by default. OTP waits for ever; a start that hangs should be noticed.
+    pub const START_TIMEOUT: Duration = Duration::from_mins(1);
+
+    /// An actor that is reached through `address`. `make` gives a new actor and its arguments for each start.
+    pub fn actor<A, F>(id: impl Into<Arc<str>>, address: &Address<A::Msg>, make: F) -> Self
+    where
+        A: Actor,
+        A::Msg: Message,
+        F: Fn(&ChildContext) -> (A, A::Arguments) + Send + Sync + 'static,
+    {
+        let slot = Arc::clone(address.slot());
+        Self::new(id, ChildKind::Actor, ActorStart::new(slot, make))
+    }
+
+    /// A plain async task. It should end soon after [`ChildContext::cancelled`]; what it returns is how it ended.
+    ///
+    /// ```
+    /// use underpin::otp::{ChildSpec, Restart};
+    ///
+    /// let ticker = ChildSpec::task("ticker", |ctx| async move {
+    ///     ctx.cancelled().await;
+    ///     Ok(())
+    /// })
+    /// .restart(Restart::Transient);
+    /// assert_eq!(ticker.id(), "ticker");
+    /// ```
+    pub fn task<F, W>(id: impl Into<Arc<str>>, make: F) -> Self
+    where
+        F: Fn(ChildContext) -> W + Send + Sync + 'static,
+        W: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        Self::new(id, ChildKind::Task, TaskStart::new(make))
+    }
+
+    /// A supervisor, with its own children, intensity and strategy. Its id is the one in `spec`.
+    #[must_use]
+    pub fn supervisor(spec: SupervisorSpec) -> Self {
+        let id = Arc::clone(spec.id());
+        let start = super::supervisor::NestedStart::new(spec);
+        Self::new(id, ChildKind::Supervisor, start).shutdown(Shutdown::Infinity)
+    }
+
+    pub(crate) fn new(id: impl Into<Arc<str>>, kind: ChildKind, start: impl Start) -> Self {
+        Self {
+            id: id.into(),
+            start: Arc::new(start),
+            kind,
+            restart: Restart::default(),
+            shutdown: Shutdown::WORKER,
+            backoff: None,
+            budget: None,
+            start_timeout: Self::START_TIMEOUT,
+        }
+    }
+
+    /// When it is restarted.
+    #[must_use]
+    pub fn restart(mut self, restart: Restart) -> Self {
+        self.restart = restart;
+        self
+    }
+
+    /// How it is stopped.
+    #[must_use]
+    pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
+        self.shutdown = shutdown;
+        self
+    }
+
+    /// How long to wait before each restart. Without it a restart happens at once, as in OTP.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = Some(backoff);
+        self
+    }
+
+    /// A restart budget of its own, so that its restarts do not count against the supervisor.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// How long a start may take before it counts as failed.
+    #[must_use]
+    pub fn start_timeout(mut self, limit: Duration) -> Self {
+        self.start_timeout = limit;
+        self
+    }
+
+    /// Its id, unique among its siblings.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> ChildKind {
+        self.kind
+    }
+}
+
+impl fmt::Debug for ChildSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildSpec")
+            .field("id", &self.id)
+            .field("kind", &self.kind)
+            .field("restart", &self.restart)
+            .field("shutdown", &self.shutdown)
+            .field("backoff", &self.backoff)
+            .field("budget", &self.budget)
+            .field("start_timeout", &self.start_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a child is told about itself when it starts.
+#[derive(Debug, Clone)]
+pub struct ChildContext {
+    pub(crate) path: Arc<str>,
+    pub(crate) incarnation: u64,
+    pub(crate) cancel: CancellationToken,
+}
+
+impl ChildContext {
+    /// Where it stands in the tree: the ids from the root on, joined by `/`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Which life this is: 1 for the first start, one more for each restart.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// Waits until the child is asked to stop. For tasks; actors are stopped by their `post_stop`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn cancelled(&self) {
+        self.cancel.cancelled().await;
+    }
+
+    /// A token that fires when the child is asked to stop, to hand on to what it starts.
+    #[must_use]
+    pub fn cancellation(&self) -> CancellationToken {
+        self.cancel.clone()
+    }
+}
+
+impl Start for Arc<dyn Start> {
+    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, super::ExitReason>> {
+        (**self).start(seat)
+    }
+}

@@ -1,0 +1,162 @@
+//! One life of a child: what it counts while it lives, and how it ended.
+
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
+};
+
+use tokio::sync::Notify;
+
+use super::{ExitReason, scope};
+
+/// Shared by the child, its address, its supervisor and the tree.
+#[derive(Debug)]
+pub(crate) struct Incarnation {
+    /// Unique in the process; what `CallingSelf` compares.
+    pub(crate) id: u64,
+    /// First life is 1.
+    pub(crate) number: u64,
+    /// Odd while a message is handled; half of it is the count. One writer, so no read-modify-write is needed.
+    steps: AtomicU64,
+    /// What the child itself left: written at the moment of the failure, before anything is torn down.
+    left: OnceLock<Left>,
+    /// The verdict, once everything of the child is gone.
+    exit: OnceLock<ExitReason>,
+    ended: Notify,
+}
+
+/// What a child leaves behind when it ends.
+#[derive(Debug, Clone)]
+pub(crate) enum Left {
+    /// Its `post_stop` ran to its end; the words of the stop are not known here.
+    Clean,
+    /// This went wrong, or was said.
+    Reason(ExitReason),
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Incarnation {
+    pub(crate) fn new(number: u64) -> Arc<Self> {
+        Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            number,
+            steps: AtomicU64::new(0),
+            left: OnceLock::new(),
+            exit: OnceLock::new(),
+            ended: Notify::new(),
+        })
+    }
+
+    /// How many messages were handled to their end.
+    pub(crate) fn handled(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed) / 2
+    }
+
+    /// Whether a message is being handled now.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.steps.load(Ordering::Relaxed) % 2 == 1
+    }
+
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn step(&self) {
+        let steps = self.steps.load(Ordering::Relaxed);
+        self.steps.store(steps + 1, Ordering::Release);
+    }
+
+    /// Notes how the child ends. The first word counts.
+    pub(crate) fn leave(&self, left: Left) {
+        let _ = self.left.set(left);
+    }
+
+    pub(crate) fn left(&self) -> Option<&Left> {
+        self.left.get()
+    }
+
+    /// Gives the verdict, once. Everything of the child is gone by now.
+    pub(crate) fn finish(&self, reason: ExitReason) {
+        let _ = self.exit.set(reason);
+        self.ended.notify_waiters();
+    }
+
+    /// The verdict from what the child left, where nobody can tell more.
+    pub(crate) fn finish_from_left(&self) {
+        self.finish(match self.left() {
+            None => ExitReason::Killed,
+            Some(Left::Clean) => ExitReason::Normal,
+            Some(Left::Reason(reason)) => reason.clone(),
+        });
+    }
+
+    pub(crate) fn exit(&self) -> Option<&ExitReason> {
+        self.exit.get()
+    }
+
+    /// Waits for the verdict.
+    pub(crate) async fn ended(&self) -> ExitReason {
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            ended.as_mut().enable();
+            if let Some(reason) = self.exit.get() {
+                return reason.clone();
+            }
+            ended.await;
+        }
+    }
+
+    /// Runs a callback of the child as the child: its panic becomes an [`ExitReason`], and a call that it makes to itself
+    /// is recognised.
+    pub(crate) async fn run<F: Future>(&self, callback: F) -> Result<F::Output, ExitReason> {
+        self.run_start(0, callback).await
+    }
+
+    /// The same while the child starts, when it must not call the supervisor that waits for it.
+    pub(crate) async fn run_start<F: Future>(
+        &self,
+        supervisor: u64,
+        callback: F,
+    ) -> Result<F::Output, ExitReason> {
+        let mut callback = pin!(callback);
+        poll_fn(
+            |cx| match self.catch(supervisor, || callback.as_mut().poll(cx)) {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+                Err(panicked) => Poll::Ready(Err(panicked)),
+            },
+        )
+        .await
+    }
+
+    /// Runs a piece of the child's code as the child.
+    pub(crate) fn catch<T>(
+        &self,
+        supervisor: u64,
+        code: impl FnOnce() -> T,
+    ) -> Result<T, ExitReason> {
+        let _scope = scope::enter(self.id, supervisor);
+        catch_unwind(AssertUnwindSafe(code)).map_err(|payload| {
+            let reason = ExitReason::from_panic(&*payload);
+            let _ = discard(payload);
+            reason
+        })
+    }
+}
+
+/// Drops something of a user's, whose drop may panic.
+pub(crate) fn discard<T>(thing: T) -> Result<(), ExitReason> {
+    catch_unwind(AssertUnwindSafe(|| drop(thing))).map_err(|payload| {
+        let reason = ExitReason::from_panic(&*payload);
+        // A payload whose own drop panics is not worth a crash of ours.
+        std::mem::forget(payload);
+        reason
+    })
+}

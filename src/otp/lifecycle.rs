@@ -1,0 +1,160 @@
+//! What happens in a tree, as typed reports: to `tracing`, and to whoever subscribes.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::broadcast;
+
+use super::{ExitReason, StopKind};
+
+/// One thing that happened to one child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Where the child stands in the tree.
+    pub path: Arc<str>,
+    /// What happened to it.
+    pub what: Lifecycle,
+}
+
+/// What can happen to a child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lifecycle {
+    /// It runs.
+    Started {
+        /// Which life this is, from 1 on.
+        incarnation: u64,
+    },
+    /// It did not start.
+    StartFailed {
+        /// What went wrong.
+        reason: ExitReason,
+    },
+    /// It ended by itself.
+    Exited {
+        /// Which life ended.
+        incarnation: u64,
+        /// How.
+        reason: ExitReason,
+    },
+    /// It will be started again.
+    Restarting {
+        /// After this long.
+        after: Duration,
+        /// Whether its own budget is used up, so that it is only tried slowly.
+        slow: bool,
+    },
+    /// It used up its own budget and stays down.
+    BudgetExceeded {
+        /// Why it ended the last time.
+        reason: ExitReason,
+    },
+    /// It was stopped by its supervisor.
+    Stopped {
+        /// How it went.
+        how: StopKind,
+        /// How long it took.
+        took: Duration,
+        /// How it ended.
+        reason: ExitReason,
+    },
+    /// The supervisor at `path` gave up on a child and ends.
+    GaveUp {
+        /// The child whose restart was one too many.
+        child: Arc<str>,
+        /// Why that child ended the last time.
+        reason: ExitReason,
+    },
+}
+
+/// How many reports a slow subscriber may fall behind before it misses some: a storm of a second at a thousand a second.
+const CAPACITY: usize = 1024;
+
+/// The reports of one whole tree.
+#[derive(Debug, Clone)]
+pub(crate) struct Reports(broadcast::Sender<Report>);
+
+/// A subscription to a tree's [`Report`]s.
+#[derive(Debug)]
+pub struct ReportStream {
+    reports: broadcast::Receiver<Report>,
+    missed: u64,
+}
+
+impl Reports {
+    pub(crate) fn new() -> Self {
+        Self(broadcast::Sender::new(CAPACITY))
+    }
+
+    pub(crate) fn subscribe(&self) -> ReportStream {
+        ReportStream {
+            reports: self.0.subscribe(),
+            missed: 0,
+        }
+    }
+
+    pub(crate) fn send(&self, path: &Arc<str>, what: Lifecycle) {
+        trace(path, &what);
+        // Nobody listening is not an error.
+        let _ = self.0.send(Report {
+            path: Arc::clone(path),
+            what,
+        });
+    }
+}
+
+fn trace(path: &str, what: &Lifecycle) {
+    match what {
+        Lifecycle::Started { incarnation } => tracing::debug!(path, incarnation, "started"),
+        Lifecycle::StartFailed { reason } => tracing::error!(path, %reason, "did not start"),
+        Lifecycle::Exited { reason, .. } if reason.is_clean() => {
+            tracing::debug!(path, %reason, "ended");
+        }
+        Lifecycle::Exited {
+            reason,
+            incarnation,
+        } => {
+            tracing::error!(path, incarnation, %reason, "crashed");
+        }
+        Lifecycle::Restarting { after, slow } => {
+            tracing::debug!(path, ?after, slow, "restarting");
+        }
+        Lifecycle::BudgetExceeded { reason } => {
+            tracing::error!(path, %reason, "used up its restarts and stays down");
+        }
+        Lifecycle::Stopped {
+            how: StopKind::Graceful,
+            took,
+            ..
+        } => tracing::debug!(path, ?took, "stopped"),
+        Lifecycle::Stopped { how, took, reason } => {
+            tracing::warn!(path, ?how, ?took, %reason, "did not stop by itself");
+        }
+        Lifecycle::GaveUp { child, reason } => {
+            tracing::error!(path, %child, %reason, "too many restarts, giving up");
+        }
+    }
+}
+
+impl ReportStream {
+    /// The next report; `None` when the tree is gone. Reports that a slow subscriber missed are counted in
+    /// [`missed`](Self::missed).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn next(&mut self) -> Option<Report> {
+        loop {
+            match self.reports.recv().await {
+                Ok(report) => return Some(report),
+                Err(broadcast::error::RecvError::Lagged(missed)) => self.missed += missed,
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// How many reports were missed so far.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+}

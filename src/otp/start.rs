@@ -1,0 +1,250 @@
+//! How each kind of child comes to life, and what a supervisor holds of it while it lives.
+
+use std::{future::Future, marker::PhantomData, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    BoxError, ChildContext, ExitReason,
+    address::Slot,
+    incarnation::{Incarnation, Left},
+    lifecycle::Reports,
+    supervised::Supervised,
+    supervisor::{ChildReport, Message},
+    tree::TreeNode,
+};
+
+/// Starts a child, and starts it again.
+pub(crate) trait Start: Send + Sync + 'static {
+    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, ExitReason>>;
+
+    /// The address that is filled, where there is one.
+    fn slot(&self) -> Option<Arc<Slot>> {
+        None
+    }
+
+    /// How the child's own children were stopped, the last time.
+    fn stopped_children(&self) -> Vec<ChildReport> {
+        Vec::new()
+    }
+}
+
+/// Where a new incarnation is put: what it is told, and whom it tells of its end.
+pub(crate) struct Seat {
+    pub(crate) context: ChildContext,
+    pub(crate) incarnation: Arc<Incarnation>,
+    pub(crate) notice: ExitNotice,
+    /// `None` at the root of a tree.
+    pub(crate) supervisor: Option<ActorRef<Message>>,
+    /// The supervisor's own incarnation: what its children must not call while they start.
+    pub(crate) supervisor_id: u64,
+    pub(crate) node: Arc<TreeNode>,
+    pub(crate) reports: Reports,
+}
+
+/// Tells the supervisor that a child has ended, when it is dropped. It lives inside the child's own task, so no end goes
+/// unseen: not a panic, not a kill, not an unlinked child.
+pub(crate) struct ExitNotice {
+    /// `None` at the root of a tree.
+    pub(crate) supervisor: Option<ActorRef<Message>>,
+    pub(crate) child: u64,
+    pub(crate) incarnation: Arc<Incarnation>,
+}
+
+impl Drop for ExitNotice {
+    fn drop(&mut self) {
+        let exited = Message::Exited {
+            child: self.child,
+            incarnation: self.incarnation.id,
+            asked_again: false,
+        };
+        let told = self
+            .supervisor
+            .as_ref()
+            .is_some_and(|supervisor| supervisor.send_message(exited).is_ok());
+        if !told {
+            self.incarnation.finish_from_left();
+        }
+    }
+}
+
+/// A living child. Dropped while it lives, it is killed: no orphans.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) control: Control,
+    pub(crate) join: JoinHandle<()>,
+    pub(crate) incarnation: Arc<Incarnation>,
+    pub(crate) slot: Option<Arc<Slot>>,
+}
+
+/// The two things that can be asked of any child.
+#[derive(Debug, Clone)]
+pub(crate) enum Control {
+    Actor(ActorCell),
+    Task {
+        cancel: CancellationToken,
+        abort: AbortHandle,
+    },
+}
+
+impl Control {
+    pub(crate) fn stop(&self) {
+        match self {
+            Self::Actor(actor) => actor.stop(Some("shutdown".into())),
+            Self::Task { cancel, .. } => cancel.cancel(),
+        }
+    }
+
+    pub(crate) fn kill(&self) {
+        match self {
+            Self::Actor(actor) => actor.kill(),
+            Self::Task { abort, .. } => abort.abort(),
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if !self.join.is_finished() {
+            self.control.kill();
+        }
+        if let Some(slot) = &self.slot {
+            slot.vacate(&self.incarnation);
+        }
+        self.incarnation.finish_from_left();
+    }
+}
+
+pub(crate) struct ActorStart<A, F> {
+    slot: Arc<Slot>,
+    make: F,
+    actor: PhantomData<fn() -> A>,
+}
+
+impl<A, F> ActorStart<A, F> {
+    pub(crate) fn new(slot: Arc<Slot>, make: F) -> Self {
+        Self {
+            slot,
+            make,
+            actor: PhantomData,
+        }
+    }
+}
+
+impl<A, F> Start for ActorStart<A, F>
+where
+    A: Actor,
+    F: Fn(&ChildContext) -> (A, A::Arguments) + Send + Sync + 'static,
+{
+    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, ExitReason>> {
+        let made = seat
+            .incarnation
+            .catch(seat.supervisor_id, || (self.make)(&seat.context));
+        let slot = Arc::clone(&self.slot);
+        Box::pin(async move {
+            let (actor, arguments) = made?;
+            let mut started = spawn_actor(actor, arguments, seat).await?;
+            if let Control::Actor(cell) = &started.control {
+                slot.fill(cell.clone(), Arc::clone(&started.incarnation));
+            }
+            started.slot = Some(slot);
+            Ok(started)
+        })
+    }
+
+    fn slot(&self) -> Option<Arc<Slot>> {
+        Some(Arc::clone(&self.slot))
+    }
+}
+
+/// Spawns an actor in the wrapper that watches over it, linked to its supervisor.
+pub(crate) async fn spawn_actor<A: Actor>(
+    actor: A,
+    arguments: A::Arguments,
+    seat: Seat,
+) -> Result<Started, ExitReason> {
+    let incarnation = Arc::clone(&seat.incarnation);
+    let supervised = Supervised::new(
+        actor,
+        Arc::clone(&incarnation),
+        seat.supervisor_id,
+        seat.notice,
+    );
+    let spawned = match seat.supervisor {
+        Some(supervisor) => {
+            Actor::spawn_linked(None, supervised, arguments, supervisor.get_cell()).await
+        }
+        None => Actor::spawn(None, supervised, arguments).await,
+    };
+    let (actor, join) = spawned.map_err(|error| why_not_spawned(&incarnation, &error))?;
+    Ok(Started {
+        control: Control::Actor(actor.get_cell()),
+        join,
+        incarnation,
+        slot: None,
+    })
+}
+
+pub(crate) fn why_not_spawned(incarnation: &Incarnation, error: &SpawnErr) -> ExitReason {
+    match (incarnation.left(), error) {
+        (Some(Left::Reason(reason)), _) => reason.clone(),
+        (_, SpawnErr::StartupFailed(error)) => ExitReason::from_error(&**error),
+        (_, other) => ExitReason::from_error(other),
+    }
+}
+
+pub(crate) struct TaskStart<F> {
+    make: F,
+}
+
+impl<F> TaskStart<F> {
+    pub(crate) fn new(make: F) -> Self {
+        Self { make }
+    }
+}
+
+impl<F, W> Start for TaskStart<F>
+where
+    F: Fn(ChildContext) -> W + Send + Sync + 'static,
+    W: Future<Output = Result<(), BoxError>> + Send + 'static,
+{
+    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, ExitReason>> {
+        let Seat {
+            context,
+            incarnation,
+            notice,
+            supervisor_id,
+            ..
+        } = seat;
+        let cancel = context.cancel.clone();
+        let made = incarnation.catch(supervisor_id, || (self.make)(context));
+        Box::pin(async move {
+            let work = made?;
+            let watched = Arc::clone(&incarnation);
+            let asked = cancel.clone();
+            let join = tokio::spawn(async move {
+                let _notice = notice;
+                watched.step();
+                let left = match watched.run(work).await {
+                    Ok(Ok(())) if asked.is_cancelled() => ExitReason::Shutdown(None),
+                    Ok(Ok(())) => ExitReason::Normal,
+                    Ok(Err(error)) => ExitReason::from_error(&*error),
+                    Err(panicked) => panicked,
+                };
+                watched.leave(Left::Reason(left));
+            });
+            Ok(Started {
+                control: Control::Task {
+                    cancel,
+                    abort: join.abort_handle(),
+                },
+                join,
+                incarnation,
+                slot: None,
+            })
+        })
+    }
+}

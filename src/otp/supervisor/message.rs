@@ -1,0 +1,65 @@
+use std::sync::Arc;
+
+use super::{ChildCounts, ChildInfo, ChildReport};
+use crate::otp::{ChildSpec, ExitReason, Reply, SupervisorError};
+
+/// All that a supervisor can be asked or told. Private to the runtime.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A child's task is coming to its end.
+    Exited {
+        child: u64,
+        incarnation: u64,
+        /// Whether the notice was put off once, so that ractor's own event with the words of the stop could come first.
+        asked_again: bool,
+    },
+    /// A child's task has ended, and everything of it is gone.
+    Gone { child: u64, incarnation: u64 },
+    /// A start that took more than a moment has come to its end.
+    StartDone { child: u64, incarnation: u64 },
+    /// A restart did not get the child going; it is tried again unless something else was asked meanwhile.
+    FailedAgain {
+        child: u64,
+        incarnation: u64,
+        reason: ExitReason,
+    },
+    /// A restart is due.
+    Retry { child: u64, incarnation: u64 },
+    /// A child that was to be terminated has ended.
+    StopDone {
+        child: u64,
+        incarnation: u64,
+        ended: Option<ChildReport>,
+    },
+    /// Add a child and start it.
+    StartChild {
+        spec: ChildSpec,
+        reply: Reply<Result<(), SupervisorError>>,
+    },
+    /// Stop a child; its spec stays unless it is temporary.
+    TerminateChild {
+        id: Arc<str>,
+        reply: Reply<Result<(), SupervisorError>>,
+    },
+    /// Start a stopped child again.
+    RestartChild {
+        id: Arc<str>,
+        reply: Reply<Result<(), SupervisorError>>,
+    },
+    /// Forget a stopped child.
+    DeleteChild {
+        id: Arc<str>,
+        reply: Reply<Result<(), SupervisorError>>,
+    },
+    /// List the children in start order.
+    WhichChildren { reply: Reply<Vec<ChildInfo>> },
+    /// Count the children.
+    CountChildren { reply: Reply<ChildCounts> },
+    /// Read back a child's spec.
+    ChildSpec {
+        id: Arc<str>,
+        reply: Reply<Result<ChildSpec, SupervisorError>>,
+    },
+}
+
+crate::otp::message!(Message);

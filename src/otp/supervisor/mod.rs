@@ -1,0 +1,23 @@
+//! Supervisors: start children in order, restart them when they end, give up when that does not help, stop them in
+//! reverse order.
+//!
+//! The decisions are in `intensity` and `verdict`, pure; `room` holds the children and carries the decisions out; `actor`
+//! is the table of contents.
+
+mod actor;
+mod handle;
+mod intensity;
+mod message;
+mod report;
+mod room;
+mod spec;
+mod stop;
+mod verdict;
+
+pub use handle::{ChildCounts, ChildInfo, Supervisor};
+pub use intensity::Intensity;
+pub use report::{ChildReport, ShutdownReport, StopKind};
+pub use spec::SupervisorSpec;
+
+pub(crate) use actor::NestedStart;
+pub(crate) use message::Message;

@@ -1,0 +1,58 @@
+use std::{sync::Arc, time::Duration};
+
+use crate::otp::ExitReason;
+
+/// How a child was stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StopKind {
+    /// It ended when asked, within its time.
+    Graceful,
+    /// It had to be killed, or was set to be.
+    Killed,
+    /// It did not even end when killed: something of it blocks a thread and is still there.
+    Leaked,
+}
+
+/// How one child was stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChildReport {
+    /// Its id.
+    pub id: Arc<str>,
+    /// How it went.
+    pub how: StopKind,
+    /// How long it took from being asked.
+    pub took: Duration,
+    /// How it ended.
+    pub reason: ExitReason,
+    /// For a supervisor, how its own children were stopped.
+    pub children: Vec<ChildReport>,
+}
+
+/// How a supervisor and its children were stopped, in the order in which it happened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// The children, last started first.
+    pub children: Vec<ChildReport>,
+    /// How long the whole took.
+    pub took: Duration,
+}
+
+impl ShutdownReport {
+    /// All reports of the whole tree below, parents first.
+    pub fn walk(&self) -> impl Iterator<Item = &ChildReport> {
+        let mut waiting: Vec<&ChildReport> = self.children.iter().rev().collect();
+        std::iter::from_fn(move || {
+            let next = waiting.pop()?;
+            waiting.extend(next.children.iter().rev());
+            Some(next)
+        })
+    }
+
+    /// Whether every child ended when asked.
+    #[must_use]
+    pub fn is_graceful(&self) -> bool {
+        self.walk().all(|child| child.how == StopKind::Graceful)
+    }
+}

@@ -1,0 +1,8 @@
+//! What users of the runtime can rely on: calls, restarts, intensity, stopping, tasks, the tree.
+
+mod administration;
+mod calls;
+mod probe;
+mod restarts;
+mod stopping;
+mod tasks;
