@@ -89,7 +89,7 @@ impl Gate {
         let more = |now: usize| (now < limit).then_some(now + 1);
         let taken = self
             .in_flight
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, more);
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, more);
         taken.ok().map(|_| Permit {
             gate: Arc::clone(self),
             context: Context::current(),
@@ -118,8 +118,9 @@ impl Gate {
     }
 
     fn leave(&self) {
-        self.in_flight.fetch_sub(1, Ordering::AcqRel);
-        if self.waiting.load(Ordering::Acquire) > 0 {
+        // In one order with a waiter's count and its look at the places, so that one of the two sees the other.
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
             self.freed.notify_one();
         }
     }

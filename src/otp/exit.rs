@@ -93,6 +93,8 @@ impl fmt::Display for ExitReason {
     }
 }
 
+impl std::error::Error for ExitReason {}
+
 impl fmt::Display for ShutdownCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
