@@ -103,7 +103,7 @@ pub struct ChildSpec {
     pub(crate) kind: ChildKind,
     pub(crate) restart: Restart,
     pub(crate) shutdown: Shutdown,
-    pub(crate) backoff: Option<Backoff>,
+    pub(crate) backoff: Backoff,
     pub(crate) budget: Option<Budget>,
     pub(crate) start_timeout: Duration,
 }
@@ -158,7 +158,7 @@ impl ChildSpec {
             kind,
             restart: Restart::default(),
             shutdown: Shutdown::WORKER,
-            backoff: None,
+            backoff: Backoff::AT_ONCE,
             budget: None,
             start_timeout: Self::START_TIMEOUT,
         }
@@ -181,7 +181,7 @@ impl ChildSpec {
     /// How long to wait before each restart. Without it a restart happens at once, as in OTP.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = Some(backoff);
+        self.backoff = backoff;
         self
     }
 

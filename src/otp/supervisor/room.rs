@@ -790,12 +790,7 @@ async fn finish_in(
 
 impl Child {
     fn note_end(&mut self, lived: Duration, reason: &ExitReason) {
-        let stable = self
-            .spec
-            .backoff
-            .as_ref()
-            .is_some_and(|backoff| lived >= backoff.reset_after());
-        if stable {
+        if self.spec.backoff.is_stable(lived) {
             self.failures = 0;
         }
         if self.history.len() == HISTORY {
@@ -808,10 +803,7 @@ impl Child {
     fn next_delay(&mut self) -> Duration {
         let failures = self.failures;
         self.failures = failures.saturating_add(1);
-        let backoff = self.spec.backoff.as_ref();
-        backoff.map_or(Duration::ZERO, |backoff| {
-            backoff.delay(failures, fastrand::f64())
-        })
+        self.spec.backoff.delay(failures, fastrand::f64())
     }
 }
 

@@ -229,7 +229,9 @@ async fn i14_a_start_that_fails_once_and_then_works_uses_two_units() {
 async fn a_restart_waits_as_its_backoff_says_and_the_wait_is_visible() {
     let a = Address::new();
     let pause = Duration::from_secs(10);
-    let backoff = Backoff::exponential(pause, 2.0, Duration::from_mins(1)).expect("valid");
+    let backoff = Backoff::new(pause, Duration::from_mins(1))
+        .and_then(|backoff| backoff.with_jitter(0.0))
+        .expect("valid");
     let child = probe("a", &a, &Notes::default()).backoff(backoff);
     let supervisor = Supervisor::start(lenient("backoff").child(child))
         .await
@@ -257,7 +259,7 @@ async fn a_restart_waits_as_its_backoff_says_and_the_wait_is_visible() {
 async fn a_pending_restart_is_cancelled_by_terminate_and_by_stop() {
     let a = Address::new();
     let hour = Duration::from_hours(1);
-    let backoff = Backoff::exponential(hour, 1.0, hour).expect("valid");
+    let backoff = Backoff::new(hour, hour).expect("valid");
     let child = probe("a", &a, &Notes::default()).backoff(backoff);
     let supervisor = Supervisor::start(lenient("cancel").child(child))
         .await
