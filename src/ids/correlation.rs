@@ -58,7 +58,7 @@ impl CorrelationId {
     pub fn trace_id(&self) -> Option<TraceId> {
         match &self.0 {
             Spelling::Hex(id) | Spelling::Uuid(id) => Some(*id),
-            Spelling::Text(text) => text.parse().ok(),
+            Spelling::Text(text) => TraceId::read(text),
         }
     }
 
@@ -78,9 +78,9 @@ impl CorrelationId {
     pub fn hash64(&self) -> u64 {
         match &self.0 {
             Spelling::Hex(id) | Spelling::Uuid(id) => hash_trace(*id),
-            Spelling::Text(text) => text
-                .parse()
-                .map_or_else(|_| mix(fnv_1a(text.as_bytes())), hash_trace),
+            Spelling::Text(text) => {
+                TraceId::read(text).map_or_else(|| mix(fnv_1a(text.as_bytes())), hash_trace)
+            }
         }
     }
 }

@@ -65,6 +65,15 @@ impl TraceId {
         text
     }
 
+    /// Reads 32 hex digits or a UUID, in either case.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let mut lower = [0; 36];
+        let lower = lower.get_mut(..text.len())?;
+        lower.copy_from_slice(text.as_bytes());
+        lower.make_ascii_lowercase();
+        Self::from_lower_hex(lower).or_else(|| Self::from_lower_uuid(lower))
+    }
+
     /// Reads 32 hex digits, lower case.
     pub(super) fn from_lower_hex(digits: &[u8]) -> Option<Self> {
         let bits = (digits.len() == 32).then(|| lower_hex(digits)).flatten()?;
@@ -94,10 +103,7 @@ impl FromStr for TraceId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let lower = shown(text).to_ascii_lowercase();
-        Self::from_lower_hex(lower.as_bytes())
-            .or_else(|| Self::from_lower_uuid(lower.as_bytes()))
-            .ok_or_else(|| IdError::TraceId { given: shown(text) })
+        Self::read(text).ok_or_else(|| IdError::TraceId { given: shown(text) })
     }
 }
 

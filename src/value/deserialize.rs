@@ -588,3 +588,231 @@ fn unexpected(value: &Value) -> Unexpected<'_> {
         Value::Map(_) => Unexpected::Map,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use proptest::prelude::*;
+    use serde::Serialize;
+
+    use super::{
+        super::{arbitrary, to_value},
+        *,
+    };
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Everything {
+        flag: bool,
+        small: i8,
+        large: u64,
+        share: f32,
+        letter: char,
+        name: String,
+        nothing: Option<u8>,
+        something: Option<u8>,
+        unit: (),
+        pair: (u8, String),
+        raw: Vec<u8>,
+        wrapped: Wrapped,
+        by_number: BTreeMap<u32, Shape>,
+        by_shape: HashMap<Key, bool>,
+        shapes: Vec<Shape>,
+        free: Value,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Wrapped(u16);
+
+    #[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Key {
+        Left,
+        Right,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Shape {
+        Point,
+        Circle(f64),
+        Line(i32, i32),
+        Box { wide: u8, high: u8 },
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Strict<'a> {
+        #[serde(borrow)]
+        name: &'a str,
+        #[expect(dead_code, reason = "only its type matters")]
+        ports: Vec<u16>,
+    }
+
+    fn everything() -> Everything {
+        Everything {
+            flag: true,
+            small: -1,
+            large: u64::MAX,
+            share: 0.5,
+            letter: 'é',
+            name: "n".into(),
+            nothing: None,
+            something: Some(3),
+            unit: (),
+            pair: (1, "two".into()),
+            raw: vec![0, 255],
+            wrapped: Wrapped(7),
+            by_number: [(1, Shape::Point), (20, Shape::Circle(1.5))].into(),
+            by_shape: [(Key::Left, true), (Key::Right, false)].into(),
+            shapes: vec![Shape::Line(-1, 1), Shape::Box { wide: 1, high: 2 }],
+            free: Value::from([
+                ("$bytes", Value::from("AAAA")),
+                ("b", Value::from(&b"raw"[..])),
+            ]),
+        }
+    }
+
+    fn value(json: &str) -> Value {
+        Value::from_json(json, Limits::DEFAULT).expect("test JSON is valid")
+    }
+
+    fn refusal<'de, T: Deserialize<'de> + fmt::Debug>(value: &'de Value) -> String {
+        T::deserialize(value).expect_err("does not fit").to_string()
+    }
+
+    #[test]
+    fn a_programs_types_go_in_and_come_out() {
+        let value = to_value(&everything()).expect("all of it has a value");
+        assert_eq!(from_value(&value), Ok(everything()));
+        // And the same through JSON.
+        let json = Value::from_json(value.to_json(), Limits::DEFAULT);
+        assert_eq!(json.and_then(|value| from_value(&value)), Ok(everything()));
+    }
+
+    #[test]
+    fn what_serde_json_writes_is_what_we_hold() {
+        let ours = to_value(&everything()).expect("all of it has a value");
+        let theirs = serde_json::to_string(&everything()).expect("all of it has JSON");
+        assert_eq!(Value::from_json(theirs, Limits::DEFAULT), Ok(ours));
+    }
+
+    #[test]
+    fn text_is_borrowed_from_the_value() {
+        let value = value(r#"{"name": "a", "ports": [1, 2]}"#);
+        let strict = Strict::deserialize(&value).expect("fits");
+        assert!(std::ptr::eq(
+            strict.name,
+            value
+                .as_map()
+                .and_then(|map| map.get("name")?.as_str())
+                .expect("is text")
+        ));
+    }
+
+    #[test]
+    fn a_misfit_names_its_place() {
+        assert_eq!(
+            refusal::<Strict>(&value(r#"{"name": "a", "ports": [1, 65536]}"#)),
+            "ports[1]: invalid value: integer `65536`, expected u16"
+        );
+        assert_eq!(
+            refusal::<HashMap<String, Strict>>(&value(r#"{"x": {"name": 1, "ports": []}}"#)),
+            "x.name: invalid type: integer `1`, expected a borrowed string"
+        );
+        assert_eq!(
+            refusal::<Strict>(&value(r#"{"name": "a", "prots": []}"#)),
+            "unknown field `prots`, expected `name` or `ports`"
+        );
+        assert_eq!(
+            refusal::<Vec<Shape>>(&value(r#"["Point", {"Box": {"wide": 1, "high": "x"}}]"#)),
+            "[1].Box.high: invalid type: string \"x\", expected u8"
+        );
+        assert_eq!(
+            refusal::<BTreeMap<u32, u8>>(&value(r#"{"one": 1}"#)),
+            "invalid value: string \"one\", expected a 32-bit integer from 0"
+        );
+    }
+
+    #[test]
+    fn variants_in_the_wrong_form_are_refused() {
+        for bad in [
+            r#""Circle""#,
+            r#"{"Point": 1}"#,
+            r#"{"Line": [1]}"#,
+            r#"{"Line": [1, 2, 3]}"#,
+            r#"{"Box": [1, 2, 3]}"#,
+            "{}",
+            "7",
+            r#""Other""#,
+        ] {
+            refusal::<Shape>(&value(bad));
+        }
+        assert_eq!(from_value(&value(r#"{"Point": null}"#)), Ok(Shape::Point));
+    }
+
+    #[test]
+    fn integers_and_floats_do_not_pass_for_each_other() {
+        assert!(from_value::<i64>(&Value::Float(3.0)).is_err());
+        assert_eq!(from_value::<f64>(&Value::Int(3)), Ok(3.0));
+        assert_eq!(
+            from_value::<Vec<u8>>(&Value::from(&[1u8, 2][..])),
+            Ok(vec![1, 2])
+        );
+    }
+
+    #[test]
+    fn what_has_no_value_is_refused_with_its_place() {
+        let big: HashMap<&str, Vec<u128>> = [("n", vec![0, u128::MAX])].into();
+        assert!(
+            to_value(&big)
+                .expect_err("beyond 64 bits")
+                .to_string()
+                .starts_with("n[1]: ")
+        );
+        let odd: Vec<BTreeMap<(u8, u8), u8>> = vec![[((1, 2), 3)].into()];
+        assert_eq!(
+            to_value(&odd).expect_err("a tuple is no name").to_string(),
+            "[0]: a map's key is a tuple; use text, an integer, a bool or a char"
+        );
+    }
+
+    #[test]
+    fn a_programs_own_recursion_is_stopped_at_the_limit() {
+        #[derive(Serialize)]
+        struct Chain(Option<Box<Chain>>, u8);
+        let chain =
+            |links| (0..links).fold(Chain(None, 0), |inner, _| Chain(Some(Box::new(inner)), 0));
+
+        assert!(to_value(&chain(63)).is_ok());
+        assert_eq!(to_value(&chain(64)), Err(ValueError::TooDeep { limit: 64 }));
+        assert_eq!(
+            to_value(&vec![0; 65_536]),
+            Err(ValueError::TooManyNodes { limit: 65_536 })
+        );
+    }
+
+    #[test]
+    fn other_formats_are_read_within_the_limits_too() {
+        let deep = "[".repeat(65) + &"]".repeat(65);
+        let refused = serde_json::from_str::<Value>(&deep).expect_err("65 levels");
+        assert!(
+            refused
+                .to_string()
+                .starts_with("value is nested more than 64 levels deep")
+        );
+        assert!(serde_json::from_str::<Map>("[]").is_err());
+        let toml: Value = toml::from_str("a = 1\n[b]\nc = [1.5, 'x']").expect("valid TOML");
+        assert_eq!(toml.to_json(), r#"{"a":1,"b":{"c":[1.5,"x"]}}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_passes_through_serde_unchanged(value in arbitrary::value()) {
+            prop_assert_eq!(to_value(&value), Ok(value.clone()));
+            prop_assert_eq!(from_value::<Value>(&value), Ok(value.clone()));
+            prop_assert_eq!(to_value(&Some(&value)).and_then(|value| from_value::<Value>(&value)), Ok(value.clone()));
+            let json = serde_json::to_string(&value).expect("every value has JSON");
+            prop_assert_eq!(serde_json::from_str::<Value>(&json).ok(), Some(value));
+        }
+    }
+}

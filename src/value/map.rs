@@ -39,12 +39,14 @@ impl Map {
     #[must_use]
     pub fn with(&self, key: impl Into<Arc<str>>, value: Value) -> Self {
         let key = key.into();
-        let mut entries = self.0.to_vec();
         match self.find(&key) {
-            Ok(at) => entries[at].1 = value,
-            Err(at) => entries.insert(at, (key, value)),
+            Ok(at) => self.replaced(at, &value),
+            Err(at) => {
+                let (before, after) = self.0.split_at(at);
+                let entries = before.iter().cloned().chain([(key, value)]);
+                Self(entries.chain(after.iter().cloned()).collect())
+            }
         }
-        Self(entries.into())
     }
 
     /// A copy of this level without `key`; what is below is shared.
@@ -77,6 +79,22 @@ impl Map {
     pub(super) fn from_sorted(entries: Vec<Entry>) -> Self {
         debug_assert!(entries.is_sorted_by(|(a, _), (b, _)| a < b));
         Self(entries.into())
+    }
+
+    /// As [`Map::with`], with no new name for an entry that is there.
+    pub(super) fn with_name(&self, key: &str, value: Value) -> Self {
+        match self.find(key) {
+            Ok(at) => self.replaced(at, &value),
+            Err(_) => self.with(key, value),
+        }
+    }
+
+    fn replaced(&self, at: usize, value: &Value) -> Self {
+        let entry = |(index, (name, old)): (usize, &Entry)| {
+            let value = if index == at { value } else { old };
+            (Arc::clone(name), value.clone())
+        };
+        Self(self.0.iter().enumerate().map(entry).collect())
     }
 
     fn find(&self, key: &str) -> Result<usize, usize> {
@@ -114,5 +132,40 @@ impl<K: Into<Arc<str>>, V: Into<Value>> FromIterator<(K, V)> for Map {
 impl fmt::Debug for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn same_entries(map: &Map, model: &BTreeMap<String, i64>) -> bool {
+        let found = map.iter().map(|(name, value)| (name, value.as_i64()));
+        found.eq(model
+            .iter()
+            .map(|(name, value)| (name.as_str(), Some(*value))))
+    }
+
+    proptest! {
+        #[test]
+        fn a_map_is_a_sorted_map(entries in vec(("[a-d]{0,2}", any::<i64>()), 0..12), key in "[a-d]{0,2}", value: i64) {
+            let mut model: BTreeMap<String, i64> = entries.iter().cloned().collect();
+            let map: Map = entries.into_iter().collect();
+            prop_assert!(same_entries(&map, &model));
+            prop_assert_eq!(map.get(&key).and_then(Value::as_i64), model.get(&key).copied());
+
+            model.insert(key.clone(), value);
+            let with = map.with(key.as_str(), value.into());
+            prop_assert!(same_entries(&with, &model));
+            prop_assert_eq!(map.with_name(&key, value.into()), with.clone());
+
+            model.remove(&key);
+            prop_assert!(same_entries(&with.without(&key), &model));
+            prop_assert!(same_entries(&map.without(&key), &model));
+        }
     }
 }

@@ -211,3 +211,93 @@ fn refuse(path: &str, fault: PathFault) -> ValueError {
         fault,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn fault(text: &str) -> PathFault {
+        match Path::parse(text) {
+            Err(ValueError::Path { fault, .. }) => fault,
+            other => panic!("{text:?} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn dots_part_and_quotes_hold_together() {
+        let path = Path::parse(r#"fields."http.status".x"#).expect("a valid path");
+        assert_eq!(
+            path.components().collect::<Vec<_>>(),
+            ["fields", "http.status", "x"]
+        );
+        assert_eq!(path.to_string(), r#"fields."http.status".x"#);
+    }
+
+    #[test]
+    fn every_malformed_path_says_what_is_wrong() {
+        assert_eq!(fault(""), PathFault::Empty);
+        for text in [".", "a.", ".a", "a..b", "\"\""] {
+            assert_eq!(fault(text), PathFault::EmptyComponent, "{text}");
+        }
+        for text in ["\"", "\"a", "\"a\"b", "a\"b\"", "\"a\\x\"", "\"a\\"] {
+            assert_eq!(fault(text), PathFault::Quote, "{text}");
+        }
+        assert_eq!(fault("a\nb"), PathFault::Control);
+        assert_eq!(fault(&"a.".repeat(1_000_000)), PathFault::TooMany);
+    }
+
+    #[test]
+    fn limits_hold_to_the_component_and_to_the_byte() {
+        assert_eq!(
+            Path::parse(&["a"; 50].join(".")).map(|path| path.len()),
+            Ok(50)
+        );
+        assert_eq!(fault(&["a"; 51].join(".")), PathFault::TooMany);
+        assert!(Path::parse(&"x".repeat(128)).is_ok());
+        assert_eq!(fault(&"x".repeat(129)), PathFault::LongComponent);
+        assert!(Path::from_components(std::iter::repeat("a")).is_err());
+        assert!(Path::from_components([]).is_err());
+    }
+
+    #[test]
+    fn prefixes_go_by_whole_components() {
+        let path = |text| Path::parse(text).expect("test path is valid");
+        assert!(path("http.port").starts_with(&path("http")));
+        assert!(path("http").starts_with(&Path::root()));
+        assert!(!path("https.port").starts_with(&path("http")));
+        assert!(!path("http").starts_with(&path("http.port")));
+        assert_eq!(path("http").child("port"), Ok(path("http.port")));
+        assert_eq!(path("http.port").parent(), Some(path("http")));
+        assert_eq!(Path::root().parent(), None);
+    }
+
+    #[test]
+    fn serde_carries_the_root_as_nothing() {
+        assert_eq!(
+            serde_json::to_string(&Path::root()).ok().as_deref(),
+            Some("\"\"")
+        );
+        assert_eq!(
+            serde_json::from_str::<Path>("\"\"").ok(),
+            Some(Path::root())
+        );
+        assert!(serde_json::from_str::<Path>("\"a..b\"").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_is_read_back(names in vec(r#"[a."\\é]{1,5}|\PC{1,9}"#, 1..6)) {
+            let path = Path::from_components(names.iter().map(String::as_str)).expect("printable names");
+            prop_assert_eq!(Path::parse(&path.to_string()), Ok(path));
+        }
+
+        #[test]
+        fn any_text_is_a_path_or_an_error(text in r#"[a."\\]{0,12}|.*"#) {
+            if let Ok(path) = Path::parse(&text) {
+                prop_assert_eq!(Path::parse(&path.to_string()), Ok(path));
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::{
     Limits, Map, Path, ValueError,
+    codec::encoded_len,
     limits::{Budget, Exceeded},
 };
 
@@ -33,6 +34,9 @@ pub enum Value {
 }
 
 impl Value {
+    /// How much of a value [`Value::shortened`] shows, in characters.
+    pub const PREVIEW_CHARS: usize = 100;
+
     /// An empty map.
     #[must_use]
     pub fn map() -> Self {
@@ -73,7 +77,7 @@ impl Value {
                 None => Value::Map(map.without(last)),
                 Some(name) => match map.get(name) {
                     None => value.clone(),
-                    Some(inner) => Value::Map(map.with(name, remove(inner, names, last))),
+                    Some(inner) => Value::Map(map.with_name(name, remove(inner, names, last))),
                 },
             }
         }
@@ -135,6 +139,28 @@ impl Value {
             .take(1)
             .and_then(|()| walk(self, &mut budget))
             .map_err(|exceeded| limits.error(exceeded))
+    }
+
+    /// This value, or what tells about it when it is longer than `bytes_max` encoded: a map with `truncated` (true), `original_size` in
+    /// bytes, and `preview`, the first [`Value::PREVIEW_CHARS`] characters of its text or JSON. For metadata and arguments that nobody
+    /// limits at their source.
+    #[must_use]
+    pub fn shortened(&self, bytes_max: usize) -> Self {
+        // What exceeds the limits has no length; it is certainly too long.
+        let size = encoded_len(self).ok();
+        if size.is_some_and(|size| size <= bytes_max) {
+            return self.clone();
+        }
+        let preview = match (self, size) {
+            (Self::Text(text), _) => cut(text),
+            (_, Some(_)) => cut(&self.to_json()),
+            (_, None) => self.kind().to_owned(),
+        };
+        Self::from([
+            ("truncated", Self::Bool(true)),
+            ("original_size", size.into()),
+            ("preview", preview.into()),
+        ])
     }
 
     /// What kind of value this is, in a word for messages: `null`, `bool`, `integer`, `float`, `text`, `bytes`, `list` or `map`.
@@ -254,8 +280,12 @@ impl Value {
         };
         let inner = map.get(name).unwrap_or(&Self::Null);
         let changed = inner.replace(path, depth + 1, value)?;
-        Ok(Self::Map(map.with(name, changed)))
+        Ok(Self::Map(map.with_name(name, changed)))
     }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(Value::PREVIEW_CHARS).collect()
 }
 
 impl PartialEq for Value {
@@ -345,6 +375,7 @@ impl From<Map> for Value {
     }
 }
 
+/// A list, also of small integers; bytes come from `&[u8]`.
 impl<T: Into<Value>> From<Vec<T>> for Value {
     fn from(items: Vec<T>) -> Self {
         items.into_iter().collect()
@@ -368,5 +399,136 @@ impl<T: Into<Value>> FromIterator<T> for Value {
 impl<K: Into<Arc<str>>, V: Into<Value>, const N: usize> From<[(K, V); N]> for Value {
     fn from(entries: [(K, V); N]) -> Self {
         Self::Map(entries.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::arbitrary, *};
+
+    fn path(text: &str) -> Path {
+        Path::parse(text).expect("test path is valid")
+    }
+
+    fn config() -> Value {
+        Value::from([
+            ("http", Value::from([("port", 80)])),
+            ("log", Value::from([("level", "info")])),
+        ])
+    }
+
+    #[test]
+    fn changing_one_path_copies_one_path() {
+        let before = config();
+
+        let after = before
+            .with(&path("http.port"), 81.into())
+            .expect("a map all the way");
+
+        let section = |value: &Value, name| {
+            value
+                .as_map()
+                .and_then(|map| map.get(name)?.as_map().cloned())
+        };
+        let same = |name| {
+            section(&before, name)
+                .zip(section(&after, name))
+                .map(|(a, b)| a.is_same(&b))
+        };
+        assert_eq!(same("log"), Some(true));
+        assert_eq!(same("http"), Some(false));
+        assert_eq!(before, config());
+    }
+
+    #[test]
+    fn a_path_through_a_scalar_is_refused_and_named() {
+        let refused = config()
+            .with(&path("http.port.low"), 1.into())
+            .expect_err("80 is no map");
+        assert_eq!(
+            refused.to_string(),
+            "http.port is integer, not a map; replace http.port as a whole or choose another path"
+        );
+        assert_eq!(config().get(&path("http.port.low")), None);
+    }
+
+    #[test]
+    fn taking_away_what_is_not_there_changes_nothing() {
+        assert_eq!(config().without(&path("http.port.low")), config());
+        assert_eq!(config().without(&path("x.y")), config());
+        assert_eq!(
+            config().without(&path("log.level")).to_json(),
+            r#"{"http":{"port":80},"log":{}}"#
+        );
+        assert_eq!(config().without(&Path::root()), Value::Null);
+    }
+
+    #[test]
+    fn a_change_keeps_to_the_limits() {
+        let names = vec!["n"; 50];
+        let deep = Path::from_components(names).expect("50 components");
+        let at_fifty = Value::map().with(&deep, Value::map()).expect("51 levels");
+        let fourteen = (0..14).fold(Value::Null, |inner, _| Value::from([("n", inner)]));
+
+        assert!(at_fifty.with(&deep, fourteen.clone()).is_ok());
+        assert_eq!(
+            at_fifty.with(&deep, Value::from([("n", fourteen)])),
+            Err(ValueError::TooDeep { limit: 64 })
+        );
+    }
+
+    #[test]
+    fn equal_means_the_same() {
+        assert_eq!(Value::UInt(5), Value::Int(5));
+        assert_ne!(Value::UInt(u64::MAX), Value::Int(-1));
+        assert_eq!(Value::Float(f64::NAN), Value::Float(-f64::NAN));
+        assert_ne!(Value::Float(1.0), Value::Int(1));
+        assert_ne!(Value::from("a"), Value::from(&b"a"[..]));
+    }
+
+    #[test]
+    fn a_section_shared_a_million_million_times_is_refused_quickly() {
+        let bomb = (0..60).fold(Value::Null, |inner, _| {
+            Value::from(vec![inner.clone(), inner])
+        });
+        assert_eq!(
+            bomb.check(Limits::DEFAULT),
+            Err(ValueError::TooManyNodes { limit: 65_536 })
+        );
+        assert!(encoded_len(&bomb).is_err());
+        assert!(bomb.shortened(10_000).as_map().is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_put_is_found_and_all_else_is_as_before(
+            value in arbitrary::value(), new in arbitrary::value(), names in prop::collection::vec("[a-c]{1,2}", 1..4)
+        ) {
+            let path = Path::from_components(names.iter().map(String::as_str)).expect("short names");
+            if let Ok(changed) = value.with(&path, new.clone()) {
+                prop_assert_eq!(changed.get(&path), Some(&new));
+                if let Some(old) = value.get(&path) {
+                    prop_assert_eq!(changed.with(&path, old.clone()), Ok(value));
+                } else {
+                    prop_assert!(changed.without(&path).get(&path).is_none());
+                }
+            } else {
+                prop_assert_eq!(value.get(&path), None);
+            }
+        }
+
+        #[test]
+        fn merging_a_value_over_itself_or_over_nothing_gives_it_back(value in arbitrary::value()) {
+            prop_assert_eq!(value.merge(&value), value.clone());
+            prop_assert_eq!(Value::map().merge(&value), value);
+        }
+
+        #[test]
+        fn in_a_merge_every_leaf_of_the_upper_value_wins(under in arbitrary::value(), over in arbitrary::value()) {
+            let merged = under.merge(&over);
+            prop_assert_eq!(merged.merge(&over), merged);
+        }
     }
 }
