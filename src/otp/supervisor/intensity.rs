@@ -13,7 +13,7 @@ pub struct Intensity {
 impl Intensity {
     /// Allows `restarts` restarts in any window of `period`. 0 restarts means that the first one is too many.
     #[must_use]
-    pub fn new(restarts: u32, period: Duration) -> Self {
+    pub const fn new(restarts: u32, period: Duration) -> Self {
         Self { restarts, period }
     }
 }

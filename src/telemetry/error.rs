@@ -1,0 +1,112 @@
+use super::{Kind, names};
+
+/// Why a metric was refused. Nothing changed; the same request will be refused again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetricError {
+    /// The name is empty, too long, or has a character that names cannot have.
+    #[error(
+        "metric name `{name}` is not usable; use 1 to {} letters, digits, `_` or `.`, not beginning with a digit",
+        names::NAME_BYTES_MAX
+    )]
+    Name {
+        /// The refused name.
+        name: String,
+    },
+    /// The label's name is empty, too long, reserved, or has a character that names cannot have.
+    #[error(
+        "label name `{label}` of metric `{name}` is not usable; use 1 to {} letters, digits, `_` or `.`, not beginning with a \
+         digit or `__`, and not `le`, `quantile` or `{}`",
+        names::NAME_BYTES_MAX,
+        names::OVERFLOW
+    )]
+    Label {
+        /// The metric.
+        name: String,
+        /// The refused label name.
+        label: String,
+    },
+    /// The label is given twice (dots and underscores are the same here).
+    #[error("label `{label}` of metric `{name}` is given twice; give each label once")]
+    LabelTwice {
+        /// The metric.
+        name: String,
+        /// The label.
+        label: String,
+    },
+    /// Too many labels.
+    #[error(
+        "metric `{name}` has {count} labels; use at most {}",
+        names::LABELS_MAX
+    )]
+    Labels {
+        /// The metric.
+        name: String,
+        /// How many were given.
+        count: usize,
+    },
+    /// A metric of this name has another type.
+    #[error("metric `{name}` is a {is} already and cannot be a {wanted} too; use another name")]
+    OtherKind {
+        /// The metric.
+        name: String,
+        /// What it is.
+        is: Kind,
+        /// What was asked for.
+        wanted: Kind,
+    },
+    /// The metric would be shown under a line name that another metric uses (`x_count` beside a histogram `x`).
+    #[error(
+        "metric `{name}` would be shown as `{line}`, which metric `{other}` uses already; use another name"
+    )]
+    Clash {
+        /// The metric.
+        name: String,
+        /// The line that both would write.
+        line: String,
+        /// The metric that has it.
+        other: String,
+    },
+    /// There are as many metric names as a node may have.
+    #[error(
+        "metric `{name}` would be one more than the {max} names that fit; put what varies into labels"
+    )]
+    TooManyNames {
+        /// The metric.
+        name: String,
+        /// The limit.
+        max: usize,
+    },
+}
+
+/// Why a handler was not attached or detached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandlerError {
+    /// A handler with this id is attached.
+    #[error("a handler `{id}` is attached already; detach it first or use another id")]
+    AlreadyExists {
+        /// The id.
+        id: String,
+    },
+    /// No handler has this id (any more).
+    #[error("no handler `{id}` is attached; list_handlers shows those that are")]
+    NotFound {
+        /// The id.
+        id: String,
+    },
+    /// A handler was given no event to listen to.
+    #[error("handler `{id}` has no event; give at least one")]
+    NoEvent {
+        /// The id.
+        id: String,
+    },
+}
+
+/// Why a text is not an event name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event name {segments:?} is not usable; use 1 to 16 parts that are not empty")]
+pub struct EventNameError {
+    /// The refused parts.
+    pub segments: Vec<String>,
+}

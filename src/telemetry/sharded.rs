@@ -1,0 +1,112 @@
+//! One cell for each thread that writes, made at its first write, each on cache lines of its own.
+
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::slots::{self, Writer};
+
+/// Cells of `T` by thread slot. A series that one thread writes to has one cell.
+#[derive(Debug)]
+pub(super) struct Sharded<T> {
+    cells: Box<[OnceLock<Box<Padded<T>>>]>,
+}
+
+/// 128 bytes: two lines, since x86 fetches lines in pairs and some ARM cores have lines of 128.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded<T>(T);
+
+impl<T: Default> Sharded<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            cells: (0..slots::count()).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    /// The running thread's cell, and whether it alone writes to it.
+    #[inline]
+    pub(super) fn mine(&self) -> (&T, Writer) {
+        let slot = slots::current();
+        let cell = &self.cells[slot.index];
+        let padded = match cell.get() {
+            Some(padded) => padded,
+            None => make(cell),
+        };
+        (&padded.0, slot.writer)
+    }
+
+    /// Every cell that was ever written.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.cells
+            .iter()
+            .filter_map(|cell| cell.get().map(|padded| &padded.0))
+    }
+}
+
+#[cold]
+fn make<T: Default>(cell: &OnceLock<Box<Padded<T>>>) -> &Padded<T> {
+    cell.get_or_init(Box::default)
+}
+
+impl Writer {
+    /// Adds to a number; exact in both cases.
+    #[inline]
+    pub(super) fn add(self, number: &AtomicU64, n: u64) {
+        match self {
+            Self::Alone => number.store(
+                number.load(Ordering::Relaxed).wrapping_add(n),
+                Ordering::Relaxed,
+            ),
+            Self::Shared => _ = number.fetch_add(n, Ordering::Relaxed),
+        }
+    }
+
+    /// Replaces a float, kept as its bits, by what `change` makes of it; `None` leaves it.
+    #[inline]
+    pub(super) fn update(self, float: &AtomicU64, change: impl Fn(f64) -> Option<f64>) {
+        let changed = |bits| change(f64::from_bits(bits)).map(f64::to_bits);
+        match self {
+            Self::Alone => {
+                if let Some(bits) = changed(float.load(Ordering::Relaxed)) {
+                    float.store(bits, Ordering::Relaxed);
+                }
+            }
+            Self::Shared => _ = float.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_of_one_thread_has_one_cell() {
+        let sharded = Sharded::<AtomicU64>::new();
+        for _ in 0..3 {
+            let (cell, writer) = sharded.mine();
+            writer.add(cell, 2);
+        }
+        let values: Vec<u64> = sharded
+            .iter()
+            .map(|cell| cell.load(Ordering::Relaxed))
+            .collect();
+        assert_eq!(values, [6]);
+    }
+
+    #[test]
+    fn both_ways_of_writing_give_the_same_number() {
+        for writer in [Writer::Alone, Writer::Shared] {
+            let number = AtomicU64::new(40);
+            writer.add(&number, 2);
+            assert_eq!(number.into_inner(), 42);
+
+            let float = AtomicU64::new(1.5_f64.to_bits());
+            writer.update(&float, |was| Some(was + 1.0));
+            writer.update(&float, |_| None);
+            assert_eq!(float.into_inner(), 2.5_f64.to_bits());
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Metrics as text, in the two formats that Prometheus reads.
+//!
+//! A histogram's `le` bounds are fixed by the unit its name ends in, all of them bounds of its buckets, so that each count
+//! is exact:
+//!
+//! | unit | bounds |
+//! |---|---|
+//! | `seconds` | the powers of two from 2^-20 (0.95 µs) to 2^6 (64 s) |
+//! | `bytes` | every second power of two from 2^4 (16 B) to 2^36 (64 GiB) |
+//! | `ratio` | sixteenths from 1/16 to 1 |
+//! | other, none | 0 and the powers of two from 2^-4 to 2^20 |
+//!
+//! A histogram that recorded a negative value has no `_sum` and `_count` lines (its `+Inf` bucket is the count): readers
+//! take a sum for a counter, and parsers refuse a negative one.
+
+use std::{fmt::Write as _, sync::LazyLock};
+
+use super::{Distribution, FamilySnapshot, Kind, Labels, Reading};
+
+/// How metrics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// OpenMetrics 1.0.0 (<https://prometheus.io/docs/specs/om/open_metrics_spec/>).
+    OpenMetrics,
+    /// Prometheus' own text format 0.0.4.
+    Prometheus,
+}
+
+impl Format {
+    /// What to say in the HTTP header `content-type`.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+struct Text {
+    out: String,
+    format: Format,
+}
+
+/// Writes all metrics. Writing to a `String` cannot fail, hence the ignored results below.
+pub(super) fn render(families: &[FamilySnapshot], format: Format) -> String {
+    let mut text = Text {
+        out: String::new(),
+        format,
+    };
+    for family in families {
+        text.head(family);
+        for series in &family.series {
+            text.series(family, &series.labels, &series.reading);
+        }
+    }
+    if format == Format::OpenMetrics {
+        text.out.push_str("# EOF\n");
+    }
+    text.out
+}
+
+impl Text {
+    fn head(&mut self, family: &FamilySnapshot) {
+        let name = family.name.as_str();
+        let total = match (self.format, family.kind) {
+            (Format::Prometheus, Kind::Counter) => "_total",
+            _ => "",
+        };
+        if let Some(help) = &family.help {
+            let help = escape(help, self.format == Format::OpenMetrics);
+            _ = writeln!(self.out, "# HELP {name}{total} {help}");
+        }
+        _ = writeln!(self.out, "# TYPE {name}{total} {}", family.kind);
+        if let (Format::OpenMetrics, Some(unit)) = (self.format, family.name.unit()) {
+            _ = writeln!(self.out, "# UNIT {name} {unit}");
+        }
+    }
+
+    fn series(&mut self, family: &FamilySnapshot, labels: &Labels, reading: &Reading) {
+        let name = family.name.as_str();
+        match reading {
+            Reading::Counter(count) => self.line(name, "_total", labels, None, count),
+            Reading::Sum(sum) => self.line(name, "_total", labels, None, number(*sum)),
+            Reading::Gauge(value) => self.line(name, "", labels, None, number(*value)),
+            Reading::Histogram(values) => {
+                self.histogram(name, labels, values, bounds(family.name.unit()));
+            }
+        }
+    }
+
+    fn histogram(&mut self, name: &str, labels: &Labels, values: &Distribution, bounds: &[f64]) {
+        for (bound, count) in bounds.iter().zip(values.counts_within(bounds)) {
+            self.line(name, "_bucket", labels, Some(*bound), count);
+        }
+        self.line(name, "_bucket", labels, Some(f64::INFINITY), values.count());
+        // A sum is read as a counter, so it is left out, and the count with it, where negative values may let it fall.
+        if values.min().is_none_or(|min| min >= 0.0) {
+            self.line(name, "_count", labels, None, values.count());
+            self.line(name, "_sum", labels, None, number(values.sum()));
+        }
+    }
+
+    fn line(
+        &mut self,
+        name: &str,
+        suffix: &str,
+        labels: &Labels,
+        le: Option<f64>,
+        value: impl std::fmt::Display,
+    ) {
+        _ = write!(self.out, "{name}{suffix}");
+        let mut before = '{';
+        for (label, value) in labels.iter() {
+            _ = write!(self.out, "{before}{label}=\"{}\"", escape(value, true));
+            before = ',';
+        }
+        if let Some(bound) = le {
+            _ = write!(self.out, "{before}le=\"{}\"", number(bound));
+            before = ',';
+        }
+        let close = if before == ',' { "}" } else { "" };
+        _ = writeln!(self.out, "{close} {value}");
+    }
+}
+
+/// Rust writes floats so that they read back exactly; only infinity has another name here.
+fn number(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.into();
+    }
+    format!("{value:?}")
+}
+
+fn escape(text: &str, quotes: bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '\\' => escaped.push_str("\\\\"),
+            '\n' => escaped.push_str("\\n"),
+            '"' if quotes => escaped.push_str("\\\""),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+fn bounds(unit: Option<&str>) -> &'static [f64] {
+    static SECONDS: LazyLock<Vec<f64>> = LazyLock::new(|| powers(-20..=6).collect());
+    static BYTES: LazyLock<Vec<f64>> = LazyLock::new(|| powers(4..=36).step_by(2).collect());
+    static RATIO: LazyLock<Vec<f64>> =
+        LazyLock::new(|| (1..=16).map(|part| f64::from(part) / 16.0).collect());
+    static PLAIN: LazyLock<Vec<f64>> =
+        LazyLock::new(|| [0.0].into_iter().chain(powers(-4..=20)).collect());
+    match unit {
+        Some("seconds") => &SECONDS,
+        Some("bytes") => &BYTES,
+        Some("ratio") => &RATIO,
+        _ => &PLAIN,
+    }
+}
+
+fn powers(exponents: std::ops::RangeInclusive<i32>) -> impl Iterator<Item = f64> {
+    exponents.map(|exponent| 2.0_f64.powi(exponent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{MetricName, SeriesSnapshot};
+
+    fn family(name: &str, kind: Kind, labels: &[(&str, &str)], reading: Reading) -> FamilySnapshot {
+        FamilySnapshot {
+            name: MetricName::new(name, kind).expect("test name is usable"),
+            kind,
+            help: Some("What it \"is\"\\\nnot.".into()),
+            series: vec![SeriesSnapshot {
+                labels: Labels::new(name, labels).expect("test labels are usable"),
+                reading,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_counter_in_both_formats() {
+        let read = [family(
+            "read_bytes_total",
+            Kind::Counter,
+            &[("disk", "a\"\\\nb")],
+            Reading::Counter(7),
+        )];
+        assert_eq!(
+            render(&read, Format::OpenMetrics),
+            "# HELP read_bytes What it \\\"is\\\"\\\\\\nnot.\n# TYPE read_bytes counter\n# UNIT read_bytes bytes\n\
+             read_bytes_total{disk=\"a\\\"\\\\\\nb\"} 7\n# EOF\n"
+        );
+        assert_eq!(
+            render(&read, Format::Prometheus),
+            "# HELP read_bytes_total What it \"is\"\\\\\\nnot.\n# TYPE read_bytes_total counter\n\
+             read_bytes_total{disk=\"a\\\"\\\\\\nb\"} 7\n"
+        );
+    }
+
+    #[test]
+    fn gauges_write_every_float() {
+        let written: Vec<String> = [3.0, -0.1, 1e300, f64::INFINITY, f64::NEG_INFINITY, f64::NAN]
+            .map(number)
+            .into();
+        assert_eq!(written, ["3.0", "-0.1", "1e300", "+Inf", "-Inf", "NaN"]);
+        let queue = [family("queue", Kind::Gauge, &[], Reading::Gauge(3.0))];
+        assert!(render(&queue, Format::Prometheus).ends_with("\nqueue 3.0\n"));
+    }
+
+    #[test]
+    fn a_histogram_counts_a_value_at_its_bound() {
+        let values: Distribution = [0.5, 0.5, 1.0, 100.0].into_iter().collect();
+        let wait = [family(
+            "wait_seconds",
+            Kind::Histogram,
+            &[("job", "a")],
+            Reading::Histogram(values),
+        )];
+
+        let text = render(&wait, Format::OpenMetrics);
+
+        for line in [
+            "wait_seconds_bucket{job=\"a\",le=\"0.25\"} 0",
+            "wait_seconds_bucket{job=\"a\",le=\"0.5\"} 2",
+            "wait_seconds_bucket{job=\"a\",le=\"1.0\"} 3",
+            "wait_seconds_bucket{job=\"a\",le=\"64.0\"} 3",
+            "wait_seconds_bucket{job=\"a\",le=\"+Inf\"} 4",
+            "wait_seconds_count{job=\"a\"} 4",
+            "wait_seconds_sum{job=\"a\"} 102.0",
+        ] {
+            assert!(
+                text.lines().any(|other| other == line),
+                "{line} is not in\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_sum_that_can_fall_is_not_shown_as_a_counter() {
+        let values: Distribution = [-1.0, 3.0].into_iter().collect();
+        let drift = [family(
+            "drift",
+            Kind::Histogram,
+            &[],
+            Reading::Histogram(values),
+        )];
+        for format in [Format::OpenMetrics, Format::Prometheus] {
+            assert!(!render(&drift, format).contains("drift_sum"));
+        }
+    }
+}
