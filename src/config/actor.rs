@@ -1,0 +1,251 @@
+//! The shell: takes requests in, asks the state, keeps, publishes, answers, and only then tells the others.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::{
+    sync::Notify,
+    task::{AbortHandle, spawn_blocking},
+    time::{Instant, timeout},
+};
+
+use super::{
+    Alarm, AlarmKind, Kind, Record, UpdateError,
+    message::Message,
+    saved::Overlay,
+    shared::{Published, Shared},
+    state::{Request, State, Step},
+    storage::Verdict,
+};
+
+/// Marker type; what the server knows lives in [`Shared`], so that it outlives the server.
+pub(super) struct ConfigServer;
+
+/// One life of the server.
+pub(super) struct Life {
+    shared: Arc<Shared>,
+    notifier: Notifier,
+    _alive: Alive,
+}
+
+/// The task that wakes subscribers, so that the server does not.
+struct Notifier {
+    news: Arc<Notify>,
+    task: AbortHandle,
+}
+
+/// Says that the server is down, however it ends.
+struct Alive {
+    published: Arc<Published>,
+    incarnation: u64,
+}
+
+/// Gives a write up when the one who waits for it is gone.
+struct Waiting(Arc<Verdict>);
+
+impl Actor for ConfigServer {
+    type Msg = Message;
+    type State = Life;
+    type Arguments = Arc<Shared>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Message>,
+        shared: Arc<Shared>,
+    ) -> Result<Life, ActorProcessingErr> {
+        let life = Life::new(shared);
+        life.keep_start();
+        Ok(life)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Message>,
+        message: Message,
+        life: &mut Life,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Change { reply, .. } | Message::DryRun { reply, .. } if reply.is_closed() => {}
+            Message::Change { request, reply } => {
+                let outcome = life.change(request).await;
+                let kind = outcome.as_ref().ok().map(|record| record.kind);
+                reply.send(outcome);
+                life.tell(kind);
+            }
+            Message::DryRun { request, reply } => {
+                reply.send(life.decide(request).map(|step| Arc::new(step.record)));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Life {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            notifier: Notifier::start(&shared),
+            _alive: Alive::new(&shared.published),
+            shared,
+        }
+    }
+
+    fn decide(&self, request: Request) -> Result<Step, UpdateError> {
+        let published = &self.shared.published;
+        published.with_log(|log, state| state.decide(request, log, Timestamp::now()))
+    }
+
+    async fn change(&self, request: Request) -> Result<Arc<Record>, UpdateError> {
+        let Step { next, record } = self.decide(request)?;
+        let record = Arc::new(record);
+        self.keep(&next, &record).await?;
+        self.settle_alarms(&next);
+        self.shared
+            .published
+            .publish(next, Arc::clone(&record), &self.shared.options);
+        Ok(record)
+    }
+
+    /// Tells those who do not wait for it.
+    fn tell(&self, outcome: Option<Kind>) {
+        if outcome.is_some() {
+            self.notifier.tell(&self.shared.published);
+        }
+        self.shared.metrics.count(outcome);
+    }
+
+    /// Nothing is set aside any more once each of those settings was written or reset.
+    fn settle_alarms(&self, next: &State) {
+        if next.aside.is_empty() {
+            self.shared.published.clear(AlarmKind::SetAside);
+        }
+    }
+
+    /// Waits until the change is on disk, or answers that it is not.
+    async fn keep(&self, next: &State, record: &Arc<Record>) -> Result<(), UpdateError> {
+        let Some(keeper) = self.shared.keeper.clone() else {
+            return Ok(());
+        };
+        let overlay = self.to_keep(keeper.base, next, Some(record));
+        let patience = self.shared.options.persist_timeout;
+        let waiting = Waiting(Arc::default());
+        let verdict = Arc::clone(&waiting.0);
+        let write = spawn_blocking(move || keeper.write(&overlay, patience, &verdict));
+        let outcome = match timeout(patience, write).await {
+            Ok(Ok(Err(error))) => Err(UpdateError::NotPersisted {
+                reason: error.to_string(),
+            }),
+            Ok(Err(panicked)) => Err(UpdateError::NotPersisted {
+                reason: panicked.to_string(),
+            }),
+            Err(_) if waiting.0.abandon() => Err(UpdateError::DiskStuck { limit: patience }),
+            // Also when it was done in the very last moment.
+            Ok(Ok(Ok(()))) | Err(_) => Ok(()),
+        };
+        match &outcome {
+            Ok(()) => self.shared.published.clear(AlarmKind::NotPersisting),
+            Err(error) => self
+                .shared
+                .published
+                .raise(not_persisting(error.to_string())),
+        }
+        outcome
+    }
+
+    /// Writes what the start found out, without making the node wait for the disk.
+    fn keep_start(&self) {
+        let Some(keeper) = self.shared.keeper.clone() else {
+            return;
+        };
+        let patience = self.shared.options.persist_timeout;
+        let overlay = self.to_keep(keeper.base, &self.shared.published.state(), None);
+        let published = Arc::clone(&self.shared.published);
+        drop(spawn_blocking(move || {
+            if let Err(error) = keeper.write_start(&overlay, patience) {
+                published.raise(not_persisting(format!(
+                    "the settings could not be kept at the start: {error}"
+                )));
+            }
+        }));
+    }
+
+    fn to_keep(&self, base: u32, state: &State, record: Option<&Arc<Record>>) -> Overlay {
+        let options = &self.shared.options;
+        let mut history = self
+            .shared
+            .published
+            .with_log(|log, _| log.tail(options.kept_changes, options.kept_bytes));
+        history.extend(record.cloned());
+        let mut entries: Vec<_> = state
+            .overlay
+            .iter()
+            .chain(state.aside.iter())
+            .cloned()
+            .collect();
+        entries.sort_by_key(|entry| (entry.revision, entry.index));
+        Overlay {
+            revision: state.revision,
+            base,
+            entries,
+            history,
+        }
+    }
+}
+
+fn not_persisting(message: String) -> Alarm {
+    Alarm::new(AlarmKind::NotPersisting, message, Timestamp::now())
+}
+
+impl Notifier {
+    fn start(shared: &Arc<Shared>) -> Self {
+        let news = Arc::new(Notify::new());
+        // What an earlier life published, and did not come to tell.
+        news.notify_one();
+        let (heard, shared) = (Arc::clone(&news), Arc::clone(shared));
+        let task = tokio::spawn(async move {
+            loop {
+                heard.notified().await;
+                let revision = shared.published.state().revision;
+                shared.wake.send_replace(revision);
+            }
+        });
+        Self {
+            news,
+            task: task.abort_handle(),
+        }
+    }
+
+    fn tell(&self, published: &Published) {
+        if published.subscribers() > 0 {
+            self.news.notify_one();
+        }
+    }
+}
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Alive {
+    fn new(published: &Arc<Published>) -> Self {
+        Self {
+            incarnation: published.server_started(Instant::now()),
+            published: Arc::clone(published),
+        }
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.published
+            .server_ended(self.incarnation, Instant::now());
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}

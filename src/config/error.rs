@@ -1,0 +1,265 @@
+use std::{fmt, path::PathBuf, time::Duration};
+
+use super::{Invalid, InvalidKind, Origin, Revision};
+use crate::{
+    otp::CallError,
+    value::{Path, ValueError},
+};
+
+/// Why the settings could not be loaded: all that is wrong, not only the first thing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConfigError {
+    problems: Vec<Problem>,
+}
+
+/// One thing that is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// A file or folder could not be read.
+    #[error("{} cannot be read: {reason}; make it readable, or name another file", file.display())]
+    Unreadable {
+        /// The file or folder.
+        file: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// A file is not TOML.
+    #[error("{}, line {line}, column {column}: {reason}; mend the file", file.display())]
+    Syntax {
+        /// The file.
+        file: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1.
+        column: usize,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A key that nobody knows.
+    #[error("`{path}` (from {origin}) is not a setting{}", hint(suggestion.as_deref()))]
+    UnknownKey {
+        /// The key as it was given.
+        path: String,
+        /// Where it stands.
+        origin: Origin,
+        /// What was probably meant.
+        suggestion: Option<String>,
+    },
+    /// A variable or flag that does not name a setting.
+    #[error("{origin} does not name a setting: {reason}")]
+    Unnamed {
+        /// The variable or flag.
+        origin: Origin,
+        /// What is wrong with it and what would be right.
+        reason: String,
+    },
+    /// A value that has the wrong type or breaks a rule.
+    #[error("`{path}` (from {origin}): {reason}")]
+    Refused {
+        /// The setting.
+        path: String,
+        /// Where its value comes from.
+        origin: Origin,
+        /// What sort of rule it breaks; `None` for a wrong type.
+        kind: Option<InvalidKind>,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// The program's defaults cannot be used: a defect of the program.
+    #[error(
+        "the defaults of the table `{table}` cannot be used: {reason}; this is a defect of the program"
+    )]
+    Defaults {
+        /// The table.
+        table: &'static str,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Why a setting could not be read.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The text is not a path.
+    #[error("not a path of a setting: {0}; write it as section.key")]
+    InvalidPath(ValueError),
+    /// There is no such setting.
+    #[error("there is no setting `{path}`{}", hint(suggestion.as_deref()))]
+    NotFound {
+        /// The path asked for.
+        path: String,
+        /// What was probably meant.
+        suggestion: Option<String>,
+    },
+    /// The setting has another type than the one asked for.
+    #[error("`{path}` is not of the type asked for: {reason}; ask for another type")]
+    WrongType {
+        /// The path asked for.
+        path: String,
+        /// What does not fit.
+        reason: String,
+    },
+}
+
+/// Why a change was refused. Nothing changed and nobody was told, except for [`UpdateError::Call`], which says itself whether the
+/// change may have been made.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// The text is not a path.
+    #[error("not a path of a setting: {0}; write it as section.key")]
+    InvalidPath(ValueError),
+    /// There is no such setting.
+    #[error("there is no setting `{path}`{}", hint(suggestion.as_deref()))]
+    NotFound {
+        /// The path that was to be written.
+        path: String,
+        /// What was probably meant.
+        suggestion: Option<String>,
+    },
+    /// The setting may not change while the program runs.
+    #[error(
+        "`{path}` may not change while the program runs; set it in a file, a variable or with --set, and start again"
+    )]
+    Fixed {
+        /// The setting.
+        path: Path,
+    },
+    /// The value is too deep or has too many parts.
+    #[error("the value for `{path}` is beyond the limits: {source}")]
+    BeyondLimits {
+        /// The setting.
+        path: Path,
+        /// Which limit.
+        source: ValueError,
+    },
+    /// The value is too large.
+    #[error("the value for `{path}` is {bytes} bytes, allowed are {max}; keep large data in a file and its name here", max = super::VALUE_BYTES_MAX)]
+    TooLarge {
+        /// The setting.
+        path: Path,
+        /// Its weight.
+        bytes: usize,
+    },
+    /// The change has too many parts, or too many settings would differ from the files.
+    #[error("{count} changed settings are too many, allowed are {max}; put them into a settings file", max = super::CHANGES_MAX)]
+    TooMany {
+        /// How many there would be.
+        count: usize,
+    },
+    /// A change without any part.
+    #[error("the change is empty; say at least one path and value")]
+    Empty,
+    /// The value has the wrong type.
+    #[error("`{path}`: {reason}; give a value of the setting's type")]
+    WrongType {
+        /// The setting.
+        path: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The settings as a whole would not be valid.
+    #[error("`{path}` is refused: {reason}")]
+    Invalid {
+        /// The setting.
+        path: String,
+        /// What sort of rule it breaks.
+        kind: InvalidKind,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// Someone else wrote first.
+    #[error(
+        "the change was made against revision {expected}, current is {current}; read again and retry"
+    )]
+    Stale {
+        /// The revision that the writer had read.
+        expected: Revision,
+        /// The revision now.
+        current: Revision,
+    },
+    /// The revision is no longer, or not yet, in the history.
+    #[error(
+        "revision {wanted} is not in the history, which goes from {oldest} to {current}; choose one of these"
+    )]
+    NoSuchRevision {
+        /// The revision asked for.
+        wanted: Revision,
+        /// The oldest one that can be gone back to.
+        oldest: Revision,
+        /// The revision now.
+        current: Revision,
+    },
+    /// The program's own code panicked while it looked at the change.
+    #[error("{place} panicked; the change was not made; this is a defect of the program")]
+    Panicked {
+        /// Which code.
+        place: &'static str,
+    },
+    /// The change could not be kept, so it was not made.
+    #[error("the change could not be written to disk: {reason}; free or mend the disk and retry")]
+    NotPersisted {
+        /// What the disk says.
+        reason: String,
+    },
+    /// The disk did not answer in time, so the change was not made.
+    #[error("the change was not on disk within {limit:?}; look at the disk and retry")]
+    DiskStuck {
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The service did not answer.
+    #[error("the config service: {0}")]
+    Call(#[from] CallError),
+}
+
+impl ConfigError {
+    pub(super) fn new(problems: Vec<Problem>) -> Self {
+        Self { problems }
+    }
+
+    /// All that is wrong, in the order it was found; at least one.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl From<Problem> for ConfigError {
+    fn from(problem: Problem) -> Self {
+        Self::new(vec![problem])
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.problems {
+            [one] => one.fmt(f),
+            several => {
+                write!(f, "the settings have {} problems:", several.len())?;
+                several
+                    .iter()
+                    .try_for_each(|problem| write!(f, "\n  {problem}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Why a table does not accept a value; paths are relative to the table, secrets already left out.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Refusal {
+    Type { path: String, reason: String },
+    Invalid(Invalid),
+    Panicked,
+}
+
+fn hint(suggestion: Option<&str>) -> String {
+    match suggestion {
+        Some(path) => format!("; did you mean `{path}`?"),
+        None => "; see which there are with `config get`".to_owned(),
+    }
+}

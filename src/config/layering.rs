@@ -1,0 +1,416 @@
+//! From layers to settings: what holds before any change while running. Pure.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{
+    Origin, Problem, Revision, Sources,
+    error::Refusal,
+    source::{self, Given, Layer, Reading},
+    state::{State, joined, unknown_field},
+    table::{Table, Tables, Typed},
+    tree,
+};
+use crate::value::{Limits, Path, Value};
+
+/// A settings file that could be read, in the order of the layers.
+pub(super) struct FileText {
+    pub(super) file: PathBuf,
+    pub(super) text: String,
+}
+
+/// What is laid over the files.
+pub(super) struct Overrides {
+    given: Vec<Given>,
+    problems: Vec<Problem>,
+}
+
+/// The document of all defaults.
+pub(super) fn defaults(tables: &Tables) -> Result<Value, Problem> {
+    let mut document = Value::map();
+    for table in &tables.0 {
+        let refuse = |reason: String| Problem::Defaults {
+            table: table.name,
+            reason,
+        };
+        let value = table
+            .defaults()
+            .map_err(|error| refuse(error.to_string()))?;
+        value
+            .check(Limits::CONFIG)
+            .map_err(|error| refuse(error.to_string()))?;
+        let at = Path::from_components([table.name]).map_err(|error| refuse(error.to_string()))?;
+        document = document
+            .with(&at, value)
+            .map_err(|error| refuse(error.to_string()))?;
+    }
+    Ok(document)
+}
+
+/// The files as one layer.
+pub(super) fn files(texts: &[FileText]) -> Result<Layer, Vec<Problem>> {
+    let mut merged = Layer::new(Value::map(), Origin::Default);
+    let mut problems = Vec::new();
+    for FileText { file, text } in texts {
+        match source::read_toml(file, text) {
+            Ok(layer) => merged = merged.merge(layer),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() {
+        Ok(merged)
+    } else {
+        Err(problems)
+    }
+}
+
+/// The variables and flags, read but not yet typed.
+pub(super) fn overrides(sources: &Sources, known: &Value) -> Overrides {
+    let variables = sources
+        .variables
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()));
+    let (mut given, mut problems) = source::read_environment(
+        variables,
+        &sources.prefix,
+        sources.app_prefix.as_deref(),
+        known,
+    );
+    for set in &sources.sets {
+        match source::read_set(set) {
+            Ok(one) => given.push(one),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let ours = |name: &&String| {
+        let is = |prefix: &str| {
+            name.strip_prefix(prefix)
+                .is_some_and(|rest| rest.starts_with("__"))
+        };
+        is(&sources.prefix) || sources.app_prefix.as_deref().is_some_and(is)
+    };
+    problems.extend(
+        sources
+            .unreadable_variables
+            .iter()
+            .filter(ours)
+            .map(|name| Problem::Unnamed {
+                origin: Origin::Environment {
+                    variable: name.as_str().into(),
+                },
+                reason: "its value is not UTF-8; set it to text".to_owned(),
+            }),
+    );
+    Overrides { given, problems }
+}
+
+/// Lays the layers over one another, reads the result into the types and validates it. All that is wrong is told.
+pub(super) fn assemble(
+    tables: &Arc<Tables>,
+    defaults: &Value,
+    files: &Layer,
+    overrides: &Overrides,
+) -> Result<State, Vec<Problem>> {
+    let stack = Stack {
+        tables,
+        defaults,
+        files,
+        below: defaults.merge(&files.values),
+        given: &overrides.given,
+    };
+    let (layers, found) = stack.read_given()?;
+    let faults = found
+        .as_ref()
+        .err()
+        .into_iter()
+        .flatten()
+        .map(|fault| fault.problem.clone());
+    let problems: Vec<Problem> = overrides.problems.iter().cloned().chain(faults).collect();
+    match found {
+        Ok((document, typed)) if problems.is_empty() => Ok(State {
+            tables: Arc::clone(tables),
+            layers: layers.into(),
+            base: document.clone(),
+            loaded: document.clone(),
+            document,
+            typed: typed.into(),
+            overlay: Arc::default(),
+            aside: Arc::default(),
+            revision: Revision(0),
+            updates: 0,
+            last_update: None,
+        }),
+        _ => Err(problems),
+    }
+}
+
+/// The layers that do not change while the given texts are tried.
+struct Stack<'a> {
+    tables: &'a Tables,
+    defaults: &'a Value,
+    files: &'a Layer,
+    below: Value,
+    given: &'a [Given],
+}
+
+type Found = Result<(Value, Vec<Typed>), Vec<Fault>>;
+
+impl Stack<'_> {
+    /// Reads the given texts as what they are most likely meant to be, and those that do not fit in their other reading. Each one is
+    /// tried once, so this ends.
+    fn read_given(&self) -> Result<([Layer; 2], Found), Vec<Problem>> {
+        let read_one = |given: &Given| source::read_value(&given.text, self.below.get(&given.path));
+        let mut readings: Vec<Reading> = self.given.iter().map(read_one).collect();
+        let (mut layers, mut found) = self.read(&readings)?;
+        while let Some((index, second)) = found
+            .as_ref()
+            .err()
+            .and_then(|faults| self.other_reading(faults, &mut readings))
+        {
+            let first = std::mem::replace(&mut readings[index].first, second);
+            let (other_layers, other) = self.read(&readings)?;
+            let faults = other.as_ref().err().into_iter().flatten();
+            if faults
+                .into_iter()
+                .any(|fault| fault.is_mistyped(&self.given[index].path))
+            {
+                readings[index].first = first;
+            } else {
+                (layers, found) = (other_layers, other);
+            }
+        }
+        Ok((layers, found))
+    }
+
+    /// A text that stands where a value has the wrong type, and what else it may mean.
+    fn other_reading(&self, faults: &[Fault], readings: &mut [Reading]) -> Option<(usize, Value)> {
+        let mistyped = |given: &Given| faults.iter().any(|fault| fault.is_mistyped(&given.path));
+        let mut candidates = self.given.iter().zip(readings).enumerate();
+        candidates.find_map(|(index, (given, reading))| {
+            let second = reading.second.take_if(|_| mistyped(given))?;
+            Some((index, second))
+        })
+    }
+
+    fn read(&self, readings: &[Reading]) -> Result<([Layer; 2], Found), Vec<Problem>> {
+        let mut top = Layer::new(Value::map(), Origin::Default);
+        for (given, reading) in self.given.iter().zip(readings) {
+            let put = top.put(&given.path, reading.first.clone(), given.origin.clone());
+            put.map_err(|error| {
+                vec![Problem::Unnamed {
+                    origin: given.origin.clone(),
+                    reason: error.to_string(),
+                }]
+            })?;
+        }
+        let document = self.below.merge(&top.values);
+        let layers = [self.files.clone(), top];
+        let found = read(self.tables, self.defaults, &layers, document);
+        Ok((layers, found))
+    }
+}
+
+struct Fault {
+    problem: Problem,
+    /// Where a value does not have the right type.
+    mistyped: Option<String>,
+}
+
+impl Fault {
+    fn new(problem: Problem) -> Self {
+        Self {
+            problem,
+            mistyped: None,
+        }
+    }
+
+    /// Whether the value at `path`, or around it, or in it, does not have the right type.
+    fn is_mistyped(&self, path: &Path) -> bool {
+        let path = path.to_string();
+        let near = |place: &String| is_within(place, &path) || is_within(&path, place);
+        self.mistyped.as_ref().is_some_and(near)
+    }
+}
+
+fn is_within(inner: &str, outer: &str) -> bool {
+    inner
+        .strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// How many wrong values of one table are told at once.
+const FAULTS_MAX: usize = 32;
+
+fn read(tables: &Tables, defaults: &Value, layers: &[Layer], document: Value) -> Found {
+    let mut faults: Vec<Fault> = unknown_tables(tables, layers, &document)
+        .into_iter()
+        .map(Fault::new)
+        .collect();
+    let mut filled = document;
+    let mut typed = Vec::new();
+    for table in &tables.0 {
+        match read_table(table, defaults, layers, &filled) {
+            Ok((document, read)) => {
+                filled = document;
+                typed.push(read);
+            }
+            Err(found) => faults.extend(found),
+        }
+    }
+    if faults.is_empty() {
+        Ok((filled, typed))
+    } else {
+        Err(faults)
+    }
+}
+
+/// Reads one table. A wrong value is told and then replaced by its default, so that the next one is found too.
+fn read_table(
+    table: &Table,
+    defaults: &Value,
+    layers: &[Layer],
+    document: &Value,
+) -> Result<(Value, Typed), Vec<Fault>> {
+    let at = Path::from_components([table.name]).unwrap_or_default();
+    let mut mended = document.clone();
+    let mut faults = Vec::new();
+    loop {
+        let value = mended.get(&at).unwrap_or(&Value::Null);
+        let (fault, place) = match table.read(value) {
+            Ok(read) => {
+                let unknown = table.unknown(value).into_iter().map(|unknown| {
+                    let parts =
+                        std::iter::once(table.name).chain(unknown.iter().map(String::as_str));
+                    Fault::new(unknown_key(layers, document, parts))
+                });
+                faults.extend(unknown);
+                let whole = mended.with(&at, table.fill(value, &read));
+                return match whole {
+                    Ok(whole) if faults.is_empty() => Ok((whole, read)),
+                    Ok(_) => Err(faults),
+                    Err(error) => {
+                        faults.push(
+                            refused(layers, document, table.name, type_fault(error.to_string())).0,
+                        );
+                        Err(faults)
+                    }
+                };
+            }
+            Err(refusal) => refused(layers, document, table.name, refusal),
+        };
+        faults.push(fault);
+        let next = place.and_then(|place| with_default(&mended, defaults, &place));
+        match next.filter(|_| faults.len() < FAULTS_MAX) {
+            Some(next) => mended = next,
+            None => return Err(faults),
+        }
+    }
+}
+
+/// The document with the default at `place`; `None` when that is what stands there.
+fn with_default(document: &Value, defaults: &Value, place: &Path) -> Option<Value> {
+    let next = match defaults.get(place) {
+        Some(default) => source::with_tables(document, place, default.clone()).ok()?,
+        None => document.without(place),
+    };
+    (next != *document).then_some(next)
+}
+
+fn type_fault(reason: String) -> Refusal {
+    Refusal::Type {
+        path: String::new(),
+        reason,
+    }
+}
+
+fn unknown_tables(tables: &Tables, layers: &[Layer], document: &Value) -> Vec<Problem> {
+    let map = document
+        .as_map()
+        .into_iter()
+        .flat_map(crate::value::Map::iter);
+    let unknown = map.filter(|(key, _)| tables.0.iter().all(|table| table.name != *key));
+    unknown
+        .map(|(key, _)| misplaced(tables, layers, document, key))
+        .collect()
+}
+
+/// A key beside the tables: most likely the table's name was left out.
+fn misplaced(tables: &Tables, layers: &[Layer], document: &Value, key: &str) -> Problem {
+    let within = |table: &&Table| {
+        Path::from_components([table.name, key]).is_ok_and(|path| document.get(&path).is_some())
+    };
+    let problem = unknown_key(layers, document, std::iter::once(key));
+    match (problem, tables.0.iter().find(within)) {
+        (Problem::UnknownKey { path, origin, .. }, Some(table)) => Problem::UnknownKey {
+            suggestion: Some(format!("{}.{key}", table.name)),
+            path,
+            origin,
+        },
+        (problem, _) => problem,
+    }
+}
+
+fn unknown_key<'a>(
+    layers: &[Layer],
+    document: &Value,
+    parts: impl Iterator<Item = &'a str> + Clone,
+) -> Problem {
+    let path = Path::from_components(parts.clone());
+    Problem::UnknownKey {
+        path: path
+            .as_ref()
+            .map_or_else(|_| parts.collect::<Vec<_>>().join("."), Path::to_string),
+        origin: path
+            .as_ref()
+            .map_or(Origin::Default, |path| origin(layers, path)),
+        suggestion: path.ok().and_then(|path| suggest(document, &path)),
+    }
+}
+
+/// The unknown key itself stands in the document, so it is taken out before the nearest one is looked for.
+fn suggest(document: &Value, path: &Path) -> Option<String> {
+    tree::did_you_mean(&document.without(path), path)
+}
+
+/// What is told of a refusal, and the setting that it is about.
+fn refused(
+    layers: &[Layer],
+    document: &Value,
+    table: &str,
+    refusal: Refusal,
+) -> (Fault, Option<Path>) {
+    let (path, kind, reason, is_type) = match refusal {
+        Refusal::Invalid(invalid) => (invalid.path, Some(invalid.kind), invalid.reason, false),
+        Refusal::Type { path, reason } => (path, None, reason, true),
+        Refusal::Panicked => {
+            let reason = "the program's validation panicked; this is a defect of the program";
+            (String::new(), None, reason.to_owned(), false)
+        }
+    };
+    let place = |full: &str| {
+        full.split('[')
+            .next()
+            .and_then(|path| Path::parse(path).ok())
+    };
+    if let Some(key) = unknown_field(&reason).filter(|_| is_type) {
+        let full = joined(table, &joined(&path, key));
+        let fault = Fault::new(unknown_key(layers, document, full.split('.')));
+        return (fault, place(&full));
+    }
+    let full = joined(table, &path);
+    let at = place(&full);
+    let fault = Fault {
+        mistyped: is_type.then(|| full.clone()),
+        problem: Problem::Refused {
+            origin: at.as_ref().map_or(Origin::Default, |at| origin(layers, at)),
+            path: full,
+            kind,
+            reason,
+        },
+    };
+    (fault, at)
+}
+
+fn origin(layers: &[Layer], path: &Path) -> Origin {
+    let found = layers.iter().rev().find_map(|layer| layer.origin(path));
+    found.unwrap_or(Origin::Default)
+}

@@ -1,0 +1,75 @@
+//! Where a value comes from, and who changed it. Plain data.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::Revision;
+
+/// Where the value of a setting comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origin {
+    /// The program's own default.
+    Default,
+    /// A settings file.
+    File {
+        /// The file.
+        file: Arc<PathBuf>,
+        /// The line of the value, from 1.
+        line: usize,
+    },
+    /// The last good state of the settings files: the files themselves are broken.
+    LastGood,
+    /// An environment variable.
+    Environment {
+        /// Its name.
+        variable: Arc<str>,
+    },
+    /// A `--set` on the command line.
+    Flag {
+        /// The path it set.
+        path: Arc<str>,
+    },
+    /// A change while the program ran.
+    Change {
+        /// The revision that the change made.
+        revision: Revision,
+        /// When.
+        at: Timestamp,
+        /// Who and why.
+        author: Arc<Author>,
+    },
+}
+
+/// Who makes a change, and why. Shown in history, audit and [`Origin`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Author {
+    /// Who: a person, a program, an interface. Empty when it was not said.
+    pub by: Arc<str>,
+    /// Why. Empty when it was not said.
+    pub why: Arc<str>,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("the default"),
+            Self::File { file, line } => write!(f, "{}, line {line}", file.display()),
+            Self::LastGood => f.write_str("the last good state of the settings files"),
+            Self::Environment { variable } => write!(f, "the environment variable {variable}"),
+            Self::Flag { path } => write!(f, "--set {path}=…"),
+            Self::Change {
+                revision,
+                at,
+                author,
+            } => {
+                write!(f, "a change while running, revision {revision}, {at}")?;
+                if !author.by.is_empty() {
+                    write!(f, ", by {}", author.by)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! What changed, when, by whom: the history, and the log that subscribers read. Pure.
+
+use std::{collections::VecDeque, fmt, sync::Arc};
+
+use jiff::Timestamp;
+
+use super::{Author, tree};
+use crate::value::{Path, Value};
+
+/// How many changes the settings have seen, over the node's whole life. It grows with each change and survives restarts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+/// What sort of change a revision is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Settings were written.
+    Update,
+    /// Changes made while running were taken back.
+    Reset,
+    /// An earlier revision was restored.
+    Rollback,
+    /// The node started, and what its files, variables or flags say is not what they said before.
+    Load,
+}
+
+/// One revision: who changed what, when and why. Secrets are already replaced by `[secret]`.
+#[derive(Clone, PartialEq)]
+pub struct Record {
+    /// The revision that the change made.
+    pub revision: Revision,
+    /// What sort of change.
+    pub kind: Kind,
+    /// When.
+    pub at: Timestamp,
+    /// Who and why.
+    pub author: Arc<Author>,
+    /// What changed.
+    pub changes: Vec<Change>,
+    /// Those changed settings that take effect when the program starts again.
+    pub needs_restart: Vec<Path>,
+    pub(super) delta: Delta,
+}
+
+/// One changed setting; secrets are replaced by `[secret]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Where.
+    pub path: Path,
+    /// What stood there; `None` when nothing did.
+    pub before: Option<Value>,
+    /// What stands there now; `None` when nothing does.
+    pub after: Option<Value>,
+}
+
+/// A value written while the node ran.
+#[derive(Clone, PartialEq)]
+pub(super) struct Entry {
+    pub(super) revision: Revision,
+    /// The place within its revision.
+    pub(super) index: u32,
+    pub(super) path: Path,
+    pub(super) value: Value,
+    pub(super) at: Timestamp,
+    pub(super) author: Arc<Author>,
+}
+
+/// How a revision changed the overlay; enough to go back.
+#[derive(Clone, Default, PartialEq)]
+pub(super) struct Delta {
+    pub(super) removed: Vec<Arc<Entry>>,
+    pub(super) added: Vec<Arc<Entry>>,
+}
+
+/// The newest changes, oldest first, with the document that each one made.
+#[derive(Default)]
+pub(super) struct Log {
+    steps: VecDeque<Logged>,
+    weight: usize,
+    /// The newest revision that is not in the log any more.
+    floor: Revision,
+}
+
+#[derive(Clone)]
+pub(super) struct Logged {
+    pub(super) record: Arc<Record>,
+    /// The document after the change; `None` for changes of an earlier run.
+    pub(super) document: Option<Value>,
+}
+
+/// What a reader of the log gets that has seen everything up to some revision.
+pub(super) enum Next {
+    /// Nothing is new.
+    None,
+    Step(Logged),
+    /// What it should see next is no longer in the log.
+    Lost,
+}
+
+impl Log {
+    pub(super) fn starting_at(
+        floor: Revision,
+        records: impl IntoIterator<Item = Arc<Record>>,
+    ) -> Self {
+        let mut log = Self {
+            floor,
+            ..Self::default()
+        };
+        for record in records {
+            log.push(
+                Logged {
+                    record,
+                    document: None,
+                },
+                usize::MAX,
+                usize::MAX,
+            );
+        }
+        log
+    }
+
+    /// Appends a change, and forgets the oldest ones beyond `steps_max` or `bytes_max`. The newest always stays.
+    pub(super) fn push(&mut self, step: Logged, steps_max: usize, bytes_max: usize) {
+        self.weight += step.record.weight();
+        self.steps.push_back(step);
+        while self.steps.len() > 1 && (self.steps.len() > steps_max || self.weight > bytes_max) {
+            let Some(oldest) = self.steps.pop_front() else {
+                return;
+            };
+            self.weight -= oldest.record.weight();
+            self.floor = oldest.record.revision;
+        }
+    }
+
+    /// The change after `seen`.
+    pub(super) fn after(&self, seen: Revision) -> Next {
+        if seen < self.floor {
+            return Next::Lost;
+        }
+        let at = self
+            .steps
+            .partition_point(|step| step.record.revision <= seen);
+        self.steps
+            .get(at)
+            .map_or(Next::None, |step| Next::Step(step.clone()))
+    }
+
+    /// The newest `n` changes, newest first.
+    pub(super) fn newest(&self, n: usize) -> Vec<Arc<Record>> {
+        let newest = self.steps.iter().rev().take(n);
+        newest.map(|step| Arc::clone(&step.record)).collect()
+    }
+
+    /// The oldest revision that can be gone back to.
+    pub(super) fn floor(&self) -> Revision {
+        self.floor
+    }
+
+    /// The overlay as it was at `target`, when the log goes back that far.
+    pub(super) fn overlay_at(
+        &self,
+        target: Revision,
+        overlay: &[Arc<Entry>],
+    ) -> Option<Vec<Arc<Entry>>> {
+        if target < self.floor {
+            return None;
+        }
+        let mut overlay = overlay.to_vec();
+        for step in self
+            .steps
+            .iter()
+            .rev()
+            .take_while(|step| step.record.revision > target)
+        {
+            let delta = &step.record.delta;
+            overlay.retain(|entry| !delta.added.iter().any(|added| added.is_same(entry)));
+            overlay.extend(delta.removed.iter().cloned());
+        }
+        overlay.sort_by_key(|entry| (entry.revision, entry.index));
+        Some(overlay)
+    }
+
+    /// The newest changes that fit, oldest first, for keeping on disk.
+    pub(super) fn tail(&self, steps_max: usize, bytes_max: usize) -> Vec<Arc<Record>> {
+        let mut weight = 0;
+        let fitting = self.newest(steps_max).into_iter().take_while(|record| {
+            weight += record.weight();
+            weight <= bytes_max
+        });
+        let mut records: Vec<_> = fitting.collect();
+        records.reverse();
+        records
+    }
+}
+
+impl Record {
+    fn weight(&self) -> usize {
+        let value = |value: &Option<Value>| value.as_ref().map_or(0, tree::weight);
+        let changes: usize = self
+            .changes
+            .iter()
+            .map(|change| value(&change.before) + value(&change.after))
+            .sum();
+        let entries = self.delta.added.iter().chain(&self.delta.removed);
+        64 + changes
+            + entries
+                .map(|entry| 64 + tree::weight(&entry.value))
+                .sum::<usize>()
+    }
+
+    /// Whether the change may have touched what stands at `prefix`.
+    pub(super) fn touches(&self, prefix: &Path) -> bool {
+        prefix.is_empty()
+            || self
+                .changes
+                .iter()
+                .any(|change| change.path.starts_with(prefix) || prefix.starts_with(&change.path))
+    }
+}
+
+impl Entry {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (self.revision, self.index) == (other.revision, other.index)
+    }
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 4] = [Self::Update, Self::Reset, Self::Rollback, Self::Load];
+
+    /// The name in files, events and interfaces.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Update => "update",
+            Self::Reset => "reset",
+            Self::Rollback => "rollback",
+            Self::Load => "load",
+        }
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("revision", &self.revision)
+            .field("kind", &self.kind)
+            .field("at", &self.at)
+            .field("author", &self.author)
+            .field("changes", &self.changes)
+            .field("needs_restart", &self.needs_restart)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Entry {
+    /// Without the value, which may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("revision", &self.revision)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,336 @@
+//! What a program says about its own settings. Pure.
+
+use std::sync::Arc;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::value::{Path, Value};
+
+/// A serde struct that can be a table of the node's settings.
+///
+/// `Default` gives the lowest layer: what holds when no file, variable, flag or change says otherwise. Everything else has
+/// a good default: any value of the right type is valid, every path may change while the program runs, nothing is secret.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use underpin::config::{Invalid, Rules, Schema};
+///
+/// #[derive(Serialize, Deserialize)]
+/// #[serde(default)]
+/// struct Settings {
+///     workers: u32,
+///     listen: String,
+///     token: Option<String>,
+/// }
+///
+/// impl Default for Settings {
+///     fn default() -> Self {
+///         Self { workers: 4, listen: "127.0.0.1:80".into(), token: None }
+///     }
+/// }
+///
+/// impl Schema for Settings {
+///     fn validate(&self) -> Result<(), Invalid> {
+///         if self.workers == 0 {
+///             return Err(Invalid::range("workers", "at least one worker is needed; use 1 or more"));
+///         }
+///         Ok(())
+///     }
+///
+///     fn rules() -> Rules {
+///         Rules::live().restart("listen").secret("token")
+///     }
+/// }
+/// ```
+///
+/// The struct must serialize what it deserializes: its serialized default is the lowest layer and tells which keys exist.
+/// Keys that a type swallows with `#[serde(flatten)]` or `#[serde(other)]` cannot be told from known ones and are accepted.
+pub trait Schema: Serialize + DeserializeOwned + Default + Send + Sync + 'static {
+    /// Checks the whole table, after every change and before anybody sees it. It must be quick and without effects: it runs
+    /// inside the one writer, and also for dry runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] says which setting is wrong and what would be right.
+    fn validate(&self) -> Result<(), Invalid> {
+        Ok(())
+    }
+
+    /// Which paths of the table may change while the program runs, and which are secret. Asked once.
+    #[must_use]
+    fn rules() -> Rules {
+        Rules::live()
+    }
+}
+
+/// Whether a setting may change while the program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mutability {
+    /// May change, and takes effect at once.
+    Live,
+    /// May be written, and takes effect when the program starts again.
+    Restart,
+    /// May not change while the program runs: only files, variables and flags set it.
+    Fixed,
+}
+
+/// The rules of a table by path, relative to the table; the longest matching path decides.
+///
+/// A path covers everything beneath it; a component `*` stands for any one key; the empty path is the whole table.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    otherwise: Mutability,
+    mutability: Vec<(Pattern, Mutability)>,
+    secrets: Vec<Pattern>,
+}
+
+/// Why a table as a whole is not valid, as [`Schema::validate`] says it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}` is refused: {reason}")]
+pub struct Invalid {
+    /// The setting, relative to the table; empty when it is about the table as a whole.
+    pub path: String,
+    /// What sort of rule was broken.
+    pub kind: InvalidKind,
+    /// What is wrong and what would be right: lower case, no full stop. It is not shown when the setting is secret.
+    pub reason: String,
+}
+
+/// What sort of rule a value breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InvalidKind {
+    /// The value does not pass its check.
+    Failed,
+    /// The value is not one of those that are known.
+    Value,
+    /// The value does not fit with others, or with what is possible.
+    Constraint,
+    /// The value is out of range.
+    Range,
+}
+
+/// A table without a type: any settings, none checked, all live. What the plain node uses as the program's table.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct FreeTable(pub Value);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pattern(Vec<Arc<str>>);
+
+impl Rules {
+    /// Every path may change at run time unless a rule says otherwise.
+    #[must_use]
+    pub fn live() -> Self {
+        Self::otherwise(Mutability::Live)
+    }
+
+    /// No path may change at run time unless a rule says so.
+    #[must_use]
+    pub fn fixed() -> Self {
+        Self::otherwise(Mutability::Fixed)
+    }
+
+    fn otherwise(otherwise: Mutability) -> Self {
+        Self {
+            otherwise,
+            mutability: Vec::new(),
+            secrets: Vec::new(),
+        }
+    }
+
+    /// `path` may change and takes effect at once.
+    #[must_use]
+    pub fn allow(self, path: &str) -> Self {
+        self.with(path, Mutability::Live)
+    }
+
+    /// `path` may be written and takes effect after a restart.
+    #[must_use]
+    pub fn restart(self, path: &str) -> Self {
+        self.with(path, Mutability::Restart)
+    }
+
+    /// `path` may not change at run time.
+    #[must_use]
+    pub fn fix(self, path: &str) -> Self {
+        self.with(path, Mutability::Fixed)
+    }
+
+    /// `path` is never shown: not in errors, history, audit, dumps or Debug.
+    #[must_use]
+    pub fn secret(mut self, path: &str) -> Self {
+        self.secrets.push(Pattern::new(path));
+        self
+    }
+
+    fn with(mut self, path: &str, mutability: Mutability) -> Self {
+        self.mutability.push((Pattern::new(path), mutability));
+        self
+    }
+
+    /// Whether `path` (relative to the table) may change at run time.
+    #[must_use]
+    pub fn mutability(&self, path: &Path) -> Mutability {
+        self.mutability_of(&Components::of(path))
+    }
+
+    /// Whether `path` (relative to the table) is secret.
+    #[must_use]
+    pub fn is_secret(&self, path: &Path) -> bool {
+        self.hides(&Components::of(path))
+    }
+
+    pub(super) fn mutability_of<'a>(
+        &self,
+        path: &(impl Iterator<Item = &'a str> + Clone),
+    ) -> Mutability {
+        self.mutability
+            .iter()
+            .filter(|(pattern, _)| pattern.covers(path.clone()))
+            .max_by_key(|(pattern, _)| pattern.0.len())
+            .map_or(self.otherwise, |(_, mutability)| *mutability)
+    }
+
+    pub(super) fn hides<'a>(&self, path: &(impl Iterator<Item = &'a str> + Clone)) -> bool {
+        self.secrets
+            .iter()
+            .any(|pattern| pattern.covers(path.clone()))
+    }
+
+    /// Whether something at `path`, above it or beneath it is secret: what is said about it may give the secret away.
+    pub(super) fn touches_secret<'a>(
+        &self,
+        path: &(impl Iterator<Item = &'a str> + Clone),
+    ) -> bool {
+        self.secrets.iter().any(|pattern| {
+            pattern
+                .0
+                .iter()
+                .zip(path.clone())
+                .all(|(mine, theirs)| fits(mine, theirs))
+        })
+    }
+}
+
+/// A path's components from some place on; cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Components<'a>(&'a Path, usize);
+
+impl<'a> Components<'a> {
+    pub(super) fn of(path: &'a Path) -> Self {
+        Self(path, 0)
+    }
+}
+
+impl<'a> Iterator for Components<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let component = self.0.components().nth(self.1)?;
+        self.1 += 1;
+        Some(component)
+    }
+}
+
+impl Pattern {
+    fn new(path: &str) -> Self {
+        Self(
+            path.split('.')
+                .filter(|part| !part.is_empty())
+                .map(Arc::from)
+                .collect(),
+        )
+    }
+
+    fn covers<'a>(&self, mut path: impl Iterator<Item = &'a str>) -> bool {
+        self.0
+            .iter()
+            .all(|mine| path.next().is_some_and(|theirs| fits(mine, theirs)))
+    }
+}
+
+fn fits(mine: &str, theirs: &str) -> bool {
+    mine == "*" || mine == theirs
+}
+
+impl Invalid {
+    /// A value that does not pass its check.
+    pub fn failed(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::new(InvalidKind::Failed, path, reason)
+    }
+
+    /// A value that is not one of those that are known.
+    pub fn value(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::new(InvalidKind::Value, path, reason)
+    }
+
+    /// A value that does not fit with others.
+    pub fn constraint(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::new(InvalidKind::Constraint, path, reason)
+    }
+
+    /// A value out of range.
+    pub fn range(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::new(InvalidKind::Range, path, reason)
+    }
+
+    fn new(kind: InvalidKind, path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            kind,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl Default for FreeTable {
+    fn default() -> Self {
+        Self(Value::map())
+    }
+}
+
+impl Schema for FreeTable {
+    fn validate(&self) -> Result<(), Invalid> {
+        match self.0 {
+            Value::Map(_) => Ok(()),
+            _ => Err(Invalid::failed("", "it must be a table of settings")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Path {
+        Path::parse(text).expect("test path is valid")
+    }
+
+    #[test]
+    fn the_longest_rule_decides() {
+        let rules = Rules::fixed()
+            .allow("dev")
+            .fix("dev.level")
+            .restart("dev.*.port");
+
+        assert_eq!(rules.mutability(&path("dev.debug")), Mutability::Live);
+        assert_eq!(rules.mutability(&path("dev.level")), Mutability::Fixed);
+        assert_eq!(
+            rules.mutability(&path("dev.http.port")),
+            Mutability::Restart
+        );
+        assert_eq!(rules.mutability(&path("other")), Mutability::Fixed);
+    }
+
+    #[test]
+    fn a_secret_covers_what_is_beneath_it() {
+        let rules = Rules::live().secret("ai.key").secret("accounts.*.password");
+
+        assert!(rules.is_secret(&path("ai.key.part")));
+        assert!(rules.is_secret(&path("accounts.ann.password")));
+        assert!(!rules.is_secret(&path("ai")));
+        assert!(rules.touches_secret(&["ai"].into_iter()));
+        assert!(!rules.touches_secret(&["accounts", "ann", "name"].into_iter()));
+    }
+}

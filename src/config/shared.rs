@@ -1,0 +1,211 @@
+//! What outlives the server: the published settings that readers load, the log that subscribers follow, the signs of life.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    Alarm, AlarmKind, Kind, Options, Revision, Serving, Status,
+    keeper::Keeper,
+    record::{Log, Logged, Record},
+    state::State,
+    table::Cell,
+};
+use crate::telemetry::{Counter, Telemetry};
+
+/// Everything that handles and the server share. The server is the only one that writes.
+pub(super) struct Shared {
+    pub(super) published: Arc<Published>,
+    /// Wakes subscribers; they look for themselves what is new.
+    pub(super) wake: watch::Sender<Revision>,
+    pub(super) keeper: Option<Arc<Keeper>>,
+    pub(super) options: Options,
+    pub(super) metrics: Metrics,
+}
+
+/// What is counted.
+pub(super) struct Metrics {
+    updates: Counter,
+    resets: Counter,
+    refused: Counter,
+}
+
+/// What readers and subscribers see.
+pub(super) struct Published {
+    state: ArcSwap<State>,
+    cells: Vec<Box<dyn Cell>>,
+    log: RwLock<Log>,
+    subscribers: AtomicUsize,
+    health: Mutex<Health>,
+}
+
+struct Health {
+    server: Server,
+    alarms: Vec<Alarm>,
+}
+
+#[derive(Clone, Copy)]
+enum Server {
+    Starting,
+    Running { since: Instant, incarnation: u64 },
+    Down { since: Instant, incarnation: u64 },
+}
+
+impl Metrics {
+    pub(super) fn new(telemetry: &Telemetry) -> Self {
+        Self {
+            updates: telemetry.counter("underpin_config_updates", &[]),
+            resets: telemetry.counter("underpin_config_resets", &[]),
+            refused: telemetry.counter("underpin_config_refused", &[]),
+        }
+    }
+
+    /// Counts how a request to change something ended.
+    pub(super) fn count(&self, outcome: Option<Kind>) {
+        match outcome {
+            None => self.refused.inc(),
+            Some(Kind::Reset) => self.resets.inc(),
+            Some(Kind::Update | Kind::Rollback | Kind::Load) => self.updates.inc(),
+        }
+    }
+}
+
+impl Published {
+    pub(super) fn new(state: State, log: Log, alarms: Vec<Alarm>) -> Self {
+        let typed = state.tables.0.iter().zip(state.typed.iter());
+        let cells = typed
+            .filter_map(|(table, typed)| table.cell(typed))
+            .collect();
+        Self {
+            state: ArcSwap::from_pointee(state),
+            cells,
+            log: RwLock::new(log),
+            subscribers: AtomicUsize::new(0),
+            health: Mutex::new(Health {
+                server: Server::Starting,
+                alarms,
+            }),
+        }
+    }
+
+    /// The settings now. Lock-free.
+    pub(super) fn state(&self) -> arc_swap::Guard<Arc<State>> {
+        self.state.load()
+    }
+
+    pub(super) fn cells(&self) -> &[Box<dyn Cell>] {
+        &self.cells
+    }
+
+    /// Looks at the log; the settings do not change meanwhile.
+    pub(super) fn with_log<T>(&self, look: impl FnOnce(&Log, &State) -> T) -> T {
+        let log = self.log.read();
+        look(&log, &self.state.load())
+    }
+
+    /// Makes a change visible: first to typed readers, then to all.
+    pub(super) fn publish(&self, next: State, record: Arc<Record>, options: &Options) {
+        let before = self.state.load();
+        for ((cell, new), old) in self
+            .cells
+            .iter()
+            .zip(next.typed.iter())
+            .zip(before.typed.iter())
+        {
+            if !Arc::ptr_eq(new, old) {
+                cell.publish(Arc::clone(new));
+            }
+        }
+        let step = Logged {
+            record,
+            document: Some(next.document.clone()),
+        };
+        // Under the lock, so that whoever holds it sees settings and log of one revision.
+        let mut log = self.log.write();
+        self.state.store(Arc::new(next));
+        log.push(step, options.log_changes, options.log_bytes);
+    }
+
+    pub(super) fn join(&self) {
+        self.subscribers.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn leave(&self) {
+        self.subscribers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn subscribers(&self) -> usize {
+        self.subscribers.load(Ordering::SeqCst)
+    }
+
+    /// The server has started; gives the number of this life.
+    pub(super) fn server_started(&self, since: Instant) -> u64 {
+        let mut health = self.health.lock();
+        let incarnation = match health.server {
+            Server::Starting => 1,
+            Server::Running { incarnation, .. } | Server::Down { incarnation, .. } => {
+                incarnation + 1
+            }
+        };
+        health.server = Server::Running { since, incarnation };
+        incarnation
+    }
+
+    /// The server has ended, unless another one has started since.
+    pub(super) fn server_ended(&self, ended: u64, since: Instant) {
+        let mut health = self.health.lock();
+        if matches!(health.server, Server::Running { incarnation, .. } if incarnation == ended) {
+            health.server = Server::Down {
+                since,
+                incarnation: ended,
+            };
+        }
+    }
+
+    /// Raises an alarm, in the place of one of the same kind, whose time it keeps.
+    pub(super) fn raise(&self, mut alarm: Alarm) {
+        let alarms = &mut self.health.lock().alarms;
+        match alarms.iter_mut().find(|known| known.kind == alarm.kind) {
+            Some(known) => {
+                alarm.since = known.since;
+                *known = alarm;
+            }
+            None => alarms.push(alarm),
+        }
+    }
+
+    pub(super) fn clear(&self, kind: AlarmKind) {
+        self.health.lock().alarms.retain(|alarm| alarm.kind != kind);
+    }
+
+    pub(super) fn status(&self, now: Instant, persisted: bool) -> Status {
+        let state = self.state.load_full();
+        let (server, alarms) = {
+            let health = self.health.lock();
+            (health.server, health.alarms.clone())
+        };
+        Status {
+            serving: match server {
+                Server::Starting => Serving::Starting,
+                Server::Running { since, .. } => Serving::Running {
+                    uptime: now.saturating_duration_since(since),
+                },
+                Server::Down { since, .. } => Serving::Stale {
+                    since: now.saturating_duration_since(since),
+                },
+            },
+            revision: state.revision,
+            updates_count: state.updates,
+            last_update: state.last_update,
+            subscribers: self.subscribers(),
+            persisted,
+            restart_needed: state.restart_needed(),
+            alarms,
+        }
+    }
+}

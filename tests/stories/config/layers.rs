@@ -1,0 +1,263 @@
+//! Where settings come from, and what is wrong with them.
+
+use std::fs;
+
+use underpin::{
+    config::{
+        ConfigError, FreeTable, Invalid, Loaded, Origin, Problem, Schema, Sources, diff, load,
+    },
+    value::Value,
+};
+
+use super::foundation::{Foundation, sources};
+
+fn loaded(sources: Sources) -> Loaded {
+    load(sources).expect("the sources are valid")
+}
+
+fn refused(sources: Sources) -> ConfigError {
+    load(sources).expect_err("the sources are not valid")
+}
+
+#[test]
+fn each_layer_wins_over_the_one_below_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let conf_d = folder.path().join("conf.d");
+    let file = folder.path().join("node.toml");
+    fs::create_dir(&conf_d).expect("it is made");
+    fs::write(
+        &file,
+        "[app.interface]\nmax_results = 1\nquery_timeout = 1\n[app.dev]\ndebug_mode = true\n",
+    )
+    .expect("written");
+    fs::write(
+        conf_d.join("10-a.toml"),
+        "[app.interface]\nquery_timeout = 2\nenable_streaming = false\n",
+    )
+    .expect("written");
+    fs::write(
+        conf_d.join("20-b.toml"),
+        "\n[app.interface]\nquery_timeout = 3\n",
+    )
+    .expect("written");
+    fs::write(conf_d.join("notes.txt"), "not toml").expect("written");
+
+    let loaded = loaded(
+        sources()
+            .file(&file)
+            .conf_d(&conf_d)
+            .environment([
+                ("UNDERPIN__APP__DEV__DEBUG_MODE", "false"),
+                ("UNDERPIN__APP__AI__MODEL", "from-env"),
+            ])
+            .set("app.ai.model=from-flag"),
+    );
+
+    let at = |path: &str| {
+        let origin = loaded.origin(path).expect("it is there").to_string();
+        let folder = folder.path().display().to_string() + "/";
+        (
+            loaded.value(path).expect("it is there"),
+            origin.replace(&folder, ""),
+        )
+    };
+    assert_eq!(
+        at("app.interface.max_results"),
+        (1.into(), "node.toml, line 2".into())
+    );
+    assert_eq!(
+        at("app.interface.enable_streaming"),
+        (false.into(), "conf.d/10-a.toml, line 3".into())
+    );
+    assert_eq!(
+        at("app.interface.query_timeout"),
+        (3.into(), "conf.d/20-b.toml, line 3".into())
+    );
+    assert_eq!(
+        at("app.dev.debug_mode"),
+        (
+            false.into(),
+            "the environment variable UNDERPIN__APP__DEV__DEBUG_MODE".into()
+        )
+    );
+    assert_eq!(
+        at("app.ai.model"),
+        ("from-flag".into(), "--set app.ai.model=…".into())
+    );
+    assert_eq!(at("app.ai.provider"), ("mock".into(), "the default".into()));
+}
+
+#[test]
+fn f12_what_a_layer_does_not_say_stays_as_it_was() {
+    let before = loaded(sources());
+    let after = loaded(sources().environment([
+        ("UNDERPIN__APP__AI__PROVIDER", "openai"),
+        ("UNDERPIN__APP__DEV__DEBUG_MODE", "true"),
+    ]));
+
+    let (before, after) = (
+        before.value("").expect("a document"),
+        after.value("").expect("a document"),
+    );
+
+    let changed: Vec<String> = diff(&before, &after)
+        .iter()
+        .map(|found| found.path.to_string())
+        .collect();
+    assert_eq!(changed, ["app.ai.provider", "app.dev.debug_mode"]);
+    assert!(diff(&before, &before).is_empty());
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once_with_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("node.toml");
+    fs::write(&file, "[app.interface]\nmax_result = 5\n[aps]\nx = 1\n").expect("written");
+
+    let refused = refused(
+        sources()
+            .file(&file)
+            .environment([("UNDERPIN__APP__DEV__DEBUG_MODE", "maybe")])
+            .set("app.ai.provider"),
+    );
+
+    let said = refused
+        .to_string()
+        .replace(&folder.path().display().to_string(), "");
+    assert_eq!(refused.problems().len(), 4, "{said}");
+    assert!(said.contains("`app.interface.max_result` (from /node.toml, line 2) is not a setting; did you mean `app.interface.max_results`?"), "{said}");
+    assert!(
+        said.contains("`aps` (from /node.toml, line 3) is not a setting; did you mean `app`?"),
+        "{said}"
+    );
+    assert!(
+        said.contains(
+            "`app.dev.debug_mode` (from the environment variable UNDERPIN__APP__DEV__DEBUG_MODE): "
+        ),
+        "{said}"
+    );
+    assert!(
+        said.contains("write it as --set section.key=value"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_value_that_breaks_a_rule_names_its_source() {
+    let refused = refused(sources().set("app.ai.planning.sampling_rate=2.0"));
+
+    assert_eq!(
+        refused.to_string(),
+        "`app.ai.planning.sampling_rate` (from --set app.ai.planning.sampling_rate=…): it must be from 0 to 1"
+    );
+}
+
+#[test]
+fn a_path_without_its_table_is_mended_in_the_error() {
+    let refused = refused(sources().set("dev.debug_mode=true"));
+
+    assert!(
+        refused.to_string().contains("did you mean `app.dev`?"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_is_an_error_only_when_it_must_be() {
+    let missing = "/no/such/file.toml";
+
+    assert!(matches!(
+        refused(sources().file(missing)).problems(),
+        [Problem::Unreadable { .. }]
+    ));
+    loaded(sources().file_if_present(missing).conf_d("/no/such/folder"));
+}
+
+#[test]
+fn text_is_read_by_the_type_that_it_meets() {
+    let loaded = loaded(
+        sources()
+            .set("app.ai.model=12")
+            .set("app.ai.api_key=12345")
+            .set("app.ai.planning.sampling_rate=1")
+            .set("app.infrastructure.rate_limiting.default_rules={ mail = { limit = 1, scale = 2 } }"),
+    );
+
+    assert_eq!(loaded.value("app.ai.model"), Ok("12".into()));
+    assert_eq!(
+        loaded.value("app.ai.api_key"),
+        Ok("12345".into()),
+        "an empty text setting takes digits"
+    );
+    assert_eq!(loaded.value("app.ai.planning.sampling_rate"), Ok(1.into()));
+    assert_eq!(
+        loaded.value("app.infrastructure.rate_limiting.default_rules.mail.limit"),
+        Ok(1.into())
+    );
+}
+
+#[test]
+fn programs_have_prefixes_of_their_own() {
+    let loaded = loaded(
+        Sources::new::<FreeTable, FreeTable>()
+            .prefix("SHOP_NODE")
+            .app_prefix("SHOP")
+            .environment([
+                ("SHOP__HTTP__PORT", "80"),
+                ("SHOP_NODE__EVENTS__KEEP", "5"),
+                ("UNDERPIN__X", "1"),
+            ]),
+    );
+
+    assert_eq!(loaded.value("app.http.port"), Ok(80.into()));
+    assert_eq!(loaded.value("underpin.events.keep"), Ok(5.into()));
+    assert!(loaded.value("underpin.x").is_err());
+}
+
+#[test]
+fn a_free_table_takes_anything() {
+    let loaded = loaded(Sources::new::<FreeTable, FreeTable>().set("app.any.thing=[1, 2]"));
+
+    assert_eq!(loaded.value("app.any.thing"), Ok(Value::from(vec![1, 2])));
+    assert!(matches!(loaded.origin("app.any"), Ok(Origin::Flag { .. })));
+}
+
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Strict {
+    workers: u32,
+}
+
+impl Schema for Strict {
+    fn validate(&self) -> Result<(), Invalid> {
+        assert!(self.workers != 13, "a defect of the program");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_strict_type_gets_the_same_help() {
+    let refused = refused(Sources::new::<FreeTable, Strict>().set("app.wrokers=1"));
+
+    assert_eq!(
+        refused.to_string(),
+        "`app.wrokers` (from --set app.wrokers=…) is not a setting; did you mean `app.workers`?"
+    );
+}
+
+#[test]
+fn a_validation_that_panics_is_an_error() {
+    let refused = refused(Sources::new::<FreeTable, Strict>().set("app.workers=13"));
+
+    assert!(refused.to_string().contains("panicked"), "{refused}");
+}
+
+#[test]
+fn the_defaults_of_a_type_need_no_source() {
+    let loaded = loaded(sources());
+
+    assert_eq!(
+        loaded.value("app"),
+        underpin::value::to_value(&Foundation::default()).map_err(|error| panic!("{error}"))
+    );
+}

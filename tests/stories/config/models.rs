@@ -1,0 +1,197 @@
+//! Random stories beside a plain model: a copy of the struct, changed by hand.
+
+use std::sync::Arc;
+
+use proptest::{prelude::*, test_runner::TestCaseError};
+use tokio::runtime::Runtime;
+use underpin::{
+    config::{Options, Schema},
+    value::{Value, from_value, to_value},
+};
+
+use super::{
+    foundation::{Foundation, Node, UPDATABLE, sources},
+    keeping::TestDisk,
+};
+
+/// The model: the same change on plain data, or `None` when it is not valid.
+fn changed(settings: &Foundation, writes: &[(&str, Value)]) -> Option<Foundation> {
+    let mut value = to_value(settings).expect("it serializes");
+    for (path, new) in writes {
+        if !UPDATABLE.contains(path) && *path != "ai.model" {
+            return None;
+        }
+        let path = underpin::value::Path::parse(path).expect("a path");
+        value = value.with(&path, new.clone()).ok()?;
+    }
+    let settings: Foundation = from_value(&value).ok()?;
+    settings.validate().ok()?;
+    Some(settings)
+}
+
+fn paths() -> impl Strategy<Value = &'static str> {
+    prop_oneof![
+        8 => proptest::sample::select(UPDATABLE.to_vec()),
+        1 => proptest::sample::select(vec!["ai.model", "ai.provider", "storage.hot.max_events", "no.such.path"]),
+    ]
+}
+
+fn values() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        3 => any::<bool>().prop_map(Value::from),
+        3 => (-2..1000i64).prop_map(Value::from),
+        3 => (-0.5..1.5f64).prop_map(Value::from),
+        1 => "[a-z]{0,6}".prop_map(Value::from),
+        1 => Just(Value::Null),
+        1 => Just(Value::from(vec![1, 2])),
+        1 => Just(Value::from([("a", 1)])),
+        1 => Just(Value::Float(f64::INFINITY)),
+    ]
+}
+
+fn writes() -> impl Strategy<Value = Vec<(&'static str, Value)>> {
+    proptest::collection::vec((paths(), values()), 1..4)
+}
+
+fn run(story: impl Future<Output = Result<(), TestCaseError>>) -> Result<(), TestCaseError> {
+    Runtime::new().expect("a runtime").block_on(story)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn f20_f21_any_updates_leave_what_the_model_says(updates in proptest::collection::vec(writes(), 1..20)) {
+        run(async {
+            let node = Node::start().await;
+            let mut model = Foundation::default();
+            let mut told = 0;
+            let mut books = node.document.audit(node.document.revision());
+            for writes in updates {
+                let before = node.document.get_value("").expect("the document");
+                let outcome = node.config.update_many(writes.clone()).await;
+                let expected = changed(&model, &writes);
+                prop_assert_eq!(outcome.is_ok(), expected.is_some(), "{:?} {:?}", writes, outcome);
+                if let Some(expected) = expected {
+                    model = expected;
+                    told += 1;
+                } else {
+                    prop_assert_eq!(node.document.get_value("").expect("the document"), before);
+                }
+                prop_assert_eq!(&*node.config.load(), &model);
+                prop_assert_eq!(node.config.get::<Foundation>("").expect("it validates"), model.clone());
+                prop_assert_eq!(std::iter::from_fn(|| books.try_recv()).count(), usize::from(outcome.is_ok()));
+            }
+            prop_assert_eq!(node.document.status().updates_count, told);
+            prop_assert!(model.validate().is_ok());
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn f21_an_accepted_value_reads_back_exactly(path in proptest::sample::select(UPDATABLE.to_vec()), value in values()) {
+        run(async {
+            let node = Node::start().await;
+            let before = node.document.get_value("").expect("the document");
+            let mut expected = before;
+            if node.config.update(path, value.clone()).await.is_ok() {
+                prop_assert_eq!(node.config.get_value(path), Ok(value.clone()));
+                let full = underpin::value::Path::parse(&format!("app.{path}")).expect("a path");
+                expected = expected.with(&full, value).expect("it fits");
+            }
+            prop_assert_eq!(node.document.get_value(""), Ok(expected));
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn f22_any_path_reads_the_same_twice(path in proptest::collection::vec("[a-z_]{0,8}|\\PC{0,4}", 0..20)) {
+        run(async {
+            let node = Node::start().await;
+            let path = path.join(".");
+            let first = node.document.get_value(&path);
+            prop_assert_eq!(node.document.get_value(&path), first);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn f23_values_of_the_wrong_type_are_always_refused(
+        path in proptest::sample::select(vec!["ai.planning.sampling_rate", "dev.debug_mode"]),
+        value in prop_oneof![
+            Just(Value::Null),
+            Just(Value::from(Vec::<Value>::new())),
+            Just(Value::map()),
+            (1.001..1e9f64).prop_map(Value::from),
+            (-1e9..-0.001f64).prop_map(Value::from),
+            Just(Value::Float(f64::NAN)),
+        ],
+    ) {
+        run(async {
+            let node = Node::start().await;
+            prop_assert!(node.config.update(path, value).await.is_err());
+            prop_assert_eq!(&*node.config.load(), &Foundation::default());
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn f24_a_reset_after_any_updates_gives_the_defaults(updates in proptest::collection::vec(writes(), 0..10)) {
+        run(async {
+            let node = Node::start().await;
+            for writes in updates {
+                node.config.update_many(writes).await.ok();
+            }
+            node.config.reset().await.expect("it can always be reset");
+            prop_assert_eq!(&*node.config.load(), &Foundation::default());
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn rollback_finds_every_revision_as_it_was(updates in proptest::collection::vec((writes(), any::<bool>()), 1..12)) {
+        run(async {
+            let node = Node::start().await;
+            let mut seen = vec![(node.document.revision(), node.document.get_value(""))];
+            for (writes, reset) in updates {
+                let changed = if reset { node.config.reset().await } else { node.config.update_many(writes).await };
+                if let Ok(revision) = changed {
+                    seen.push((revision, node.document.get_value("")));
+                }
+            }
+            for (revision, document) in seen.into_iter().rev() {
+                node.document.rollback(revision).await.expect("it is in the history");
+                prop_assert_eq!(node.document.get_value(""), document);
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn with_a_disk_that_fails_at_any_step_memory_and_disk_agree(
+        updates in proptest::collection::vec((writes(), proptest::option::of(0..8usize)), 1..12),
+    ) {
+        run(async {
+            let disk = Arc::new(TestDisk::default());
+            let node = Node::start_with(sources().keep_on(disk.clone()), Options::default()).await;
+            node.config.update("interface.max_results", 999).await.expect("the disk is well");
+            let mut model = node.config.load_full().as_ref().clone();
+            for (writes, fails_after) in updates {
+                disk.fail_after(fails_after);
+                let outcome = node.config.update_many(writes.clone()).await;
+                disk.fail_after(None);
+                if outcome.is_ok() {
+                    model = changed(&model, &writes).expect("it was valid");
+                }
+                prop_assert_eq!(&*node.config.load(), &model);
+            }
+            node.config.update("dev.debug_mode", true).await.expect("the disk is well again");
+            prop_assert!(node.document.status().is_healthy());
+            model.dev.debug_mode = true;
+            drop(node);
+            let again = Node::start_with(sources().keep_on(disk.clone()), Options::default()).await;
+            prop_assert_eq!(&*again.config.load(), &model);
+            Ok(())
+        })?;
+    }
+}
