@@ -1,0 +1,268 @@
+//! The bytes under the log: a trait of a few calls, and the folder that implements it.
+
+use std::{
+    fmt,
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A flat folder of files. Few calls, so that a test can fail each of them.
+///
+/// All calls may block; the store makes them from its own threads only.
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// Takes the folder for this store alone, and creates it where it is missing. Dropping the answer gives it back.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] if another store has it; any other [`io::Error`] if it cannot be used.
+    fn lock(&self) -> io::Result<Box<dyn DiskLock>>;
+
+    /// Names and lengths in bytes of all files, in any order.
+    ///
+    /// # Errors
+    ///
+    /// Any [`io::Error`].
+    fn list(&self) -> io::Result<Vec<(String, u64)>>;
+
+    /// Opens a file that exists.
+    ///
+    /// # Errors
+    ///
+    /// Any [`io::Error`].
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Creates a file that does not exist. It may be gone after a crash until [`Disk::sync_folder`].
+    ///
+    /// # Errors
+    ///
+    /// Any [`io::Error`]; [`io::ErrorKind::AlreadyExists`] if it exists.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    ///
+    /// Any [`io::Error`].
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes created and removed names durable.
+    ///
+    /// # Errors
+    ///
+    /// Any [`io::Error`].
+    fn sync_folder(&self) -> io::Result<()>;
+}
+
+/// One file of a [`Disk`].
+pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
+    /// Writes all of `bytes` at `offset`. They may be lost in a crash until [`DiskFile::sync`].
+    ///
+    /// # Errors
+    ///
+    /// Any [`io::Error`]; part of `bytes` may have been written.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Reads into `buffer` from `offset`, fewer bytes only where the file ends.
+    ///
+    /// # Errors
+    ///
+    /// Any [`io::Error`].
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Makes all written bytes and the length durable.
+    ///
+    /// # Errors
+    ///
+    /// Any [`io::Error`]; nothing is known about what became durable, and a second call proves nothing.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Drops everything from byte `len` on.
+    ///
+    /// # Errors
+    ///
+    /// Any [`io::Error`].
+    fn truncate(&self, len: u64) -> io::Result<()>;
+}
+
+/// Holds a folder for one store until it is dropped.
+pub trait DiskLock: fmt::Debug + Send + Sync + 'static {}
+
+/// A folder of real files.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+const LOCK_FILE: &str = "lock";
+
+impl Folder {
+    /// The folder at `path`; nothing is touched until the store opens it.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Disk for Folder {
+    fn lock(&self) -> io::Result<Box<dyn DiskLock>> {
+        fs::create_dir_all(&self.path)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.path.join(LOCK_FILE))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(FolderLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            // A name that is not UTF-8 is none of ours.
+            if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
+                files.push((name, metadata.len()));
+            }
+        }
+        Ok(files)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.path.join(name))?;
+        Ok(Arc::new(RealFile { file }))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(self.path.join(name))?;
+        Ok(Arc::new(RealFile { file }))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    #[cfg(unix)]
+    fn sync_folder(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// Windows keeps names with its journal and cannot open a folder as a file.
+    #[cfg(not(unix))]
+    fn sync_folder(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The system gives the lock back when the file is closed, also when the process is killed.
+#[derive(Debug)]
+struct FolderLock {
+    _file: File,
+}
+
+impl DiskLock for FolderLock {}
+
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+}
+
+impl DiskFile for RealFile {
+    #[cfg(unix)]
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        std::os::unix::fs::FileExt::write_all_at(&self.file, bytes, offset)
+    }
+
+    #[cfg(windows)]
+    fn write_at(&self, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let n = std::os::windows::fs::FileExt::seek_write(&self.file, bytes, offset)?;
+            if n == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            bytes = &bytes[n..];
+            offset += n as u64;
+        }
+        Ok(())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match read_some(&self.file, &mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+}
+
+#[cfg(unix)]
+fn read_some(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_some(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_serves_one_store_at_a_time() {
+        let folder = tempfile::tempdir().expect("folder for the test");
+        let disk = Folder::new(folder.path().join("new").join("events"));
+
+        let lock = disk.lock().expect("free folder");
+        let refused = disk.lock().expect_err("folder is taken");
+        drop(lock);
+
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        disk.lock().expect("folder is free again");
+    }
+
+    #[test]
+    fn a_read_ends_where_the_file_ends() {
+        let folder = tempfile::tempdir().expect("folder for the test");
+        let disk = Folder::new(folder.path());
+        let file = disk.create("a").expect("file is new");
+
+        file.write_at(b"12345", 0).expect("disk has room");
+        let mut buffer = [0; 8];
+        let read = file.read_at(&mut buffer, 2).expect("file is readable");
+
+        assert_eq!(&buffer[..read], b"345");
+    }
+}

@@ -1,0 +1,200 @@
+use std::{io, time::Duration};
+
+use crate::ids::EventId;
+
+use super::{
+    event::{DATA_BYTES_MAX, KIND_BYTES_MAX, SOURCE_BYTES_MAX},
+    log::CHECKPOINTS_MAX,
+    notes::PRUNES_MAX,
+};
+
+/// Why something is not an event.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventError {
+    /// The kind is empty or too long.
+    #[error("kind is {bytes} bytes; use 1 to {KIND_BYTES_MAX}")]
+    Kind {
+        /// Length of the refused kind.
+        bytes: usize,
+    },
+    /// The source is too long.
+    #[error("source is {bytes} bytes; use at most {SOURCE_BYTES_MAX}")]
+    Source {
+        /// Length of the refused source.
+        bytes: usize,
+    },
+    /// The data is too large.
+    #[error(
+        "data is {bytes} bytes encoded; keep it to {DATA_BYTES_MAX} and store larger things elsewhere"
+    )]
+    DataTooLarge {
+        /// Length of the refused data, encoded.
+        bytes: usize,
+    },
+    /// The data is nested too deeply or has too many parts.
+    #[error("data: {0}")]
+    Data(String),
+    /// The time is neither RFC 3339 nor nanoseconds, or beyond the years 1677 to 2262.
+    #[error(
+        "time `{0}` is not understood; write it as 2026-01-31T12:00:00Z or as nanoseconds since 1970"
+    )]
+    Time(String),
+    /// The node of an event is part of its id, and another one was given.
+    #[error("event {id} was made on node {of_id}, not on {given}; leave the node out")]
+    Node {
+        /// The event's id.
+        id: EventId,
+        /// The node that made the id.
+        of_id: u16,
+        /// The node that was given.
+        given: u16,
+    },
+}
+
+/// Why events were not stored, found or pruned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// It is not an event that can be stored. Nothing was stored.
+    #[error("{0}")]
+    Event(#[from] EventError),
+    /// Another event has this id. Nothing was stored.
+    #[error("event {id} is already stored and differs; give the new one its own id")]
+    Conflict {
+        /// The id.
+        id: EventId,
+    },
+    /// The batch is too large. Nothing was stored.
+    #[error("batch is {bytes} bytes encoded; split it below {max}")]
+    BatchTooLarge {
+        /// Length of the refused batch.
+        bytes: usize,
+        /// The longest batch.
+        max: usize,
+    },
+    /// The checkpoint's key or value is too long. Nothing was stored.
+    #[error(
+        "checkpoint of {bytes} bytes; a key has 1 to {key_max} bytes, a value at most {value_max}"
+    )]
+    Checkpoint {
+        /// Length of what was refused.
+        bytes: usize,
+        /// The longest key.
+        key_max: usize,
+        /// The longest value, encoded.
+        value_max: usize,
+    },
+    /// The store keeps no more checkpoints. Nothing was stored.
+    #[error("the store has {CHECKPOINTS_MAX} checkpoints; remove one by setting it to null")]
+    TooManyCheckpoints,
+    /// The store has its hands full. Nothing was stored; retry later.
+    #[error("event store has its hands full; retry later")]
+    Full,
+    /// The store is not there. Nothing was stored; retry once its supervisor has reopened it.
+    #[error("event store is down: {reason}; retry once it is back")]
+    Down {
+        /// Why.
+        reason: String,
+    },
+    /// Writing failed. The events may or may not be found later; storing the same events again is safe.
+    #[error("event store could not write: {reason}; store the same events again once it is back")]
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// The disk did not answer in time. The events may yet be stored; storing the same events again is safe.
+    #[error(
+        "event store did not answer within {waited:?}; the events may be stored, and storing them again is safe"
+    )]
+    Unanswered {
+        /// How long the caller waited.
+        waited: Duration,
+    },
+    /// The stored bytes of an event no longer fit their checksum.
+    #[error("event {id} is damaged on disk; restore it from a backup")]
+    Damaged {
+        /// The event.
+        id: EventId,
+    },
+    /// An event could not be read.
+    #[error("event {id} could not be read: {error}")]
+    Read {
+        /// The event.
+        id: EventId,
+        /// What the disk said.
+        error: io::Error,
+    },
+    /// The query cannot be answered.
+    #[error("{0}")]
+    Query(#[from] QueryError),
+    /// A read panicked; the store is as it was.
+    #[error("reading events failed inside: {0}; please report it")]
+    Panicked(String),
+    /// Too many prunes of falling times are remembered at once.
+    #[error("{PRUNES_MAX} prunes of ever earlier times are remembered; prune a later time first")]
+    TooManyPrunes,
+}
+
+/// Why a query is refused.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// More events are asked for than one answer holds.
+    #[error("limit {limit} is above {max}; read pages with `after`")]
+    Limit {
+        /// What was asked for.
+        limit: usize,
+        /// The most.
+        max: usize,
+    },
+    /// The range ends before it starts.
+    #[error("`since` is later than `until`; swap them")]
+    Range,
+    /// The cursor is none of ours.
+    #[error("cursor `{0}` is not understood; take it from a page")]
+    Cursor(String),
+    /// There is no such order.
+    #[error("order `{0}` is not known; use time, -time, id or -id")]
+    Order(String),
+    /// The cursor comes from a query in another order.
+    #[error("the cursor belongs to the other order; query in the order that gave it")]
+    CursorOrder,
+}
+
+/// Why a folder cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another store has it.
+    #[error(
+        "the event folder is in use by another node; stop that node or use another data folder"
+    )]
+    InUse,
+    /// The folder cannot be used.
+    #[error("the event folder cannot be used: {0}; check that it exists and may be written")]
+    Folder(io::Error),
+    /// A segment file cannot be read or made whole.
+    #[error("event file {file} cannot be opened: {error}; check the disk and the file's rights")]
+    Read {
+        /// The file.
+        file: String,
+        /// What the disk said.
+        error: io::Error,
+    },
+    /// A segment was written by a version that this one does not know.
+    #[error(
+        "event file {file} has format {version}, codec {codec}; open it with the version of underpin that wrote it"
+    )]
+    Unknown {
+        /// The file.
+        file: String,
+        /// Its format version.
+        version: u8,
+        /// Its codec id.
+        codec: u8,
+    },
+    /// The writer of an earlier start still waits for the disk.
+    #[error("an earlier write still waits for the disk; it is reopened once the disk answers")]
+    Busy,
+}

@@ -1,0 +1,529 @@
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
+
+use crate::{
+    ids::{CorrelationId, EventId, NodeId},
+    value::{
+        Limits, Value,
+        codec::{self, CodecError},
+    },
+};
+
+use super::{
+    EventError, Timestamp,
+    record::{self, Record},
+};
+
+/// The longest kind, in bytes: a dotted name, not a message.
+pub const KIND_BYTES_MAX: usize = 256;
+/// The longest source, in bytes: a name of a part of a program, not its state.
+pub const SOURCE_BYTES_MAX: usize = 256;
+/// The largest data of one event, in bytes as encoded: what a log line with its context needs, and far from a file.
+pub const DATA_BYTES_MAX: usize = 1_000_000;
+
+/// Something that happened. Immutable, and within its limits by construction.
+///
+/// As JSON: `{"id":"…","kind":"…","time":"RFC 3339","node":7,"source":"…","correlation":"…","parent":"…","data":…}`; source, correlation and
+/// parent are left out where there are none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    id: EventId,
+    kind: Arc<str>,
+    time: Timestamp,
+    source: Arc<str>,
+    correlation: Option<CorrelationId>,
+    parent: Option<EventId>,
+    data: Value,
+}
+
+/// An event being put together.
+///
+/// ```
+/// use underpin::{events::{EventBuilder, Timestamp}, ids::{IdGenerator, NodeId}, value::Value};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let ids = IdGenerator::new(NodeId::new(7)?);
+/// let event = EventBuilder::new(ids.next(), "order.paid")
+///     .source("till/1")
+///     .data(Value::from(42))
+///     .build()?;
+/// assert_eq!(event.kind(), "order.paid");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct EventBuilder {
+    event: Event,
+}
+
+/// An event as people and programs write it in JSON: the id may be missing, as may everything but the kind.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventDraft {
+    /// The event's own id, when it comes from a store.
+    #[serde(default)]
+    pub id: Option<EventId>,
+    /// What happened.
+    pub kind: Arc<str>,
+    /// When; now if missing.
+    #[serde(default)]
+    pub time: Option<Timestamp>,
+    /// The node that made the id. Only checked: an id knows its node.
+    #[serde(default)]
+    pub node: Option<NodeId>,
+    /// Where it happened.
+    #[serde(default)]
+    pub source: Option<Arc<str>>,
+    /// What it belongs to.
+    #[serde(default)]
+    pub correlation: Option<CorrelationId>,
+    /// The event that caused it.
+    #[serde(default)]
+    pub parent: Option<EventId>,
+    /// What there is to say about it.
+    #[serde(default)]
+    pub data: Value,
+}
+
+impl Event {
+    /// Its id, which rises on each node.
+    #[must_use]
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// What happened, as a dotted name.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// When it happened.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// The node that made it: part of its id.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.id.node()
+    }
+
+    /// Where it happened; empty if nobody said.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// What it belongs to.
+    #[must_use]
+    pub fn correlation(&self) -> Option<&CorrelationId> {
+        self.correlation.as_ref()
+    }
+
+    /// The event that caused it.
+    #[must_use]
+    pub fn parent(&self) -> Option<EventId> {
+        self.parent
+    }
+
+    /// What there is to say about it.
+    #[must_use]
+    pub fn data(&self) -> &Value {
+        &self.data
+    }
+
+    /// Writes its record; on an error `out` is as before.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), EventError> {
+        let correlation = self.correlation.as_ref().map(ToString::to_string);
+        let head = record::Head {
+            id: self.id.get(),
+            time: self.time.as_nanos(),
+            parent: self.parent.map(EventId::get),
+            kind: &self.kind,
+            source: &self.source,
+            correlation: correlation.as_deref(),
+        };
+        record::write(out, &head, |out| {
+            let start = out.len();
+            codec::encode_value(&self.data, out).map_err(|error| refused(&error))?;
+            let bytes = out.len() - start;
+            if bytes > DATA_BYTES_MAX {
+                return Err(EventError::DataTooLarge { bytes });
+            }
+            Ok(())
+        })
+    }
+
+    /// The event of a record whose checksum was verified; `None` if its parts are not what they should be.
+    pub(super) fn decode(record: &Record<'_>) -> Option<Self> {
+        let text = |bytes| str::from_utf8(bytes).ok();
+        let correlation = match record.correlation {
+            Some(bytes) => Some(CorrelationId::new(text(bytes)?).ok()?),
+            None => None,
+        };
+        let parent = match record.parent {
+            Some(id) => Some(EventId::new(id).ok()?),
+            None => None,
+        };
+        let (data, used) = codec::decode_value(record.data, Limits::DEFAULT).ok()?;
+        (used == record.data.len()).then_some(Self {
+            id: EventId::new(record.id).ok()?,
+            kind: text(record.kind)?.into(),
+            time: Timestamp::from_nanos(record.time),
+            source: text(record.source)?.into(),
+            correlation,
+            parent,
+            data,
+        })
+    }
+}
+
+fn refused(error: &CodecError) -> EventError {
+    EventError::Data(error.to_string())
+}
+
+impl EventBuilder {
+    /// An event of a kind, at the moment that its id was made, without anything else.
+    pub fn new(id: EventId, kind: impl Into<Arc<str>>) -> Self {
+        let nanos = i64::try_from(id.unix_ms()).unwrap_or(i64::MAX);
+        let event = Event {
+            id,
+            kind: kind.into(),
+            time: Timestamp::from_nanos(nanos.saturating_mul(1_000_000)),
+            source: Arc::default(),
+            correlation: None,
+            parent: None,
+            data: Value::Null,
+        };
+        Self { event }
+    }
+
+    /// When it happened.
+    pub fn time(mut self, time: Timestamp) -> Self {
+        self.event.time = time;
+        self
+    }
+
+    /// Where it happened, at most [`SOURCE_BYTES_MAX`] bytes.
+    pub fn source(mut self, source: impl Into<Arc<str>>) -> Self {
+        self.event.source = source.into();
+        self
+    }
+
+    /// What it belongs to.
+    pub fn correlation(mut self, correlation: CorrelationId) -> Self {
+        self.event.correlation = Some(correlation);
+        self
+    }
+
+    /// The event that caused it.
+    pub fn parent(mut self, parent: EventId) -> Self {
+        self.event.parent = Some(parent);
+        self
+    }
+
+    /// What there is to say about it, at most [`DATA_BYTES_MAX`] bytes encoded; its size is looked at when it is stored.
+    pub fn data(mut self, data: impl Into<Value>) -> Self {
+        self.event.data = data.into();
+        self
+    }
+
+    /// The event.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError::Kind`], [`EventError::Source`] outside their lengths.
+    pub fn build(self) -> Result<Event, EventError> {
+        let (kind, source) = (self.event.kind.len(), self.event.source.len());
+        if kind == 0 || kind > KIND_BYTES_MAX {
+            return Err(EventError::Kind { bytes: kind });
+        }
+        if source > SOURCE_BYTES_MAX {
+            return Err(EventError::Source { bytes: source });
+        }
+        Ok(self.event)
+    }
+}
+
+impl EventDraft {
+    /// The event, with `id` if it has none of its own, at `now` if it says no time.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventBuilder::build`]; [`EventError::Node`] if it names another node than the one in its id.
+    pub fn into_event(self, id: EventId, now: Timestamp) -> Result<Event, EventError> {
+        if let (Some(id), Some(node)) = (self.id, self.node)
+            && id.node() != node
+        {
+            return Err(EventError::Node {
+                id,
+                of_id: id.node().get(),
+                given: node.get(),
+            });
+        }
+        let mut builder = EventBuilder::new(self.id.unwrap_or(id), self.kind)
+            .time(self.time.unwrap_or(now))
+            .source(self.source.unwrap_or_default())
+            .data(self.data);
+        builder.event.correlation = self.correlation;
+        builder.event.parent = self.parent;
+        builder.build()
+    }
+}
+
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Event", 8)?;
+        fields.serialize_field("id", &self.id)?;
+        fields.serialize_field("kind", &self.kind)?;
+        fields.serialize_field("time", &self.time)?;
+        fields.serialize_field("node", &self.node())?;
+        if self.source.is_empty() {
+            fields.skip_field("source")?;
+        } else {
+            fields.serialize_field("source", &self.source)?;
+        }
+        optional(&mut fields, "correlation", self.correlation.as_ref())?;
+        optional(&mut fields, "parent", self.parent.as_ref())?;
+        fields.serialize_field("data", &self.data)?;
+        fields.end()
+    }
+}
+
+fn optional<S: SerializeStruct>(
+    fields: &mut S,
+    name: &'static str,
+    value: Option<&impl Serialize>,
+) -> Result<(), S::Error> {
+    match value {
+        Some(value) => fields.serialize_field(name, value),
+        None => fields.skip_field(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(id: u64) -> EventId {
+        EventId::new(id).expect("test id is valid")
+    }
+
+    fn encoded(event: &Event) -> Result<Vec<u8>, EventError> {
+        let mut out = Vec::new();
+        event.encode(&mut out)?;
+        Ok(out)
+    }
+
+    fn round_trip(event: &Event) -> Event {
+        let bytes = encoded(event).expect("event is within its limits");
+        let record = Record::read_checked(&bytes).expect("record is whole");
+        Event::decode(&record).expect("what was encoded is decoded")
+    }
+
+    fn with_data(data: impl Into<Value>) -> Event {
+        EventBuilder::new(id(1), "kind")
+            .data(data)
+            .build()
+            .expect("valid")
+    }
+
+    /// Text whose encoding, with tag and length, has `bytes` bytes.
+    fn text_of(bytes: usize) -> String {
+        let overhead = encoded(&with_data("x".repeat(900_000)))
+            .expect("fits")
+            .len()
+            - encoded(&with_data(Value::Null)).expect("fits").len()
+            - 900_000
+            + 1;
+        "x".repeat(bytes - overhead)
+    }
+
+    #[test]
+    fn f36_data_of_a_million_bytes_is_the_most() {
+        assert!(encoded(&with_data(text_of(DATA_BYTES_MAX))).is_ok());
+        assert_eq!(
+            encoded(&with_data(text_of(DATA_BYTES_MAX + 1))),
+            Err(EventError::DataTooLarge {
+                bytes: DATA_BYTES_MAX + 1
+            })
+        );
+    }
+
+    #[test]
+    fn kinds_and_sources_have_their_lengths() {
+        let kind = |len| EventBuilder::new(id(1), "k".repeat(len)).build().map(drop);
+        let source = |len| {
+            EventBuilder::new(id(1), "k")
+                .source("s".repeat(len))
+                .build()
+                .map(drop)
+        };
+
+        assert_eq!(kind(0), Err(EventError::Kind { bytes: 0 }));
+        assert_eq!(kind(1), Ok(()));
+        assert_eq!(kind(256), Ok(()));
+        assert_eq!(kind(257), Err(EventError::Kind { bytes: 257 }));
+        assert_eq!(source(0), Ok(()));
+        assert_eq!(source(256), Ok(()));
+        assert_eq!(source(257), Err(EventError::Source { bytes: 257 }));
+    }
+
+    #[test]
+    fn f37_every_shape_of_data_is_an_event() {
+        let shapes = [
+            Value::Null,
+            Value::map(),
+            Value::from(Vec::<Value>::new()),
+            Value::from("string"),
+            Value::from(42),
+            Value::from(true),
+            Value::from(vec![Value::from(1), Value::from("two")]),
+        ];
+        for data in shapes {
+            let event = with_data(data);
+            assert_eq!(round_trip(&event), event);
+        }
+    }
+
+    #[test]
+    fn f44_text_and_bytes_of_every_kind_come_back_to_the_letter() {
+        let texts = [
+            "🚀🔥💯",
+            "你好世界",
+            "مرحبا بالعالم",
+            "\"quoted\\\" 'and' escaped\n",
+            "test\0null",
+        ];
+        for text in texts {
+            let event = EventBuilder::new(id(1), text)
+                .source(text)
+                .data(text)
+                .build()
+                .expect("valid");
+            assert_eq!(round_trip(&event), event);
+        }
+        let png = Value::Bytes([0x89, b'P', b'N', b'G', 13, 10, 26, 10, 0, 255].into());
+        assert_eq!(round_trip(&with_data(png.clone())).data(), &png);
+    }
+
+    #[test]
+    fn f45_bytes_that_are_no_event_are_none() {
+        for bytes in [
+            &b"definitely not a valid serialized event"[..],
+            &[1, 2, 3, 255, 254, 253],
+        ] {
+            assert_eq!(Record::read_checked(bytes), None);
+        }
+    }
+
+    #[test]
+    fn f48_strange_correlations_are_kept_to_the_letter() {
+        let texts = [
+            "12",
+            "../../../etc/passwd",
+            "'; DROP TABLE events; --",
+            "<script>alert(1)</script>",
+        ];
+        for text in texts {
+            let correlation = CorrelationId::new(text).expect("short text");
+            let event = EventBuilder::new(id(1), "k")
+                .correlation(correlation)
+                .build()
+                .expect("valid");
+            let read = round_trip(&event);
+            assert_eq!(
+                read.correlation().map(ToString::to_string).as_deref(),
+                Some(text)
+            );
+        }
+        assert!(CorrelationId::new("").is_err());
+        assert!(CorrelationId::new(&"a".repeat(1000)).is_err());
+    }
+
+    #[test]
+    fn json_has_the_fields_that_are_documented_and_reads_them_back() {
+        let event = EventBuilder::new(id(4_194_304 + 4096 * 7), "order.paid")
+            .time(Timestamp::from_nanos(1_769_860_800_000_000_000))
+            .source("till/1")
+            .correlation(CorrelationId::new("req-abc").expect("short text"))
+            .parent(id(5))
+            .data(42)
+            .build()
+            .expect("valid");
+
+        let json = serde_json::to_string(&event).expect("events are JSON");
+        let draft: EventDraft = serde_json::from_str(&json).expect("our own JSON reads");
+
+        assert_eq!(
+            json,
+            r#"{"id":"4222976","kind":"order.paid","time":"2026-01-31T12:00:00Z","node":7,"source":"till/1","correlation":"req-abc","parent":"5","data":42}"#
+        );
+        assert_eq!(draft.into_event(id(1), Timestamp::MIN), Ok(event));
+    }
+
+    #[test]
+    fn a_draft_needs_only_a_kind_and_knows_its_fields() {
+        let draft: EventDraft = serde_json::from_str(r#"{"kind":"k"}"#).expect("kind is enough");
+        let event = draft
+            .into_event(id(9), Timestamp::from_nanos(3))
+            .expect("valid");
+        assert_eq!((event.id(), event.time().as_nanos()), (id(9), 3));
+
+        let unknown = serde_json::from_str::<EventDraft>(r#"{"kind":"k","colour":"red"}"#);
+        assert!(
+            unknown
+                .expect_err("no such field")
+                .to_string()
+                .contains("colour")
+        );
+        let other_node: EventDraft =
+            serde_json::from_str(r#"{"id":"1","kind":"k","node":7}"#).expect("reads");
+        assert!(matches!(
+            other_node.into_event(id(1), Timestamp::MIN),
+            Err(EventError::Node { .. })
+        ));
+    }
+
+    fn any_data() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            (-1e300..1e300_f64).prop_map(Value::from),
+            ".{0,20}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::vec((".{0,8}", inner), 0..6).prop_map(|entries| Value::Map(
+                    entries
+                        .into_iter()
+                        .map(|(key, value)| (Arc::<str>::from(key), value))
+                        .collect()
+                )),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn f43_what_is_encoded_is_decoded(
+            kind in ".{1,40}", source in ".{0,40}", time in any::<i64>(),
+            correlation in proptest::option::of(".{1,40}"), parent in proptest::option::of(1..u64::MAX / 2), data in any_data(),
+        ) {
+            let mut event = EventBuilder::new(id(7), kind).source(source).time(Timestamp::from_nanos(time)).data(data).build().expect("valid");
+            event.correlation = correlation.map(|text| CorrelationId::new(&text).expect("short text"));
+            event.parent = parent.map(id);
+
+            prop_assert_eq!(round_trip(&event), event);
+        }
+    }
+}

@@ -1,0 +1,622 @@
+use std::{
+    any::Any,
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::TryAcquireError;
+
+use crate::{
+    ids::{CorrelationId, EventId, IdGenerator},
+    otp::{Address, CallError, ChildSpec, Reply, Shutdown},
+    resilience::Backoff,
+    telemetry::Telemetry,
+    value::{Limits, Value, codec},
+};
+
+use super::{
+    Admission, Disk, Event, EventBuilder, EventError, EventStats, EventsHealth, Options, Order,
+    Page, Query, StoreError, Timestamp,
+    actor::EventStore,
+    commit::Commit,
+    log::{Appended, Known, Log, Prepared},
+    message::Message,
+    notes,
+    options::Durability,
+    record::Record,
+    search::{Halt, Search},
+    segment::{Place, Segment},
+    shared::Shared,
+};
+
+/// An event store. Cheap to clone; every clone talks to the same store, also across its restarts.
+#[derive(Debug, Clone)]
+pub struct Events {
+    shared: Arc<Shared>,
+    ids: Arc<IdGenerator>,
+    service: Address<Message>,
+}
+
+/// How far something outside has been stored, kept beside the events that it moves with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// Its name, 1 to [`Checkpoint::KEY_BYTES_MAX`] bytes.
+    pub key: Arc<str>,
+    /// Where it stands, at most [`Checkpoint::VALUE_BYTES_MAX`] bytes encoded. Null removes the checkpoint.
+    pub value: Value,
+}
+
+/// What an import did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct ImportOutcome {
+    /// Events that are new.
+    pub stored: u64,
+    /// Events that were there already.
+    pub skipped: u64,
+}
+
+impl Checkpoint {
+    /// The longest key: a path fits.
+    pub const KEY_BYTES_MAX: usize = 1024;
+    /// The longest value: each new segment carries all of them.
+    pub const VALUE_BYTES_MAX: usize = 4096;
+
+    fn encode(&self) -> Result<(Arc<str>, Arc<[u8]>), StoreError> {
+        let refused = |bytes| StoreError::Checkpoint {
+            bytes,
+            key_max: Self::KEY_BYTES_MAX,
+            value_max: Self::VALUE_BYTES_MAX,
+        };
+        if self.key.is_empty() || self.key.len() > Self::KEY_BYTES_MAX {
+            return Err(refused(self.key.len()));
+        }
+        let mut bytes = Vec::new();
+        if !self.value.is_null() {
+            codec::encode_value(&self.value, &mut bytes)
+                .map_err(|error| EventError::Data(error.to_string()))?;
+        }
+        if bytes.len() > Self::VALUE_BYTES_MAX {
+            return Err(refused(bytes.len()));
+        }
+        Ok((self.key.clone(), bytes.into()))
+    }
+}
+
+impl Events {
+    /// The longest batch, in bytes as encoded: 32 MiB, some 100,000 small events. It is written at once, and all or none of it is there.
+    pub const BATCH_BYTES_MAX: usize = 32 << 20;
+
+    /// A store that is not open yet: it is once a supervisor has started its [`Events::child_spec`]. In
+    /// [`Durability::Memory`] the disk is never touched.
+    #[must_use]
+    pub fn new(
+        options: Options,
+        disk: Arc<dyn Disk>,
+        ids: Arc<IdGenerator>,
+        telemetry: &Telemetry,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(options, disk, telemetry)),
+            ids,
+            service: Address::new(),
+        }
+    }
+
+    /// The store as a child for a supervisor, with the id `events`. Supervise it once. When writing fails it crashes, and opens the
+    /// folder anew when it is restarted, with more and more time between the attempts (50 ms to 5 s).
+    #[must_use]
+    pub fn child_spec(&self) -> ChildSpec {
+        /// A terabyte is read in less.
+        const OPENING: Duration = Duration::from_hours(1);
+        let shared = self.shared.clone();
+        let spec = ChildSpec::actor("events", &self.service, move |_| {
+            (EventStore, shared.clone())
+        })
+        .shutdown(Shutdown::Timeout(self.shared.options.answer_wait))
+        .start_timeout(OPENING);
+        match Backoff::new(Duration::from_millis(50), Duration::from_secs(5)) {
+            Ok(backoff) => spec.backoff(backoff),
+            Err(_) => spec,
+        }
+    }
+
+    /// An event of a kind, with an id and a time made now.
+    pub fn event(&self, kind: impl Into<Arc<str>>) -> EventBuilder {
+        EventBuilder::new(self.ids.next(), kind).time(Timestamp::now())
+    }
+
+    /// The generator of this store's ids.
+    #[must_use]
+    pub fn ids(&self) -> &Arc<IdGenerator> {
+        &self.ids
+    }
+
+    /// Stores one event, as durably as the options say, and answers its id. The same event stored again is there once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Event`], [`StoreError::Conflict`], [`StoreError::Full`], [`StoreError::Down`]: nothing was stored.
+    /// [`StoreError::Failed`], [`StoreError::Unanswered`]: it may be stored; storing the same event again is safe.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future dropped while it waits for its turn stores nothing; dropped later the event is stored, and only the answer is lost.
+    pub async fn store(&self, event: Event) -> Result<EventId, StoreError> {
+        let id = event.id();
+        let prepared = prepare(std::slice::from_ref(&event), None)?;
+        self.put(prepared).await?;
+        Ok(id)
+    }
+
+    /// Stores all events or none, and answers their ids in order. At most [`Events::BATCH_BYTES_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Events::store`], and [`StoreError::BatchTooLarge`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Events::store`].
+    pub async fn store_batch(&self, events: Vec<Event>) -> Result<Vec<EventId>, StoreError> {
+        let ids = events.iter().map(Event::id).collect();
+        if !events.is_empty() {
+            self.put(prepare(&events, None)?).await?;
+        }
+        Ok(ids)
+    }
+
+    /// Stores events and moves a checkpoint, all or nothing. Events that are there already are skipped, so that an import that was cut
+    /// short can be repeated from its checkpoint. The store keeps 1024 checkpoints; retention never loses them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Events::store_batch`]; [`StoreError::Checkpoint`], [`StoreError::TooManyCheckpoints`]: nothing was stored.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Events::store`].
+    pub async fn store_import(
+        &self,
+        events: Vec<Event>,
+        checkpoint: Checkpoint,
+    ) -> Result<ImportOutcome, StoreError> {
+        let prepared = prepare(&events, Some(checkpoint.encode()?))?;
+        self.put(prepared).await
+    }
+
+    /// Hands one event over without waiting, neither for room nor for the disk, and answers its id. It will be stored unless the store
+    /// fails first; what is refused is counted. An event whose id is there already is not compared.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Event`]: it is no event that can be stored. [`StoreError::Full`], [`StoreError::Down`]: it was refused.
+    pub fn try_store(&self, event: Event) -> Result<EventId, StoreError> {
+        let prepared = prepare(std::slice::from_ref(&event), None)?;
+        self.hand_over(prepared)
+            .inspect_err(|_| self.count_refused())?;
+        Ok(event.id())
+    }
+
+    fn hand_over(&self, mut prepared: Prepared) -> Result<(), StoreError> {
+        let down = |reason: String| StoreError::Down { reason };
+        let log = self
+            .shared
+            .open_log()
+            .ok_or_else(|| down(self.shared.why_down()))?;
+        self.admit_at_once(&log, &mut prepared)?;
+        match log.append(&prepared) {
+            Appended::Stored | Appended::Waiting(_) => {
+                self.count_stored(&prepared);
+            }
+            Appended::Known(..) => {
+                self.shared.count_duplicates(1);
+                log.admission.add_permits(prepared.admitted as usize);
+            }
+            // Without a checkpoint there are never too many.
+            Appended::TooManyCheckpoints => {}
+            Appended::Refused(failure) => return Err(down(failure.reason.to_string())),
+        }
+        Ok(())
+    }
+
+    fn admit_at_once(&self, log: &Log, prepared: &mut Prepared) -> Result<(), StoreError> {
+        let wanted = self.bytes_to_admit(prepared);
+        match log.admission.try_acquire_many(wanted) {
+            Ok(permit) => {
+                // The batch gives it back.
+                permit.forget();
+                prepared.admitted = wanted;
+                Ok(())
+            }
+            Err(TryAcquireError::NoPermits) => Err(StoreError::Full),
+            Err(TryAcquireError::Closed) => Err(StoreError::Down {
+                reason: self.shared.why_down(),
+            }),
+        }
+    }
+
+    fn bytes_to_admit(&self, prepared: &Prepared) -> u32 {
+        let limit = self.shared.options.in_flight_bytes;
+        match self.shared.options.durability {
+            // Nothing is ever in flight.
+            Durability::Memory => 0,
+            Durability::Interval(_) | Durability::Always => u32::try_from(prepared.body.len())
+                .unwrap_or(limit)
+                .min(limit),
+        }
+    }
+
+    async fn put(&self, mut prepared: Prepared) -> Result<ImportOutcome, StoreError> {
+        let mut outcome = ImportOutcome::default();
+        let mut log = self
+            .shared
+            .view()
+            .await
+            .inspect_err(|_| self.count_refused())?;
+        loop {
+            if !self.admit(&log, &mut prepared).await? {
+                log = self
+                    .shared
+                    .other_than(Some(&log))
+                    .await
+                    .inspect_err(|_| self.count_refused())?;
+                continue;
+            }
+            match log.append(&prepared) {
+                Appended::Stored => {
+                    outcome.stored += self.count_stored(&prepared);
+                    return Ok(outcome);
+                }
+                Appended::Waiting(commit) => {
+                    self.wait(&commit).await?;
+                    outcome.stored += self.count_stored(&prepared);
+                    return Ok(outcome);
+                }
+                Appended::Known(known, commit) => {
+                    log.admission.add_permits(prepared.admitted as usize);
+                    self.compare(&prepared, &known).await?;
+                    self.wait(&commit).await?;
+                    outcome.skipped += known.len() as u64;
+                    self.shared.count_duplicates(known.len() as u64);
+                    let at: Vec<_> = known.iter().map(|known| known.at).collect();
+                    prepared = prepared.without(&at);
+                    if prepared.events == 0 && prepared.checkpoint.is_none() {
+                        return Ok(outcome);
+                    }
+                }
+                Appended::TooManyCheckpoints => {
+                    log.admission.add_permits(prepared.admitted as usize);
+                    return Err(StoreError::TooManyCheckpoints);
+                }
+                Appended::Refused(_) => {
+                    log = self
+                        .shared
+                        .other_than(Some(&log))
+                        .await
+                        .inspect_err(|_| self.count_refused())?;
+                }
+            }
+        }
+    }
+
+    /// Waits for room, or is refused; false if the log was closed meanwhile.
+    async fn admit(&self, log: &Log, prepared: &mut Prepared) -> Result<bool, StoreError> {
+        match self.admit_at_once(log, prepared) {
+            Ok(()) => Ok(true),
+            Err(StoreError::Full) if self.shared.options.admission == Admission::Wait => {
+                let wanted = self.bytes_to_admit(prepared);
+                let waited = self.shared.options.answer_wait;
+                match tokio::time::timeout(waited, log.admission.acquire_many(wanted)).await {
+                    Ok(Ok(permit)) => {
+                        permit.forget();
+                        prepared.admitted = wanted;
+                        Ok(true)
+                    }
+                    Ok(Err(_closed)) => Ok(false),
+                    Err(_) => Err(StoreError::Full).inspect_err(|_| self.count_refused()),
+                }
+            }
+            Err(StoreError::Full) => Err(StoreError::Full).inspect_err(|_| self.count_refused()),
+            Err(_closed) => Ok(false),
+        }
+    }
+
+    async fn wait(&self, commit: &Commit) -> Result<(), StoreError> {
+        let waited = self.shared.options.answer_wait;
+        match tokio::time::timeout(waited, commit.wait()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(failure)) => Err(StoreError::Failed {
+                reason: failure.reason.to_string(),
+            }),
+            Err(_) => Err(StoreError::Unanswered { waited }),
+        }
+    }
+
+    /// Whether the events that are there are the ones that are to be stored.
+    async fn compare(&self, prepared: &Prepared, known: &[Known]) -> Result<(), StoreError> {
+        for known in known {
+            let given = Record::read(&prepared.body[known.at..]);
+            let given = given.map(|record| record.bytes).unwrap_or_default();
+            let stored = bytes_of(&known.segment, known.row).await?;
+            let stored = Record::read(&stored).map(|record| record.bytes);
+            if stored != Some(given) {
+                return Err(StoreError::Conflict {
+                    id: id_of(&known.segment, known.row)?,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn count_stored(&self, prepared: &Prepared) -> u64 {
+        self.shared.metrics.stored.add(prepared.events.into());
+        prepared.events.into()
+    }
+
+    fn count_refused(&self) {
+        self.shared.count_refused(1);
+    }
+
+    /// The checkpoint of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Down`] if the store was never open.
+    pub async fn checkpoint(&self, key: &str) -> Result<Option<Value>, StoreError> {
+        let log = self.shared.view().await?;
+        let decode = |bytes: Arc<[u8]>| {
+            let (value, _) = codec::decode_value(&bytes, Limits::DEFAULT).ok()?;
+            Some(value)
+        };
+        Ok(log.checkpoint(key).and_then(decode))
+    }
+
+    /// One event; `None` if there is none of that id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`], [`StoreError::Read`] if it is there and cannot be read; [`StoreError::Down`] if the store was never open.
+    pub async fn get(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+        let log = self.shared.view().await?;
+        let segments = log.segments();
+        let found = segments.iter().rev().find_map(|segment| {
+            let row = segment
+                .find(id.get())
+                .filter(|row| *row < segment.published())?;
+            Some((segment, row))
+        });
+        let Some((segment, row)) = found else {
+            return Ok(None);
+        };
+        let bytes = bytes_of(segment, row)
+            .await
+            .inspect_err(|_| log.count_unreadable(1))?;
+        let event = Record::read(&bytes).as_ref().and_then(Event::decode);
+        event.map(Some).ok_or(StoreError::Damaged { id })
+    }
+
+    /// The events that a query asks for. It is answered beside the writer, from what is stored when it starts.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Query`] if it cannot be answered; [`StoreError::Panicked`]; [`StoreError::Down`] if the store was never open.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe; a query of which the future is dropped stops its work.
+    pub async fn query(&self, query: Query) -> Result<Page, StoreError> {
+        query.check()?;
+        self.shared.metrics.queries.inc();
+        let log = self.shared.view().await?;
+        let segments = log.segments();
+        let page =
+            search(move |cancelled, quick| Search::new(&query, &segments, cancelled, quick).page())
+                .await?;
+        log.count_unreadable(page.unreadable.len() as u64);
+        Ok(page)
+    }
+
+    /// How many events a query asks for, whatever its limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Events::query`].
+    pub async fn count(&self, query: Query) -> Result<u64, StoreError> {
+        query.check()?;
+        self.shared.metrics.queries.inc();
+        let segments = self.shared.view().await?.segments();
+        search(move |cancelled, quick| Search::new(&query, &segments, cancelled, quick).count())
+            .await
+    }
+
+    /// The `n` latest events, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Events::query`].
+    pub async fn recent(&self, n: usize) -> Result<Page, StoreError> {
+        self.query(Query::new().order(Order::NewestFirst).limit(n))
+            .await
+    }
+
+    /// What belongs together, the earliest first; the first [`Query::LIMIT_DEFAULT`], with a cursor if there are more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Events::query`].
+    pub async fn correlation(&self, id: &CorrelationId) -> Result<Page, StoreError> {
+        self.query(Query::new().correlation(id.clone())).await
+    }
+
+    /// Removes all events that are earlier than `time`, and answers how many. An event of exactly that time stays. Space comes back in
+    /// whole segments.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TooManyPrunes`]: nothing was pruned. [`StoreError::Down`], [`StoreError::Failed`], [`StoreError::Unanswered`]: pruning
+    /// again is safe.
+    pub async fn prune_before(&self, time: Timestamp) -> Result<u64, StoreError> {
+        let nanos = time.as_nanos();
+        self.ask(|reply| Message::PruneBefore { nanos, reply })
+            .await
+    }
+
+    /// Removes the oldest stored events until `count` are left, and answers how many.
+    ///
+    /// # Errors
+    ///
+    /// As [`Events::prune_before`].
+    pub async fn prune_to(&self, count: u64) -> Result<u64, StoreError> {
+        self.ask(|reply| Message::PruneTo { count, reply }).await
+    }
+
+    async fn ask(
+        &self,
+        make: impl FnOnce(Reply<Result<u64, StoreError>>) -> Message,
+    ) -> Result<u64, StoreError> {
+        // The actor itself waits that long for the disk.
+        let waited = self.shared.options.answer_wait + self.shared.options.down_wait;
+        match self.service.call(make, waited).await {
+            Ok(answer) => answer,
+            Err(CallError::NotSent(error)) => Err(StoreError::Down {
+                reason: error.to_string(),
+            }),
+            Err(CallError::Unanswered(_)) => Err(StoreError::Unanswered { waited }),
+        }
+    }
+
+    /// Figures of the store. Never waits.
+    #[must_use]
+    pub fn stats(&self) -> EventStats {
+        self.shared.stats()
+    }
+
+    /// How the store is. Never waits.
+    #[must_use]
+    pub fn health(&self) -> EventsHealth {
+        self.shared.health()
+    }
+
+    /// The address of the store's actor.
+    #[must_use]
+    pub fn actor(&self) -> Option<ractor::ActorCell> {
+        self.service.actor()
+    }
+}
+
+/// Encodes events into one frame's body.
+fn prepare(
+    events: &[Event],
+    checkpoint: Option<(Arc<str>, Arc<[u8]>)>,
+) -> Result<Prepared, StoreError> {
+    let mut prepared = Prepared {
+        lowest: u64::MAX,
+        ..Prepared::default()
+    };
+    if let Some((key, value)) = &checkpoint {
+        notes::write_checkpoints(&mut prepared.body, [(key, value)].into_iter());
+        prepared.front = prepared.body.len();
+    }
+    prepared.checkpoint = checkpoint;
+    let mut rising = true;
+    for event in events {
+        event.encode(&mut prepared.body)?;
+        if prepared.body.len() > Events::BATCH_BYTES_MAX {
+            return Err(StoreError::BatchTooLarge {
+                bytes: prepared.body.len(),
+                max: Events::BATCH_BYTES_MAX,
+            });
+        }
+        let id = event.id().get();
+        rising &= id > prepared.highest;
+        prepared.count(id);
+    }
+    if rising {
+        Ok(prepared)
+    } else {
+        without_repeats(prepared)
+    }
+}
+
+/// An event that stands in a batch twice is stored once; two that share an id are refused.
+fn without_repeats(prepared: Prepared) -> Result<Prepared, StoreError> {
+    let mut seen: std::collections::HashMap<u64, &[u8]> = std::collections::HashMap::new();
+    let mut repeats = Vec::new();
+    for (at, record) in super::record::all(&prepared.body[prepared.front..]) {
+        match seen.insert(record.id, record.bytes) {
+            Some(first) if first == record.bytes => repeats.push(prepared.front + at),
+            Some(_) => {
+                let id =
+                    EventId::new(record.id).map_err(|error| EventError::Data(error.to_string()))?;
+                return Err(StoreError::Conflict { id });
+            }
+            None => {}
+        }
+    }
+    Ok(if repeats.is_empty() {
+        prepared
+    } else {
+        prepared.without(&repeats)
+    })
+}
+
+async fn bytes_of(segment: &Arc<Segment>, row: u32) -> Result<Vec<u8>, StoreError> {
+    let (start, end) = match segment.look(row, <[u8]>::to_vec) {
+        Place::Hot(bytes) => return Ok(bytes),
+        Place::Cold(start, end) => (start, end),
+    };
+    let reader = segment.clone();
+    let read = tokio::task::spawn_blocking(move || reader.read_file(start, end)).await;
+    let read = read.map_err(|error| StoreError::Panicked(error.to_string()))?;
+    let id = id_of(segment, row)?;
+    read.map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => StoreError::Damaged { id },
+        _ => StoreError::Read { id, error },
+    })
+}
+
+fn id_of(segment: &Segment, row: u32) -> Result<EventId, StoreError> {
+    EventId::new(segment.id(row)).map_err(|error| StoreError::Panicked(error.to_string()))
+}
+
+/// Runs a search on the caller's task if that takes microseconds, else beside the runtime. A panic is an error of this search alone.
+async fn search<T: Send + 'static>(
+    work: impl Fn(&AtomicBool, bool) -> Result<T, Halt> + Send + 'static,
+) -> Result<T, StoreError> {
+    let never = AtomicBool::new(false);
+    let quick = panic::catch_unwind(AssertUnwindSafe(|| work(&never, true)));
+    match quick {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(_)) => {}
+        Err(panic) => return Err(StoreError::Panicked(text_of(panic.as_ref()))),
+    }
+    let cancelled = Cancel(Arc::new(AtomicBool::new(false)));
+    let flag = cancelled.0.clone();
+    match tokio::task::spawn_blocking(move || work(&flag, false)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(halt)) => Err(StoreError::Panicked(format!("search ended as {halt:?}"))),
+        Err(error) if error.is_panic() => {
+            Err(StoreError::Panicked(text_of(error.into_panic().as_ref())))
+        }
+        Err(error) => Err(StoreError::Panicked(error.to_string())),
+    }
+}
+
+/// Stops a search when the future that waits for it is dropped.
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "a panic without a message".into())
+}

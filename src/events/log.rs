@@ -1,0 +1,876 @@
+//! The log while it runs: callers add frames to a batch, the writer makes batches durable, readers see what is published.
+//!
+//! Locks are taken in this order: the intake, then a segment. Neither is held during I/O.
+
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Semaphore;
+
+use super::{
+    columns::Columns,
+    commit::{Commit, Failure},
+    frame::{HEADER_BYTES, Header, Kind},
+    notes::{self, Checkpoints, LowWater, Position},
+    options::{Durability, Options},
+    record,
+    recovery::Summary,
+    segment::Segment,
+    stats::EventStats,
+    wire::len32,
+};
+
+/// One opened log.
+#[derive(Debug)]
+pub(super) struct Log {
+    id: u64,
+    durable: bool,
+    segment_bytes: u32,
+    hot_bytes: usize,
+    max_events: Option<u64>,
+    intake: Mutex<Intake>,
+    /// Signalled when the writer, asleep, has something to do.
+    work: Condvar,
+    segments: ArcSwap<Vec<Arc<Segment>>>,
+    checkpoints: Mutex<Checkpoints>,
+    /// One permit for each byte that may wait for the writer; closed when the log fails.
+    pub(super) admission: Semaphore,
+    pub(super) facts: Facts,
+}
+
+/// Figures that anyone may read at any time.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// Events that readers see.
+    pub(super) shown: AtomicU64,
+    /// Events stored since the log was opened.
+    pub(super) stored: AtomicU64,
+    pub(super) pruned: AtomicU64,
+    pub(super) hot: AtomicUsize,
+    /// The highest sequence number known to be synced.
+    pub(super) synced: AtomicU64,
+    pub(super) commits: AtomicU64,
+    pub(super) unreadable: AtomicU64,
+}
+
+/// What callers and writer share under one lock.
+#[derive(Debug)]
+struct Intake {
+    state: State,
+    next_sequence: u64,
+    /// No stored event has a higher id.
+    highest: u64,
+    active: Option<Arc<Segment>>,
+    /// Bytes of the active segment.
+    end: u32,
+    batch: Batch,
+    /// What the batch before this one waits for; settled when nothing is being written.
+    latest: Arc<Commit>,
+    writer_asleep: bool,
+    low: LowWater,
+    /// As they will be once the batch is stored.
+    checkpoints: Checkpoints,
+    newest_is_mark: bool,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    Open,
+    Failed(Failure),
+    Closed,
+}
+
+/// What the writer makes durable at once.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) parts: Vec<Part>,
+    pub(super) commit: Arc<Commit>,
+    pub(super) checkpoints: Vec<(Arc<str>, Arc<[u8]>)>,
+    /// Segments whose files go once this batch is durable.
+    pub(super) dropped: Vec<Arc<Segment>>,
+    /// Bytes that callers were admitted for.
+    pub(super) admitted: u32,
+}
+
+/// The frames of a batch that go to one segment.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) segment: Arc<Segment>,
+    /// The file does not exist yet.
+    pub(super) create: bool,
+    /// The segment gets no more frames after these.
+    pub(super) seal: bool,
+    pub(super) offset: u32,
+    pub(super) bytes: Vec<u8>,
+    /// Where each frame starts in `bytes`, and its header.
+    pub(super) frames: Vec<(usize, Header)>,
+    /// Rows of the segment after these frames.
+    pub(super) rows: u32,
+}
+
+/// Events encoded by their caller, ready to be appended in one frame.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Prepared {
+    /// Front and records.
+    pub(super) body: Vec<u8>,
+    pub(super) front: usize,
+    pub(super) events: u32,
+    pub(super) lowest: u64,
+    pub(super) highest: u64,
+    pub(super) checkpoint: Option<(Arc<str>, Arc<[u8]>)>,
+    /// Bytes to give back when the batch is done.
+    pub(super) admitted: u32,
+}
+
+/// What became of an append.
+#[derive(Debug)]
+pub(super) enum Appended {
+    /// Done; nothing to wait for.
+    Stored,
+    /// Stored once the batch is.
+    Waiting(Arc<Commit>),
+    /// Nothing was appended: some ids are there already.
+    Known(Vec<Known>, Arc<Commit>),
+    /// Nothing was appended: the store has as many checkpoints as it keeps.
+    TooManyCheckpoints,
+    /// Nothing was appended: the log takes nothing any more.
+    Refused(Failure),
+}
+
+/// An id that is in the log already.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    /// Where its record starts in the body.
+    pub(super) at: usize,
+    pub(super) segment: Arc<Segment>,
+    pub(super) row: u32,
+}
+
+/// What the writer finds to do.
+#[derive(Debug)]
+pub(super) enum Work {
+    Batch(Batch),
+    /// Nothing came in time.
+    Idle,
+    /// The log is closed and everything is taken.
+    Closed,
+}
+
+/// What an opening found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) id: u64,
+    pub(super) segments: Vec<Arc<Segment>>,
+    /// Where to go on: the last of the segments and its length.
+    pub(super) active: Option<(Arc<Segment>, u32)>,
+    pub(super) next_sequence: u64,
+    pub(super) low: LowWater,
+    pub(super) checkpoints: Checkpoints,
+}
+
+/// How many checkpoints a store keeps: files being imported, feeds being followed. Each new segment carries them all.
+pub(super) const CHECKPOINTS_MAX: usize = 1024;
+/// A fully pruned active segment below this size is not worth a new file.
+const WORTH_DROPPING_BYTES: u32 = 64 << 10;
+
+impl Log {
+    pub(super) fn new(options: &Options, found: Found) -> Self {
+        let highest = found
+            .segments
+            .iter()
+            .filter_map(|segment| segment.inner.read().columns.span())
+            .map(|span| span.id.1)
+            .max();
+        let (active, end) = found.active.unzip();
+        let log = Self {
+            id: found.id,
+            durable: options.durability != Durability::Memory,
+            segment_bytes: options.segment_limit(),
+            hot_bytes: options.hot_bytes,
+            max_events: options.retention.max_events,
+            intake: Mutex::new(Intake {
+                state: State::Open,
+                next_sequence: found.next_sequence.max(1),
+                highest: highest.unwrap_or(0),
+                active,
+                end: end.unwrap_or(0),
+                batch: Batch::default(),
+                latest: Commit::settled(Ok(())),
+                writer_asleep: false,
+                low: found.low,
+                checkpoints: found.checkpoints.clone(),
+                newest_is_mark: false,
+            }),
+            work: Condvar::new(),
+            segments: ArcSwap::from_pointee(found.segments),
+            checkpoints: Mutex::new(found.checkpoints),
+            admission: Semaphore::new(options.in_flight_bytes as usize),
+            facts: Facts::default(),
+        };
+        log.count_what_was_found(found.next_sequence.saturating_sub(1));
+        log
+    }
+
+    fn count_what_was_found(&self, last: u64) {
+        let facts = &self.facts;
+        facts.synced.store(last, Ordering::Relaxed);
+        for segment in self.segments().iter() {
+            let inner = segment.inner.read();
+            let shown = inner.columns.rows() - inner.columns.hidden();
+            facts.shown.fetch_add(shown.into(), Ordering::Relaxed);
+            facts.hot.fetch_add(inner.hot.bytes(), Ordering::Relaxed);
+        }
+        self.keep_count();
+        self.cool();
+    }
+
+    /// The segments, oldest first. The answer stays as it is while the log goes on.
+    pub(super) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
+        self.segments.load_full()
+    }
+
+    /// The encoded value of a checkpoint.
+    pub(super) fn checkpoint(&self, key: &str) -> Option<Arc<[u8]>> {
+        self.checkpoints.lock().get(key).cloned()
+    }
+
+    /// Adds events to the batch in one frame, or in memory mode stores them.
+    pub(super) fn append(&self, prepared: &Prepared) -> Appended {
+        let mut intake = self.intake.lock();
+        if let Some(failure) = intake.refusal() {
+            return Appended::Refused(failure);
+        }
+        if prepared.lowest <= intake.highest {
+            let known = self.known(&prepared.body[prepared.front..], prepared.front);
+            if !known.is_empty() {
+                let commit = intake.newest_commit();
+                return Appended::Known(known, commit);
+            }
+        }
+        if let Some((key, value)) = &prepared.checkpoint {
+            let room = intake.checkpoints.len() < CHECKPOINTS_MAX
+                || intake.checkpoints.contains_key(key)
+                || value.is_empty();
+            if !room {
+                return Appended::TooManyCheckpoints;
+            }
+        }
+        self.take_in(&mut intake, prepared)
+    }
+
+    fn take_in(&self, intake: &mut Intake, prepared: &Prepared) -> Appended {
+        intake.highest = intake.highest.max(prepared.highest);
+        if !self.durable {
+            self.keep_in_memory(intake, prepared);
+            return Appended::Stored;
+        }
+        let header = Header::of(
+            Kind::Events,
+            self.id,
+            prepared.events,
+            len32(prepared.front),
+            &prepared.body,
+        );
+        self.add_frame(intake, header, &prepared.body);
+        if let Some((key, value)) = &prepared.checkpoint {
+            // After the frame: the head of a segment that it opens must not know the checkpoint before its events are there.
+            notes::apply(&mut intake.checkpoints, key.clone(), value.clone());
+        }
+        intake.batch.checkpoints.extend(prepared.checkpoint.clone());
+        intake.batch.admitted += prepared.admitted;
+        let commit = intake.batch.commit.clone();
+        self.wake_writer(intake);
+        Appended::Waiting(commit)
+    }
+
+    fn keep_in_memory(&self, intake: &mut Intake, prepared: &Prepared) {
+        let records = &prepared.body[prepared.front..];
+        let len = len32(records.len());
+        let full = intake.end > 0 && intake.end.saturating_add(len) > self.segment_bytes;
+        let segment = match &intake.active {
+            Some(active) if !full => active.clone(),
+            _ => self.next_in_memory(intake),
+        };
+        let rows = {
+            let mut inner = segment.inner.write();
+            inner.push(intake.end, 0, records, 0);
+            inner.columns.rows()
+        };
+        intake.end += len;
+        segment.set_written(intake.end);
+        if let Some((key, value)) = &prepared.checkpoint {
+            notes::apply(&mut intake.checkpoints, key.clone(), value.clone());
+            notes::apply(&mut self.checkpoints.lock(), key.clone(), value.clone());
+        }
+        self.facts.hot.fetch_add(records.len(), Ordering::Relaxed);
+        let shown = segment.publish(rows);
+        self.count_stored(shown);
+        self.keep_count();
+        if self.facts.hot.load(Ordering::Relaxed) > self.hot_bytes {
+            self.forget_oldest(intake);
+        }
+    }
+
+    fn next_in_memory(&self, intake: &mut Intake) -> Arc<Segment> {
+        if let Some(sealed) = intake.active.take() {
+            sealed.inner.write().columns.seal();
+        }
+        let segment = Arc::new(Segment::new(intake.next_sequence, String::new()));
+        intake.next_sequence += 1;
+        intake.active = Some(segment.clone());
+        intake.end = 0;
+        self.show_segment(segment.clone());
+        self.drop_pruned(intake);
+        segment
+    }
+
+    /// In memory the budget is for all events: the oldest segment goes.
+    fn forget_oldest(&self, intake: &mut Intake) {
+        if let [(oldest, rows), _, ..] = self.shown().as_slice() {
+            self.hide(oldest, |columns| columns.hide_oldest(u64::MAX, *rows));
+            self.drop_pruned(intake);
+        }
+    }
+
+    fn count_stored(&self, shown: u64) {
+        self.facts.shown.fetch_add(shown, Ordering::Relaxed);
+        self.facts.stored.fetch_add(shown, Ordering::Relaxed);
+    }
+
+    /// Puts a frame behind the batch; its sequence number is given here, its mark by the writer.
+    fn add_frame(&self, intake: &mut Intake, header: Header, body: &[u8]) {
+        let segment = match &intake.active {
+            Some(active) if self.has_room(intake, body.len()) => active.clone(),
+            _ => self.roll(intake),
+        };
+        self.add_to(intake, segment, header, body);
+    }
+
+    fn has_room(&self, intake: &Intake, body: usize) -> bool {
+        intake.end.saturating_add(len32(HEADER_BYTES + body)) <= self.segment_bytes
+    }
+
+    fn add_to(&self, intake: &mut Intake, segment: Arc<Segment>, mut header: Header, body: &[u8]) {
+        header.sequence = intake.next_sequence;
+        intake.next_sequence += 1;
+        intake.newest_is_mark = header.kind == Kind::Mark;
+        let rows = {
+            let mut inner = segment.inner.write();
+            if header.kind == Kind::Events {
+                inner.push(intake.end, HEADER_BYTES, body, header.front as usize);
+                let bytes = HEADER_BYTES + body.len();
+                self.facts.hot.fetch_add(bytes, Ordering::Relaxed);
+            }
+            inner.columns.rows()
+        };
+        let part = intake.part(segment);
+        part.rows = rows;
+        part.frames.push((part.bytes.len(), header));
+        part.bytes.extend_from_slice(&[0; HEADER_BYTES]);
+        part.bytes.extend_from_slice(body);
+        intake.end += len32(HEADER_BYTES + body.len());
+    }
+
+    /// Seals the active segment and starts the next one with its head.
+    fn roll(&self, intake: &mut Intake) -> Arc<Segment> {
+        if let Some(sealed) = intake.active.take() {
+            intake.part(sealed).seal = true;
+        }
+        let base = intake.next_sequence;
+        let segment = Arc::new(Segment::new(base, segment_name(base, self.id)));
+        intake.active = Some(segment.clone());
+        intake.end = 0;
+        self.show_segment(segment.clone());
+        self.drop_pruned(intake);
+        intake.part(segment.clone()).create = true;
+        let mut front = Vec::new();
+        intake.low.write(&mut front);
+        notes::write_checkpoints(&mut front, intake.checkpoints.iter());
+        let header = Header::of(Kind::Head, self.id, 0, len32(front.len()), &front);
+        self.add_to(intake, segment.clone(), header, &front);
+        segment
+    }
+
+    fn show_segment(&self, segment: Arc<Segment>) {
+        let mut segments = Vec::clone(&self.segments());
+        segments.push(segment);
+        self.segments.store(Arc::new(segments));
+    }
+
+    fn wake_writer(&self, intake: &mut Intake) {
+        if mem::take(&mut intake.writer_asleep) {
+            self.work.notify_one();
+        }
+    }
+
+    fn known(&self, records: &[u8], front: usize) -> Vec<Known> {
+        let segments = self.segments();
+        let mut known = Vec::new();
+        for (at, record) in record::all(records) {
+            let found = segments.iter().rev().find_map(|segment| {
+                let row = segment.find(record.id)?;
+                Some((segment.clone(), row))
+            });
+            known.extend(found.map(|(segment, row)| Known {
+                at: front + at,
+                segment,
+                row,
+            }));
+        }
+        known
+    }
+
+    /// For the writer: the next batch, waiting for it as long as told.
+    pub(super) fn take(&self, wait: Option<Duration>) -> Work {
+        let mut intake = self.intake.lock();
+        loop {
+            if !intake.batch.parts.is_empty() {
+                let batch = mem::take(&mut intake.batch);
+                intake.latest = batch.commit.clone();
+                return Work::Batch(batch);
+            }
+            if !matches!(intake.state, State::Open) {
+                return Work::Closed;
+            }
+            intake.writer_asleep = true;
+            let timed_out = match wait {
+                Some(wait) => self.work.wait_for(&mut intake, wait).timed_out(),
+                None => {
+                    self.work.wait(&mut intake);
+                    false
+                }
+            };
+            intake.writer_asleep = false;
+            if timed_out && intake.batch.parts.is_empty() {
+                return Work::Idle;
+            }
+        }
+    }
+
+    /// Adds a frame that only carries the last-synced mark; false if the newest frame is one.
+    pub(super) fn append_mark(&self) -> bool {
+        let mut intake = self.intake.lock();
+        match intake.active.clone() {
+            Some(active) if !intake.newest_is_mark => {
+                let header = Header::of(Kind::Mark, self.id, 0, 0, &[]);
+                // Beyond the segment's limit by 52 bytes at most; a new segment would carry the mark in its head.
+                self.add_to(&mut intake, active, header, &[]);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// For the writer: the batch is as durable as its callers asked for; shows it.
+    pub(super) fn publish(&self, batch: &Batch) {
+        for part in &batch.parts {
+            let shown = part.segment.publish(part.rows);
+            self.count_stored(shown);
+        }
+        if !batch.checkpoints.is_empty() {
+            let mut checkpoints = self.checkpoints.lock();
+            for (key, value) in &batch.checkpoints {
+                notes::apply(&mut checkpoints, key.clone(), value.clone());
+            }
+        }
+        self.facts.commits.fetch_add(1, Ordering::Relaxed);
+        self.keep_count();
+        self.admission.add_permits(batch.admitted as usize);
+        batch.commit.settle(Ok(()));
+    }
+
+    /// For the writer: gives back what sealed segments need no more, and hot bytes above the budget.
+    pub(super) fn tidy(&self, batch: &Batch) {
+        for part in batch.parts.iter().filter(|part| part.seal) {
+            part.segment.inner.write().columns.seal();
+            if let Some(summary) = self.summary_of(&part.segment) {
+                // A segment is sealed once.
+                let _ = part.segment.sealed.set(summary);
+            }
+        }
+        self.cool();
+    }
+
+    /// What a later opening needs to know of a segment that was written to its end: the next one tells where that is.
+    fn summary_of(&self, segment: &Segment) -> Option<Summary> {
+        let last = self.base_after(segment.base)? - 1;
+        Some(Summary {
+            base: segment.base,
+            last,
+            synced: last,
+            has_head: true,
+            ..segment.found.get().cloned().unwrap_or_default()
+        })
+    }
+
+    fn base_after(&self, base: u64) -> Option<u64> {
+        let segments = self.segments();
+        let next = segments.iter().find(|segment| segment.base > base)?;
+        Some(next.base)
+    }
+
+    /// Lets the oldest chunks of memory go while there are more hot bytes than the budget allows.
+    fn cool(&self) {
+        if !self.durable {
+            return;
+        }
+        let mut over = self
+            .facts
+            .hot
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.hot_bytes);
+        for segment in self.segments().iter() {
+            while over > 0 {
+                let freed = segment.inner.write().hot.let_go(segment.written());
+                if freed == 0 {
+                    break;
+                }
+                self.facts.hot.fetch_sub(freed, Ordering::Relaxed);
+                over = over.saturating_sub(freed);
+            }
+        }
+    }
+
+    /// Takes no more; the writer drains what is there and ends.
+    pub(super) fn close(&self) {
+        let mut intake = self.intake.lock();
+        if let State::Open = intake.state {
+            intake.state = State::Closed;
+        }
+        self.admission.close();
+        self.wake_writer(&mut intake);
+    }
+
+    /// After a failed write or sync nothing is known about the file: no more is written until it is opened anew.
+    pub(super) fn fail(&self, failure: &Failure) {
+        let (waiting, writing) = {
+            let mut intake = self.intake.lock();
+            intake.state = State::Failed(failure.clone());
+            (mem::take(&mut intake.batch), intake.latest.clone())
+        };
+        self.admission.close();
+        writing.settle(Err(failure.clone()));
+        waiting.commit.settle(Err(failure.clone()));
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.intake.lock().state, State::Failed(_))
+    }
+
+    pub(super) fn failure(&self) -> Option<Failure> {
+        self.intake.lock().refusal()
+    }
+
+    /// Hides events earlier than `time`; `None` if too many such prunes are remembered. Durable once the commit is settled.
+    pub(super) fn prune_before(&self, time: i64) -> Option<(u64, Arc<Commit>)> {
+        let shown = self.shown();
+        let position = shown
+            .last()
+            .map_or(Position::default(), |(segment, rows)| Position {
+                segment: segment.base,
+                offset: segment.offset_of(*rows),
+            });
+        let remembered = self.intake.lock().low.hide_before(time, position);
+        if !remembered {
+            return None;
+        }
+        let mut pruned = 0;
+        for (segment, rows) in &shown {
+            pruned += self.hide(segment, |columns| columns.hide_before(time, *rows));
+        }
+        Some((pruned, self.persist_low_water()))
+    }
+
+    /// Hides the oldest stored events until `count` are left.
+    pub(super) fn prune_to(&self, count: u64) -> (u64, Arc<Commit>) {
+        let pruned = self.hide_down_to(count);
+        (pruned, self.persist_low_water())
+    }
+
+    /// Drops the oldest whole segments while their files are larger than `bytes` together; never the active one.
+    pub(super) fn prune_bytes(&self, bytes: u64) -> (u64, Arc<Commit>) {
+        let shown = self.shown();
+        let mut total = self.disk_bytes();
+        let mut pruned = 0;
+        for (segment, rows) in &shown[..shown.len().saturating_sub(1)] {
+            if total <= bytes {
+                break;
+            }
+            total -= u64::from(segment.written());
+            pruned += self.hide(segment, |columns| columns.hide_oldest(u64::MAX, *rows));
+        }
+        (pruned, self.persist_low_water())
+    }
+
+    /// Bytes of all segment files, or of all segments in memory.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        let segments = self.segments();
+        segments
+            .iter()
+            .map(|segment| u64::from(segment.written()))
+            .sum()
+    }
+
+    pub(super) fn count_unreadable(&self, n: u64) {
+        self.facts.unreadable.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Adds the figures of this log to those of the ones before it.
+    pub(super) fn add_to_stats(&self, stats: &mut EventStats) {
+        let facts = &self.facts;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        stats.events = count(&facts.shown);
+        stats.stored += count(&facts.stored);
+        stats.pruned += count(&facts.pruned);
+        stats.unreadable += count(&facts.unreadable);
+        stats.commits += count(&facts.commits);
+        stats.synced_sequence = count(&facts.synced);
+        stats.hot_bytes = facts.hot.load(Ordering::Relaxed) as u64;
+        stats.log_bytes = self.disk_bytes();
+        for segment in self.segments().iter() {
+            stats.segments += 1;
+            stats.index_bytes += segment.inner.read().columns.bytes() as u64;
+        }
+    }
+
+    /// Every segment with the rows that readers may see now.
+    fn shown(&self) -> Vec<(Arc<Segment>, u32)> {
+        let segments = self.segments();
+        let with_rows = |segment: &Arc<Segment>| (segment.clone(), segment.published());
+        segments.iter().map(with_rows).collect()
+    }
+
+    fn keep_count(&self) {
+        if let Some(max) = self.max_events
+            && self.facts.shown.load(Ordering::Relaxed) > max
+        {
+            self.hide_down_to(max);
+        }
+    }
+
+    fn hide_down_to(&self, count: u64) -> u64 {
+        let mut pruned = 0;
+        for (segment, rows) in self.shown() {
+            let excess = self
+                .facts
+                .shown
+                .load(Ordering::Relaxed)
+                .saturating_sub(count);
+            if excess == 0 {
+                break;
+            }
+            pruned += self.hide(&segment, |columns| columns.hide_oldest(excess, rows));
+        }
+        pruned
+    }
+
+    fn hide(&self, segment: &Segment, work: impl FnOnce(&mut Columns) -> u64) -> u64 {
+        let hidden = work(&mut segment.inner.write().columns);
+        self.facts.shown.fetch_sub(hidden, Ordering::Relaxed);
+        self.facts.pruned.fetch_add(hidden, Ordering::Relaxed);
+        hidden
+    }
+
+    /// Before the oldest event that readers see, or will see.
+    fn shown_start(&self) -> Position {
+        let segments = self.segments();
+        let mut start = Position::default();
+        for segment in segments.iter() {
+            let (hidden, rows) = {
+                let inner = segment.inner.read();
+                (inner.columns.hidden_prefix(), inner.columns.rows())
+            };
+            start = Position {
+                segment: segment.base,
+                offset: segment.offset_of(hidden),
+            };
+            if hidden < rows {
+                break;
+            }
+        }
+        start
+    }
+
+    /// Writes down what is hidden, and drops segments of which nothing shows any more.
+    fn persist_low_water(&self) -> Arc<Commit> {
+        let mut intake = self.intake.lock();
+        if let Some(failure) = intake.refusal() {
+            return Commit::settled(Err(failure));
+        }
+        self.drop_pruned(&mut intake);
+        intake.low.through = intake.low.through.max(self.shown_start());
+        if !self.durable || self.segments().is_empty() {
+            return Commit::settled(Ok(()));
+        }
+        let mut front = Vec::new();
+        intake.low.write(&mut front);
+        match intake
+            .active
+            .clone()
+            .filter(|_| self.has_room(&intake, front.len()))
+        {
+            Some(active) if !self.active_is_pruned(&intake) => {
+                let header = Header::of(Kind::LowWater, self.id, 0, len32(front.len()), &front);
+                self.add_to(&mut intake, active, header, &front);
+            }
+            // The head of the new segment carries the low water, and what was dropped since it was written out above.
+            _ => drop(self.roll(&mut intake)),
+        }
+        let commit = intake.batch.commit.clone();
+        self.wake_writer(&mut intake);
+        commit
+    }
+
+    fn active_is_pruned(&self, intake: &Intake) -> bool {
+        intake.end >= WORTH_DROPPING_BYTES
+            && intake
+                .active
+                .as_ref()
+                .is_some_and(|active| active.is_pruned())
+    }
+
+    /// Takes segments of which nothing shows out of the view; their files go with the next batch.
+    fn drop_pruned(&self, intake: &mut Intake) {
+        let segments = self.segments();
+        let Some((newest, older)) = segments.split_last() else {
+            return;
+        };
+        let mut kept = Vec::with_capacity(segments.len());
+        for (segment, next) in older.iter().zip(segments.iter().skip(1)) {
+            if !segment.is_pruned() {
+                kept.push(segment.clone());
+                continue;
+            }
+            intake.low.drop_range(segment.base, next.base - 1);
+            let mut inner = segment.inner.write();
+            self.facts
+                .hot
+                .fetch_sub(inner.hot.clear(), Ordering::Relaxed);
+            drop(inner);
+            intake.batch.dropped.push(segment.clone());
+        }
+        kept.push(newest.clone());
+        if kept.len() == segments.len() {
+            return;
+        }
+        intake.low.through = intake.low.through.max(self.shown_start());
+        intake.low.forget_before(kept[0].base);
+        if !self.durable {
+            intake.batch.dropped.clear();
+        }
+        self.segments.store(Arc::new(kept));
+    }
+}
+
+impl Intake {
+    fn refusal(&self) -> Option<Failure> {
+        match &self.state {
+            State::Open => None,
+            State::Failed(failure) => Some(failure.clone()),
+            State::Closed => Some(Failure::new("it was stopped")),
+        }
+    }
+
+    /// What the newest frame waits for.
+    fn newest_commit(&self) -> Arc<Commit> {
+        if self.batch.parts.is_empty() {
+            self.latest.clone()
+        } else {
+            self.batch.commit.clone()
+        }
+    }
+
+    /// The part of the batch for `segment`, which is the active one or the one that is being sealed.
+    fn part(&mut self, segment: Arc<Segment>) -> &mut Part {
+        let last = self.batch.parts.last();
+        if last.is_none_or(|part| part.segment.base != segment.base) {
+            let rows = segment.inner.read().columns.rows();
+            self.batch.parts.push(Part {
+                rows,
+                segment,
+                create: false,
+                seal: false,
+                offset: self.end,
+                bytes: Vec::new(),
+                frames: Vec::new(),
+            });
+        }
+        let last = self.batch.parts.len() - 1;
+        &mut self.batch.parts[last]
+    }
+}
+
+impl Segment {
+    /// The row of an event that is not pruned.
+    pub(super) fn find(&self, id: u64) -> Option<u32> {
+        let inner = self.inner.read();
+        let span = inner.columns.span()?;
+        let (lowest, highest) = span.id;
+        (lowest..=highest)
+            .contains(&id)
+            .then(|| inner.columns.find(id))?
+    }
+
+    /// Whether it had events and none shows any more; or, sealed, none was ever in it.
+    fn is_pruned(&self) -> bool {
+        let inner = self.inner.read();
+        inner.columns.rows() == inner.columns.hidden()
+    }
+
+    fn offset_of(&self, row: u32) -> u32 {
+        let inner = self.inner.read();
+        let offset = inner.columns.offsets.get(row as usize).copied();
+        offset.unwrap_or_else(|| inner.columns.end())
+    }
+}
+
+impl Prepared {
+    /// What is left without the records that start at `known`.
+    pub(super) fn without(&self, known: &[usize]) -> Self {
+        let mut left = Self {
+            body: self.body[..self.front].to_vec(),
+            front: self.front,
+            lowest: u64::MAX,
+            checkpoint: self.checkpoint.clone(),
+            admitted: self.admitted,
+            ..Self::default()
+        };
+        for (at, record) in record::all(&self.body[self.front..]) {
+            if !known.contains(&(self.front + at)) {
+                left.count(record.id);
+                left.body.extend_from_slice(record.bytes);
+            }
+        }
+        left
+    }
+
+    /// Counts one more event.
+    pub(super) fn count(&mut self, id: u64) {
+        self.events += 1;
+        self.lowest = self.lowest.min(id);
+        self.highest = self.highest.max(id);
+    }
+}
+
+pub(super) fn segment_name(base: u64, log: u64) -> String {
+    format!("{base:016x}-{log:016x}.seg")
+}
+
+/// First sequence number and log id of a segment file.
+pub(super) fn parse_segment_name(name: &str) -> Option<(u64, u64)> {
+    let (base, log) = name.strip_suffix(".seg")?.split_once('-')?;
+    let number = |text: &str| {
+        (text.len() == 16)
+            .then(|| u64::from_str_radix(text, 16).ok())
+            .flatten()
+    };
+    Some((number(base)?, number(log)?))
+}

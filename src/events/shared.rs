@@ -1,0 +1,401 @@
+//! What outlives the store's actor: the log in use, the way to it, and what is known about it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
+
+use crate::telemetry::{Counter, Histogram, Telemetry};
+
+use super::{
+    Disk, EventsHealth, Opened, Options, Progress, StoreError,
+    commit::Failure,
+    log::{Found, Log},
+    opening,
+    options::Durability,
+    writer::{Witness, Writer},
+};
+
+/// Shared by all handles, the actor and the writer.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) options: Options,
+    disk: Arc<dyn Disk>,
+    /// The newest log, also after it failed: what it published can still be read.
+    log: ArcSwapOption<Log>,
+    phase: watch::Sender<Phase>,
+    /// The writer of the newest log.
+    writer: Mutex<Option<Arc<Gone>>>,
+    last_failure: Mutex<Option<String>>,
+    opened: Mutex<(Opened, Option<Instant>)>,
+    earlier: Mutex<Earlier>,
+    openings: AtomicU64,
+    duplicates: AtomicU64,
+    refused: AtomicU64,
+    pub(super) metrics: Metrics,
+}
+
+/// What the store is doing.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Phase {
+    Starting,
+    Opening(Progress),
+    Open,
+    Down(String),
+}
+
+/// Figures of logs that were closed before the one in use.
+#[derive(Debug, Default, Clone, Copy)]
+struct Earlier {
+    stored: u64,
+    pruned: u64,
+    unreadable: u64,
+    commits: u64,
+}
+
+/// What the store counts in telemetry.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    pub(super) stored: Counter,
+    duplicates: Counter,
+    refused: Counter,
+    pub(super) pruned: Counter,
+    pub(super) queries: Counter,
+    failures: Counter,
+    commit: Histogram,
+}
+
+impl Metrics {
+    fn new(telemetry: &Telemetry) -> Self {
+        Self {
+            stored: telemetry.counter("underpin_events_stored", &[]),
+            duplicates: telemetry.counter("underpin_events_duplicates", &[]),
+            refused: telemetry.counter("underpin_events_refused", &[]),
+            pruned: telemetry.counter("underpin_events_pruned", &[]),
+            queries: telemetry.counter("underpin_events_queries", &[]),
+            failures: telemetry.counter("underpin_events_write_failures", &[]),
+            commit: telemetry.histogram("underpin_events_commit_seconds", &[]),
+        }
+    }
+}
+
+/// Set when a writer's thread has ended and its folder is free.
+#[derive(Debug, Default)]
+struct Gone {
+    gone: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// Sets [`Gone`] however the thread ends.
+struct Leaving(Arc<Gone>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        *self.0.gone.lock() = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Gone {
+    fn wait(&self, limit: Duration) -> bool {
+        let mut gone = self.gone.lock();
+        let deadline = Instant::now() + limit;
+        while !*gone {
+            if self.changed.wait_until(&mut gone, deadline).timed_out() {
+                return *gone;
+            }
+        }
+        true
+    }
+}
+
+/// How long an opening waits for the writer before it to let the folder go.
+const WRITER_GONE: Duration = Duration::from_secs(5);
+
+impl Shared {
+    pub(super) fn new(options: Options, disk: Arc<dyn Disk>, telemetry: &Telemetry) -> Self {
+        Self {
+            options,
+            disk,
+            log: ArcSwapOption::empty(),
+            phase: watch::Sender::new(Phase::Starting),
+            writer: Mutex::new(None),
+            last_failure: Mutex::new(None),
+            opened: Mutex::default(),
+            earlier: Mutex::default(),
+            openings: AtomicU64::new(0),
+            duplicates: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            metrics: Metrics::new(telemetry),
+        }
+    }
+
+    /// Opens the log, and starts its writer, which tells `failed` when it gives up. Blocks.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        draw: u64,
+        failed: impl Fn(Arc<Log>) + Send + 'static,
+    ) -> Result<Arc<Log>, super::OpenError> {
+        let previous = self.log.load_full();
+        if self.options.durability == Durability::Memory {
+            // Events in memory outlive the actor.
+            let log =
+                previous.unwrap_or_else(|| Arc::new(Log::new(&self.options, Found::default())));
+            self.use_log(log.clone(), Opened::default());
+            return Ok(log);
+        }
+        self.phase.send_replace(Phase::Opening(Progress::default()));
+        let opened = self.open_folder(previous.as_deref(), draw);
+        match opened {
+            Ok((log, writer, opened)) => {
+                self.use_log(log.clone(), opened);
+                self.start_writer(log.clone(), writer, failed);
+                Ok(log)
+            }
+            Err(error) => {
+                self.phase.send_replace(Phase::Down(error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    fn open_folder(
+        &self,
+        previous: Option<&Log>,
+        draw: u64,
+    ) -> Result<(Arc<Log>, Writer, Opened), super::OpenError> {
+        if let Some(writer) = self.writer.lock().clone()
+            && !writer.wait(WRITER_GONE)
+        {
+            return Err(super::OpenError::Busy);
+        }
+        let start = Instant::now();
+        let progress = |progress| {
+            self.phase.send_replace(Phase::Opening(progress));
+        };
+        let (log, writer, mut opened) =
+            opening::open(&self.disk, &self.options, previous, draw, &progress)?;
+        opened.took = start.elapsed();
+        Ok((log, writer, opened))
+    }
+
+    fn use_log(&self, log: Arc<Log>, opened: Opened) {
+        let before = self.log.swap(Some(log.clone()));
+        if let Some(before) = before.filter(|before| !Arc::ptr_eq(before, &log)) {
+            let mut earlier = self.earlier.lock();
+            let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            earlier.stored += count(&before.facts.stored);
+            earlier.pruned += count(&before.facts.pruned);
+            earlier.unreadable += count(&before.facts.unreadable);
+            earlier.commits += count(&before.facts.commits);
+        }
+        *self.opened.lock() = (opened, Some(Instant::now()));
+        self.openings.fetch_add(1, Ordering::Relaxed);
+        self.phase.send_replace(Phase::Open);
+    }
+
+    fn start_writer(
+        self: &Arc<Self>,
+        log: Arc<Log>,
+        writer: Writer,
+        failed: impl Fn(Arc<Log>) + Send + 'static,
+    ) {
+        let gone = Arc::new(Gone::default());
+        *self.writer.lock() = Some(gone.clone());
+        let leaving = Leaving(gone);
+        let reporter = Reporter {
+            shared: self.clone(),
+            log: log.clone(),
+            failed,
+        };
+        let thread = std::thread::Builder::new().name("underpin-events".into());
+        let started = thread.spawn(move || {
+            let _leaving = leaving;
+            writer.run(&reporter);
+        });
+        if let Err(error) = started {
+            self.fail(&log, &Failure::new(error));
+        }
+    }
+
+    /// Closes the log and waits until everything is written. Blocks.
+    pub(super) fn close(&self, log: &Log) {
+        if self.options.durability == Durability::Memory {
+            return;
+        }
+        self.leave(log);
+        if let Some(writer) = self.writer.lock().clone()
+            && !writer.wait(self.options.answer_wait)
+        {
+            tracing::error!(
+                "the event log still waits for the disk; what it had acknowledged is safe"
+            );
+        }
+    }
+
+    /// Closes the log without waiting: its writer writes what it has and lets the folder go.
+    pub(super) fn leave(&self, log: &Log) {
+        if self.options.durability == Durability::Memory {
+            return;
+        }
+        log.close();
+        self.phase.send_if_modified(|phase| {
+            let open = matches!(phase, Phase::Open);
+            if open {
+                *phase = Phase::Down("it was stopped".into());
+            }
+            open
+        });
+    }
+
+    fn fail(&self, log: &Arc<Log>, failure: &Failure) {
+        log.fail(failure);
+        let reason = format!("the last write failed: {}", failure.reason);
+        tracing::error!(reason = %failure.reason, "the event log failed and is opened anew");
+        self.metrics.failures.inc();
+        *self.last_failure.lock() = Some(reason.clone());
+        self.phase.send_replace(Phase::Down(reason));
+    }
+
+    /// The log to read from, waiting a moment for the first one.
+    pub(super) async fn view(&self) -> Result<Arc<Log>, StoreError> {
+        if let Some(log) = self.log.load_full() {
+            return Ok(log);
+        }
+        self.other_than(None).await
+    }
+
+    /// The log to write to, if it is open.
+    pub(super) fn open_log(&self) -> Option<Arc<Log>> {
+        self.log.load_full()
+    }
+
+    /// Waits a moment for a log that is open and not `refused`.
+    pub(super) async fn other_than(
+        &self,
+        refused: Option<&Arc<Log>>,
+    ) -> Result<Arc<Log>, StoreError> {
+        let mut phase = self.phase.subscribe();
+        let is_other = |log: &Arc<Log>| !refused.is_some_and(|refused| Arc::ptr_eq(refused, log));
+        let another = async {
+            loop {
+                if let Some(log) = self.log.load_full().filter(is_other) {
+                    return Some(log);
+                }
+                phase.changed().await.ok()?;
+            }
+        };
+        match tokio::time::timeout(self.options.down_wait, another).await {
+            Ok(Some(log)) => Ok(log),
+            Ok(None) | Err(_) => Err(StoreError::Down {
+                reason: self.why_down(),
+            }),
+        }
+    }
+
+    pub(super) fn why_down(&self) -> String {
+        match &*self.phase.borrow() {
+            Phase::Down(reason) => reason.clone(),
+            Phase::Starting => "it has not been started".into(),
+            Phase::Opening(_) => "it is being opened".into(),
+            Phase::Open => "it is being reopened".into(),
+        }
+    }
+
+    pub(super) fn count_duplicates(&self, n: u64) {
+        self.duplicates.fetch_add(n, Ordering::Relaxed);
+        self.metrics.duplicates.add(n);
+    }
+
+    pub(super) fn count_refused(&self, n: u64) {
+        self.refused.fetch_add(n, Ordering::Relaxed);
+        self.metrics.refused.add(n);
+    }
+
+    pub(super) fn health(&self) -> EventsHealth {
+        let phase = self.phase.borrow().clone();
+        match phase {
+            Phase::Starting => EventsHealth::Down {
+                reason: self.why_down(),
+            },
+            Phase::Down(reason) => EventsHealth::Down { reason },
+            Phase::Opening(progress) => EventsHealth::Opening { progress },
+            Phase::Open => {
+                let reasons = self.what_is_wrong();
+                if reasons.is_empty() {
+                    EventsHealth::Healthy
+                } else {
+                    EventsHealth::Degraded { reasons }
+                }
+            }
+        }
+    }
+
+    fn what_is_wrong(&self) -> Vec<String> {
+        let mut reasons: Vec<_> = self.last_failure.lock().clone().into_iter().collect();
+        let opened = self.opened.lock().0.clone();
+        if !opened.gaps.is_empty() {
+            let frames: u64 = opened.gaps.iter().map(|gap| gap.last - gap.first + 1).sum();
+            reasons.push(format!(
+                "{frames} writes of the log are damaged or missing; the damaged bytes are in files named *.damaged"
+            ));
+        } else if opened.quarantined > 0 {
+            reasons.push("the log has damaged places between whole writes; they are in files named *.damaged".into());
+        }
+        let unreadable = self.stats().unreadable;
+        if unreadable > 0 {
+            reasons.push(format!("{unreadable} reads found a stored event damaged"));
+        }
+        reasons
+    }
+
+    pub(super) fn stats(&self) -> super::EventStats {
+        let (opened, since) = self.opened.lock().clone();
+        let earlier = *self.earlier.lock();
+        let mut stats = super::EventStats {
+            stored: earlier.stored,
+            pruned: earlier.pruned,
+            unreadable: earlier.unreadable,
+            commits: earlier.commits,
+            duplicates: self.duplicates.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            opened,
+            openings: self.openings.load(Ordering::Relaxed),
+            uptime: since.map_or(Duration::ZERO, |since| since.elapsed()),
+            ..super::EventStats::default()
+        };
+        if let Some(log) = self.log.load_full() {
+            log.add_to_stats(&mut stats);
+        }
+        stats
+    }
+}
+
+/// Tells the world what a writer did.
+struct Reporter<F> {
+    shared: Arc<Shared>,
+    log: Arc<Log>,
+    failed: F,
+}
+
+impl<F: Fn(Arc<Log>) + Send + 'static> Witness for Reporter<F> {
+    fn stored(&self, took: Duration) {
+        self.shared.metrics.commit.record_duration(took);
+        let mut last_failure = self.shared.last_failure.lock();
+        if last_failure.take().is_some() {
+            tracing::info!("the event log writes again");
+        }
+    }
+
+    fn failed(&self, failure: &Failure) {
+        self.shared.fail(&self.log, failure);
+        (self.failed)(self.log.clone());
+    }
+}

@@ -1,0 +1,197 @@
+//! The one writer of a log: takes a batch, writes it, syncs it, wakes all that waited.
+
+use std::{
+    io,
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{
+    commit::Failure,
+    disk::{Disk, DiskFile, DiskLock},
+    frame::HEADER_BYTES,
+    log::{Batch, Log, Part, Work},
+    options::Durability,
+    wire::len32,
+};
+
+/// Writes for one opened log, and holds its folder as long as it lives.
+#[derive(Debug)]
+pub(super) struct Writer {
+    log: Arc<Log>,
+    disk: Arc<dyn Disk>,
+    durability: Durability,
+    idle_mark: Duration,
+    /// The newest sequence number that was written.
+    written: u64,
+    /// What was written and not synced, and since when.
+    unsynced: Option<(Arc<dyn DiskFile>, Instant)>,
+    /// Everything is synced, and the log says so.
+    at_rest: bool,
+    _lock: Box<dyn DiskLock>,
+}
+
+/// Who is told what the writer did.
+pub(super) trait Witness: Send + 'static {
+    /// A batch was stored.
+    fn stored(&self, took: Duration);
+    /// The log failed and takes no more.
+    fn failed(&self, failure: &Failure);
+}
+
+impl Writer {
+    pub(super) fn new(
+        log: Arc<Log>,
+        disk: Arc<dyn Disk>,
+        lock: Box<dyn DiskLock>,
+        durability: Durability,
+        idle_mark: Duration,
+    ) -> Self {
+        let written = log.facts.synced.load(Ordering::Relaxed);
+        Self {
+            log,
+            disk,
+            durability,
+            idle_mark,
+            written,
+            unsynced: None,
+            at_rest: false,
+            _lock: lock,
+        }
+    }
+
+    /// Works until the log is closed or fails. A panic is a failure.
+    pub(super) fn run(mut self, witness: &impl Witness) {
+        loop {
+            let work = self.log.take(self.patience(Instant::now()));
+            let closed = matches!(work, Work::Closed);
+            let done = panic::catch_unwind(AssertUnwindSafe(|| self.turn(work, witness)));
+            let done = done.unwrap_or_else(|_| Err(Failure::new("its writer panicked")));
+            if let Err(failure) = done {
+                self.log.fail(&failure);
+                witness.failed(&failure);
+                return;
+            }
+            if closed {
+                return;
+            }
+        }
+    }
+
+    /// One piece of work. After an error the log must not be used any more.
+    pub(super) fn turn(&mut self, work: Work, witness: &impl Witness) -> Result<(), Failure> {
+        self.at_rest = false;
+        match work {
+            Work::Batch(batch) => self.store(batch, witness),
+            Work::Idle => self.idle(),
+            Work::Closed => self.finish(witness),
+        }
+    }
+
+    fn store(&mut self, mut batch: Batch, witness: &impl Witness) -> Result<(), Failure> {
+        let start = Instant::now();
+        self.commit(&mut batch).map_err(Failure::new)?;
+        self.log.publish(&batch);
+        witness.stored(start.elapsed());
+        self.unlink(&batch);
+        self.log.tidy(&batch);
+        Ok(())
+    }
+
+    /// Makes a batch as durable as its callers asked for.
+    fn commit(&mut self, batch: &mut Batch) -> io::Result<()> {
+        for part in &mut batch.parts {
+            self.write(part)?;
+        }
+        match self.durability {
+            // A file must not go before it is certain that the low water says so.
+            _ if !batch.dropped.is_empty() => self.sync(),
+            Durability::Always => self.sync(),
+            Durability::Interval(within) => match &self.unsynced {
+                Some((_, since)) if since.elapsed() >= within => self.sync(),
+                _ => Ok(()),
+            },
+            Durability::Memory => Ok(()),
+        }
+    }
+
+    fn write(&mut self, part: &mut Part) -> io::Result<()> {
+        if part.create {
+            let file = self.disk.create(&part.segment.name)?;
+            // An event in a file that has no name after a crash is lost.
+            self.disk.sync_folder()?;
+            part.segment.set_file(file);
+        }
+        let file = part.segment.file().ok_or(io::ErrorKind::NotFound)?.clone();
+        if !part.bytes.is_empty() {
+            self.fill_headers(part);
+            file.write_at(&part.bytes, part.offset.into())?;
+            part.segment
+                .set_written(part.offset + len32(part.bytes.len()));
+            if self.unsynced.is_none() {
+                self.unsynced = Some((file, Instant::now()));
+            }
+        }
+        if part.seal {
+            // The head of the next segment says that all of this one is synced.
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    fn fill_headers(&mut self, part: &mut Part) {
+        let synced = self.log.facts.synced.load(Ordering::Relaxed);
+        for (at, header) in &mut part.frames {
+            header.synced = synced;
+            part.bytes[*at..*at + HEADER_BYTES].copy_from_slice(&header.encode());
+            self.written = header.sequence;
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if let Some((file, _)) = self.unsynced.take() {
+            file.sync()?;
+        }
+        self.log.facts.synced.store(self.written, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A file that stays is removed at the next opening: the low water names it.
+    fn unlink(&self, batch: &Batch) {
+        for segment in &batch.dropped {
+            if let Err(error) = self.disk.remove(&segment.name) {
+                tracing::warn!(segment = segment.name, %error, "a pruned segment was not removed");
+            }
+        }
+    }
+
+    fn idle(&mut self) -> Result<(), Failure> {
+        self.sync().map_err(Failure::new)?;
+        self.at_rest = !self.log.append_mark();
+        Ok(())
+    }
+
+    fn finish(&mut self, witness: &impl Witness) -> Result<(), Failure> {
+        if self.log.has_failed() {
+            return Ok(());
+        }
+        self.idle()?;
+        if let Work::Batch(mark) = self.log.take(None) {
+            self.store(mark, witness)?;
+            self.sync().map_err(Failure::new)?;
+        }
+        Ok(())
+    }
+
+    /// How long to sleep at most: until the next sync, until the log is idle, or as long as nothing comes.
+    fn patience(&self, now: Instant) -> Option<Duration> {
+        match (self.durability, &self.unsynced) {
+            (Durability::Interval(within), Some((_, since))) => {
+                Some(within.saturating_sub(now.duration_since(*since)))
+            }
+            _ if self.at_rest => None,
+            _ => Some(self.idle_mark),
+        }
+    }
+}
