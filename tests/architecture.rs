@@ -12,19 +12,50 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("resilience", &[]),
     ("otp", &["ids", "resilience"]),
     ("telemetry", &["value", "ids", "resilience", "otp"]),
-    ("config", &["value", "ids", "resilience", "otp", "telemetry"]),
-    ("events", &["value", "ids", "resilience", "otp", "telemetry"]),
+    (
+        "config",
+        &["value", "ids", "resilience", "otp", "telemetry"],
+    ),
+    (
+        "events",
+        &["value", "ids", "resilience", "otp", "telemetry"],
+    ),
     (
         "web",
-        &["value", "ids", "resilience", "otp", "telemetry", "config", "events"],
+        &[
+            "value",
+            "ids",
+            "resilience",
+            "otp",
+            "telemetry",
+            "config",
+            "events",
+        ],
     ),
     (
         "testing",
-        &["value", "ids", "resilience", "otp", "telemetry", "config", "events"],
+        &[
+            "value",
+            "ids",
+            "resilience",
+            "otp",
+            "telemetry",
+            "config",
+            "events",
+        ],
     ),
     (
         "node",
-        &["value", "ids", "resilience", "otp", "telemetry", "config", "events", "web"],
+        &[
+            "value",
+            "ids",
+            "resilience",
+            "otp",
+            "telemetry",
+            "config",
+            "events",
+            "web",
+        ],
     ),
 ];
 
@@ -102,7 +133,14 @@ fn only_one_file_knows_the_codec_crate() {
 
 #[test]
 fn nothing_is_left_unfinished() {
-    const MARKS: &[&str] = &["todo!", "unimplemented!", "FIXME", "XXX", "#[ignore", "#[allow("];
+    const MARKS: &[&str] = &[
+        "todo!",
+        "unimplemented!",
+        "FIXME",
+        "XXX",
+        "#[ignore",
+        "#[allow(",
+    ];
     for (path, text) in sources() {
         for mark in MARKS {
             assert!(!text.contains(mark), "{}: {mark}", path.display());
@@ -143,7 +181,10 @@ fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from("src")];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("the source is readable").flatten() {
+        for entry in fs::read_dir(&folder)
+            .expect("the source is readable")
+            .flatten()
+        {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);

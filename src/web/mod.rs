@@ -1,1 +1,73 @@
-//! (being built)
+//! The node's HTTP interface: health, metrics, events, settings, the tree. For this machine only.
+//!
+//! | | |
+//! |---|---|
+//! | `GET /livez`, `GET /readyz` | whether it lives; whether it is ready, 503 with reasons when not |
+//! | `GET /metrics` | OpenMetrics or Prometheus text, by `Accept` |
+//! | `GET /api/v1/status`, `/tree` | how it is doing, and its tree |
+//! | `GET /api/v1/events?…`, `/events/{id}` | events as NDJSON, or one |
+//! | `POST /api/v1/events` | one event as JSON, or many as NDJSON |
+//! | `POST /api/v1/ids`, `/import`, `GET /checkpoints?key=` | what an import needs to store each line once |
+//! | `GET`, `PUT /api/v1/config` | settings |
+//!
+//! Guarantees: requests that do not name this machine are refused, also those that a browser sends for a page of somebody
+//! else; bodies, heads, requests and connections are limited; an answer of an API is JSON with `"version":1`, and an error
+//! says what to do. An event answered with 200 or 201 is stored as the node's durability says.
+//! Not offered: encryption and passwords, and so no address but loopback.
+
+mod api;
+mod error;
+mod events;
+mod guard;
+mod query;
+mod server;
+mod settings;
+
+use std::sync::Arc;
+
+use crate::{
+    config::Configuration,
+    events::Events,
+    ids::IdGenerator,
+    otp::{ChildSpec, Tree},
+    telemetry::Telemetry,
+};
+
+pub use server::{ListenError, Listening};
+
+/// What the interface shows and changes.
+#[derive(Debug, Clone)]
+pub(crate) struct Interface {
+    pub(crate) events: Events,
+    pub(crate) config: Configuration,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) ids: Arc<IdGenerator>,
+    pub(crate) overview: Arc<dyn Overview>,
+}
+
+/// What only the whole node knows.
+pub(crate) trait Overview: std::fmt::Debug + Send + Sync + 'static {
+    /// How the node is doing, as the object that `/api/v1/status` answers with.
+    fn status(&self) -> serde_json::Value;
+
+    /// Its tree.
+    fn tree(&self) -> Option<Tree>;
+
+    /// Whether it takes work, or why not.
+    fn ready(&self) -> Result<(), String>;
+}
+
+/// The interface as a supervised child. Its address stays bound while it restarts.
+pub(crate) fn child_spec(
+    id: &'static str,
+    listening: Listening,
+    interface: Interface,
+) -> ChildSpec {
+    ChildSpec::task(id, move |ctx| {
+        let (listening, routes) = (listening.clone(), api::routes(interface.clone()));
+        async move {
+            server::serve(&listening, routes, ctx.cancellation()).await?;
+            Ok(())
+        }
+    })
+}

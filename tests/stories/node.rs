@@ -1,1 +1,452 @@
-//! (being built)
+//! What users of a whole node can rely on.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use underpin::{
+    events::{Event, Query},
+    ids::EventId,
+    node::{HealthStatus, Node},
+    otp::{BoxError, ChildSpec, ChildState, Intensity, SupervisorSpec},
+    ractor::ActorCell,
+    value::Value,
+};
+
+const LONG: Duration = Duration::from_secs(20);
+
+async fn in_memory() -> Node {
+    let node = Node::builder().memory().without_environment().start();
+    node.await.expect("starts")
+}
+
+async fn in_folder(folder: &std::path::Path) -> Node {
+    let node = Node::builder().data_dir(folder).without_environment();
+    node.start().await.expect("starts")
+}
+
+fn event(node: &Node, kind: &str) -> Event {
+    let event = node.events().event(kind).data(Value::from("x"));
+    event.build().expect("valid")
+}
+
+/// Waits for something that the node does by itself.
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds().await {
+        assert!(begin.elapsed() < LONG, "{what} did not happen");
+        tokio::task::yield_now().await;
+    }
+}
+
+fn incarnation(node: &Node, path: &str) -> u64 {
+    let tree = node.tree().expect("runs");
+    tree.find(path).map_or(0, |child| child.incarnation)
+}
+
+/// Kills one service and says how long it took to be back.
+async fn kill(node: &Node, path: &str, actor: ActorCell) -> Duration {
+    let before = incarnation(node, path);
+    let begin = Instant::now();
+    actor.kill();
+    eventually("a restart", async || {
+        let tree = node.tree().expect("runs");
+        let child = tree.find(path).expect("is there");
+        child.incarnation > before && child.state == ChildState::Running
+    })
+    .await;
+    begin.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f103_a_killed_service_is_back_at_once_and_the_others_keep_their_identity() {
+    let node = in_memory().await;
+    let services = ["node/telemetry", "node/events", "node/config"];
+    let actors = [
+        node.telemetry().actor().expect("runs"),
+        node.events().actor().expect("runs"),
+        node.config().actor().expect("runs"),
+    ];
+    for (killed, actor) in services.into_iter().zip(actors) {
+        let before = services.map(|path| incarnation(&node, path));
+
+        let took = kill(&node, killed, actor).await;
+
+        for (path, before) in services.into_iter().zip(before) {
+            let expected = before + u64::from(path == killed);
+            assert_eq!(incarnation(&node, path), expected, "{path}");
+        }
+        assert!(took < Duration::from_millis(500), "{killed} took {took:?}");
+        let id = node.events().store(event(&node, "after")).await;
+        assert!(
+            node.events()
+                .get(id.expect("stores"))
+                .await
+                .expect("reads")
+                .is_some()
+        );
+        node.config().update("app.x", 1).await.expect("updates");
+        node.telemetry().counter("still_counting", &[]).inc();
+    }
+    assert_eq!(node.telemetry().counter("still_counting", &[]).value(), 3);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f104_services_killed_in_the_middle_of_work_restart_and_work() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = Arc::new(in_folder(folder.path()).await);
+    let storing = tokio::spawn({
+        let node = Arc::clone(&node);
+        async move {
+            let mut stored: Vec<EventId> = Vec::new();
+            for _ in 0..50 {
+                let batch: Vec<Event> = (0..20).map(|_| event(&node, "batch")).collect();
+                // A batch that failed is stored again under its own ids.
+                while let Err(error) = node.events().store_batch(batch.clone()).await {
+                    tracing::debug!(%error, "again");
+                }
+                stored.extend(batch.iter().map(Event::id));
+            }
+            stored
+        }
+    });
+    for _ in 0..5 {
+        if let Some(actor) = node.events().actor() {
+            kill(&node, "node/events", actor).await;
+        }
+    }
+
+    let stored = storing.await.expect("stores all");
+
+    let count = node.events().count(Query::new().kind("batch")).await;
+    assert_eq!(count.expect("counts"), stored.len() as u64);
+    let node = Arc::into_inner(node).expect("the only one");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f105_and_f107_each_service_works_while_another_one_is_down() {
+    let node = in_memory().await;
+    node.config().update("app.x", 1).await.expect("updates");
+    node.supervisor()
+        .terminate_child("config")
+        .await
+        .expect("stops");
+
+    let id = node.events().store(event(&node, "without_config")).await;
+    node.telemetry().counter("without_config", &[]).inc();
+    assert!(id.is_ok());
+    assert_eq!(node.config().get::<i64>("app.x"), Ok(1));
+    assert!(node.config().update("app.x", 2).await.is_err());
+    node.supervisor()
+        .restart_child("config")
+        .await
+        .expect("starts");
+
+    node.supervisor()
+        .terminate_child("events")
+        .await
+        .expect("stops");
+    node.config()
+        .update("app.x", 3)
+        .await
+        .expect("updates without its audit");
+    assert_eq!(node.health().health, HealthStatus::Degraded);
+    node.supervisor()
+        .restart_child("events")
+        .await
+        .expect("starts");
+
+    node.supervisor()
+        .terminate_child("telemetry")
+        .await
+        .expect("stops");
+    node.telemetry().counter("without_telemetry", &[]).inc();
+    assert!(
+        node.events()
+            .store(event(&node, "without_telemetry"))
+            .await
+            .is_ok()
+    );
+    node.config().update("app.x", 4).await.expect("updates");
+    assert_eq!(
+        node.telemetry().counter("without_telemetry", &[]).value(),
+        1
+    );
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn f10_a_change_of_settings_is_audited_and_counted() {
+    let node = in_memory().await;
+
+    node.config()
+        .update("app.debug", true)
+        .await
+        .expect("updates");
+    node.config().reset().await.expect("resets");
+
+    eventually("both audit events", async || {
+        let found = node
+            .events()
+            .query(Query::new().source("underpin.config"))
+            .await;
+        let page = found.expect("queries");
+        let kinds: Vec<&str> = page.events.iter().map(Event::kind).collect();
+        kinds == ["config_updated", "config_reset"]
+    })
+    .await;
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_change_that_was_not_audited_before_the_end_is_audited_after_the_next_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = in_folder(folder.path()).await;
+    node.supervisor()
+        .terminate_child("wiring")
+        .await
+        .expect("stops");
+    node.config()
+        .update("app.debug", true)
+        .await
+        .expect("updates");
+    node.shutdown().await;
+
+    let node = in_folder(folder.path()).await;
+
+    eventually("the audit event", async || {
+        let found = node
+            .events()
+            .count(Query::new().kind("config_updated"))
+            .await;
+        found.expect("counts") == 1
+    })
+    .await;
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn f117_what_was_stored_is_there_after_a_stop_and_a_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = in_folder(folder.path()).await;
+    let stored = event(&node, "kept");
+    node.events().store(stored.clone()).await.expect("stores");
+    node.config().update("app.kept", 7).await.expect("updates");
+    let id = node.node_id();
+    let report = node.shutdown().await;
+    assert!(report.is_graceful(), "{report:?}");
+
+    let node = in_folder(folder.path()).await;
+
+    assert_eq!(node.node_id(), id);
+    assert_eq!(node.config().get::<i64>("app.kept"), Ok(7));
+    let found = node.events().get(stored.id()).await.expect("reads");
+    assert_eq!(found, Some(stored));
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_folder_in_use_by_another_node_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = in_folder(folder.path()).await;
+
+    let second = Node::builder().data_dir(folder.path()).start().await;
+
+    let words = second.expect_err("in use").to_string();
+    assert!(words.contains("in use"), "{words}");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_made_is_a_clear_error() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+
+    let refused = Node::builder()
+        .data_dir(file.path().join("data"))
+        .start()
+        .await;
+
+    let words = refused.expect_err("a file is no folder").to_string();
+    assert!(words.contains("name another"), "{words}");
+}
+
+#[tokio::test]
+async fn wrong_settings_are_refused_before_anything_starts() {
+    let node = Node::builder().memory().without_environment();
+    let refused = node.set("underpin.events.durabilty=always").start().await;
+
+    let words = refused.expect_err("a typo").to_string();
+    assert!(words.contains("durability"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_that_crash_loops_leaves_the_node_up_and_degraded_with_the_reason() {
+    let crashing = ChildSpec::task("crashing", |_| async {
+        Err::<(), BoxError>("no luck".into())
+    });
+    let node = Node::builder()
+        .memory()
+        .without_environment()
+        .child(crashing)
+        .start()
+        .await
+        .expect("starts");
+
+    eventually("the loop to be noticed", async || {
+        let health = node.health();
+        let told = health
+            .reasons
+            .iter()
+            .any(|reason| reason.reason.contains("no luck"));
+        health.health == HealthStatus::Degraded && told
+    })
+    .await;
+
+    for path in ["node/telemetry", "node/events", "node/config"] {
+        assert_eq!(incarnation(&node, path), 1, "{path}");
+    }
+    node.config().update("app.x", 1).await.expect("updates");
+    node.events()
+        .store(event(&node, "meanwhile"))
+        .await
+        .expect("stores");
+    assert!(node.supervisor().is_running());
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_programs_children_start_when_the_services_are_ready_and_stop_before_them() {
+    let (seen, looked) = std::sync::mpsc::channel();
+    let app = SupervisorSpec::new("app", Intensity::new(1, Duration::from_secs(1)));
+    let node = Node::builder().memory().without_environment().app(app);
+    let child = ChildSpec::task("late", move |ctx| {
+        let seen = seen.clone();
+        async move {
+            seen.send("started").map_err(|_| "nobody looks")?;
+            ctx.cancelled().await;
+            seen.send("stopped").map_err(|_| "nobody looks")?;
+            Ok(())
+        }
+    });
+    let node = node.child(child).start().await.expect("starts");
+
+    let order: Vec<String> = node
+        .tree()
+        .expect("runs")
+        .children
+        .iter()
+        .map(|child| child.id.to_string())
+        .collect();
+    let report = node.shutdown().await;
+
+    assert_eq!(
+        order,
+        ["telemetry", "events", "config", "tasks", "wiring", "app"]
+    );
+    assert_eq!(
+        looked.try_iter().collect::<Vec<_>>(),
+        ["started", "stopped"]
+    );
+    let stopped: Vec<&str> = report.children.iter().map(|child| &*child.id).collect();
+    assert_eq!(
+        stopped,
+        ["app", "wiring", "tasks", "config", "events", "telemetry"]
+    );
+}
+
+#[tokio::test]
+async fn f115_two_nodes_in_one_process_share_nothing() {
+    let (a, b) = (in_memory().await, in_memory().await);
+
+    a.events().store(event(&a, "only_a")).await.expect("stores");
+    a.config().update("app.x", 1).await.expect("updates");
+    a.telemetry().counter("only_a", &[]).inc();
+
+    let found = b.events().count(Query::new().kind("only_a")).await;
+    assert_eq!(found.expect("counts"), 0);
+    assert!(b.config().get::<i64>("app.x").is_err());
+    assert_eq!(b.telemetry().counter("only_a", &[]).value(), 0);
+    a.shutdown().await;
+    assert_eq!(b.health().health, HealthStatus::Healthy);
+    b.shutdown().await;
+}
+
+#[tokio::test]
+async fn f118_a_task_can_use_all_three_services() {
+    let node = in_memory().await;
+    let (events, config, telemetry) = (
+        node.events().clone(),
+        node.config().clone(),
+        node.telemetry().clone(),
+    );
+    let stored = event(&node, "from_a_task");
+
+    let task = node.tasks().spawn(async move {
+        config.update("app.x", 1).await.expect("updates");
+        telemetry.counter("from_a_task", &[]).inc();
+        events.store(stored).await.expect("stores")
+    });
+    let id = task.expect("spawned").join().await.expect("works");
+
+    assert!(node.events().get(id).await.expect("reads").is_some());
+    assert_eq!(node.config().get::<i64>("app.x"), Ok(1));
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f111_ten_tasks_on_all_services_at_once_all_succeed() {
+    let node = Arc::new(in_memory().await);
+    let tasks: Vec<_> = (0..10)
+        .map(|n| {
+            let own = Arc::clone(&node);
+            let work = async move {
+                own.config().update("app.x", n).await.expect("updates");
+                own.telemetry().counter("tasks", &[]).inc();
+                own.events()
+                    .store(event(&own, "task"))
+                    .await
+                    .expect("stores");
+                own.config().get::<i64>("app.x").expect("reads")
+            };
+            node.tasks().spawn(work).expect("spawned")
+        })
+        .collect();
+    for task in tasks {
+        assert!((0..10).contains(&task.join().await.expect("works")));
+    }
+
+    let count = node.events().count(Query::new().kind("task")).await;
+    assert_eq!(count.expect("counts"), 10);
+    assert_eq!(node.telemetry().counter("tasks", &[]).value(), 10);
+    Arc::into_inner(node)
+        .expect("the only one")
+        .shutdown()
+        .await;
+}
+
+#[tokio::test]
+async fn f119_health_tells_the_truth() {
+    let node = in_memory().await;
+    assert_eq!(node.health().health, HealthStatus::Healthy);
+    assert!(node.is_ready());
+    let supervisor = node.supervisor().clone();
+
+    node.shutdown().await;
+
+    assert!(!supervisor.is_running());
+}
+
+#[tokio::test]
+async fn a_node_that_is_dropped_without_shutdown_leaves_nothing_running() {
+    let node = in_memory().await;
+    let root = node.supervisor().clone();
+    let store = node.events().actor().expect("runs");
+
+    drop(node);
+
+    root.ended().await;
+    store.wait(Some(LONG)).await.expect("gone");
+}

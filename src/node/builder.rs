@@ -1,0 +1,179 @@
+use std::{path::PathBuf, sync::Arc};
+
+use super::{Node, NodeError, Settings, boot};
+use crate::{
+    config::{FreeTable, Schema, Sources},
+    ids::{NodeId, NodeName},
+    otp::{ChildSpec, Intensity, SupervisorSpec},
+};
+
+/// Says what a node is to be. [`Node::builder`] begins one; [`start`](Self::start) starts it.
+///
+/// Without anything said: named `underpin`, events and settings kept in `./underpin-data`, no HTTP interface, no children.
+#[derive(Debug)]
+pub struct NodeBuilder {
+    pub(super) name: String,
+    pub(super) node_id: Option<NodeId>,
+    /// `None` keeps nothing.
+    pub(super) folder: Option<PathBuf>,
+    pub(super) http: bool,
+    pub(super) file: Option<PathBuf>,
+    pub(super) conf_d: Option<PathBuf>,
+    pub(super) environment: bool,
+    pub(super) sets: Vec<String>,
+    pub(super) app_prefix: Option<String>,
+    pub(super) tables: fn() -> Sources,
+    pub(super) app: SupervisorSpec,
+    pub(super) allow_panic_abort: bool,
+}
+
+impl Default for NodeBuilder {
+    fn default() -> Self {
+        Self {
+            name: "underpin".to_owned(),
+            node_id: None,
+            folder: Some(PathBuf::from("underpin-data")),
+            http: false,
+            file: None,
+            conf_d: None,
+            environment: true,
+            sets: Vec::new(),
+            app_prefix: None,
+            tables: Sources::new::<Settings, FreeTable>,
+            app: SupervisorSpec::new("app", APP_INTENSITY),
+            allow_panic_abort: false,
+        }
+    }
+}
+
+/// Elixir's default for a supervisor. The embedder's own [`NodeBuilder::app`] says its own.
+const APP_INTENSITY: Intensity = Intensity::new(3, std::time::Duration::from_secs(5));
+
+impl NodeBuilder {
+    /// The node's name, as health and logs show it.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// The node's number in its event ids. Without it, one is drawn at random and kept in the data folder.
+    #[must_use]
+    pub fn node_id(mut self, id: NodeId) -> Self {
+        self.node_id = Some(id);
+        self
+    }
+
+    /// Where events, changed settings and the node's identity are kept. One node at a time can use it.
+    #[must_use]
+    pub fn data_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// Keeps everything in memory: no folder, and nothing is left when the node stops.
+    #[must_use]
+    pub fn memory(mut self) -> Self {
+        self.folder = None;
+        self
+    }
+
+    /// A settings file that must be there.
+    #[must_use]
+    pub fn config_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.file = Some(file.into());
+        self
+    }
+
+    /// A folder of further settings files, laid over the file in the order of their names.
+    #[must_use]
+    pub fn conf_d(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.conf_d = Some(folder.into());
+        self
+    }
+
+    /// A setting that wins over files and environment, as in `underpin.events.durability=interval`.
+    #[must_use]
+    pub fn set(mut self, setting: impl Into<String>) -> Self {
+        self.sets.push(setting.into());
+        self
+    }
+
+    /// Does not look at the process's environment for settings.
+    #[must_use]
+    pub fn without_environment(mut self) -> Self {
+        self.environment = false;
+        self
+    }
+
+    /// The type of the program's own settings, the table `app`. See [`Node::app_config`].
+    #[must_use]
+    pub fn app_config<T: Schema>(mut self) -> Self {
+        self.tables = Sources::new::<Settings, T>;
+        self
+    }
+
+    /// A prefix of the program's own for environment variables: with `SHOP`, `SHOP__PORT` is `app.port`.
+    #[must_use]
+    pub fn app_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.app_prefix = Some(prefix.into());
+        self
+    }
+
+    /// Turns the HTTP interface on, at this loopback address; port 0 takes any that is free.
+    #[cfg(feature = "web")]
+    #[must_use]
+    pub fn http(mut self, address: impl std::fmt::Display) -> Self {
+        self.sets.push(format!("underpin.http.listen={address}"));
+        self.http = true;
+        self
+    }
+
+    /// Turns the HTTP interface on, where the setting `underpin.http.listen` says.
+    #[cfg(feature = "web")]
+    #[must_use]
+    pub fn serve_http(mut self) -> Self {
+        self.http = true;
+        self
+    }
+
+    /// One more child of the program's own, under the supervisor `app`. It starts when the node's services are ready, and
+    /// stops before them.
+    #[must_use]
+    pub fn child(mut self, child: ChildSpec) -> Self {
+        self.app = self.app.child(child);
+        self
+    }
+
+    /// The supervisor of the program's own children, with its own intensity, in place of the default of 3 restarts in 5 s.
+    /// Say it before [`child`](Self::child), whose children are added to it.
+    #[must_use]
+    pub fn app(mut self, app: SupervisorSpec) -> Self {
+        self.app = app;
+        self
+    }
+
+    /// Starts even though the program is built with `panic = "abort"`, which leaves nothing to heal.
+    #[must_use]
+    pub fn allow_panic_abort(mut self) -> Self {
+        self.allow_panic_abort = true;
+        self
+    }
+
+    /// Starts the node: settings first, then its services one after the other, then the program's children.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeError`]; what had started is stopped again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: dropping the future stops abruptly what has started so far.
+    pub async fn start(self) -> Result<Node, NodeError> {
+        if cfg!(panic = "abort") && !self.allow_panic_abort {
+            return Err(NodeError::PanicAborts);
+        }
+        let name = NodeName::new(Arc::<str>::from(self.name.as_str()))?;
+        boot::start(self, name).await
+    }
+}

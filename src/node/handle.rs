@@ -1,0 +1,208 @@
+use std::{net::SocketAddr, sync::Arc};
+
+use parking_lot::Mutex;
+
+use super::{
+    Health, NodeBuilder,
+    watch::{Phase, Watch},
+};
+use crate::{
+    config::{Config, Configuration, Schema},
+    events::Events,
+    ids::{IdGenerator, Identity, NodeId},
+    otp::{ShutdownReport, Supervisor, TaskSupervisor, Tree},
+    telemetry::Telemetry,
+};
+
+/// A running node: configuration, events and telemetry under one supervisor, and the program's own children beside them.
+///
+/// ```
+/// use underpin::node::Node;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = Node::builder().memory().start().await?;
+///
+/// let event = node.events().event("greeting").build()?;
+/// let id = node.events().store(event).await?;
+/// assert!(node.events().get(id).await?.is_some());
+///
+/// node.shutdown().await;
+/// # Ok(()) }
+/// ```
+///
+/// End it with [`shutdown`](Self::shutdown). A node that is dropped without it is stopped abruptly, and says so in the log;
+/// what was acknowledged is stored all the same.
+#[derive(Debug)]
+pub struct Node {
+    pub(super) supervisor: Supervisor,
+    pub(super) app: Supervisor,
+    pub(super) events: Events,
+    pub(super) config: Configuration,
+    pub(super) telemetry: Telemetry,
+    pub(super) tasks: TaskSupervisor,
+    pub(super) ids: Arc<IdGenerator>,
+    pub(super) identity: Arc<Mutex<Option<Identity>>>,
+    pub(super) watch: Arc<Watch>,
+    #[cfg(feature = "web")]
+    pub(super) http: Option<SocketAddr>,
+    pub(super) stopped: bool,
+}
+
+impl Node {
+    /// Says what a node is to be.
+    #[must_use]
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.watch.name.as_str()
+    }
+
+    /// Its number, as it stands in its event ids.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.ids.node()
+    }
+
+    /// Its events.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Its settings, and the program's, as one document.
+    #[must_use]
+    pub fn config(&self) -> &Configuration {
+        &self.config
+    }
+
+    /// The program's settings in their type; `None` unless the builder was told this type.
+    #[must_use]
+    pub fn app_config<T: Schema>(&self) -> Option<Config<T>> {
+        self.config.app::<T>()
+    }
+
+    /// Its metrics and telemetry events.
+    #[must_use]
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// Runs one-off work under supervision.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskSupervisor {
+        &self.tasks
+    }
+
+    /// The supervisor of the program's own children; more can be started while the node runs.
+    #[must_use]
+    pub fn app(&self) -> &Supervisor {
+        &self.app
+    }
+
+    /// The root of its tree.
+    #[must_use]
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// Makes ids that no other event of this node has.
+    #[must_use]
+    pub fn ids(&self) -> &Arc<IdGenerator> {
+        &self.ids
+    }
+
+    /// Where the HTTP interface listens, when it is on.
+    #[cfg(feature = "web")]
+    #[must_use]
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// How it is doing. Always an answer, never an error; nobody is waited for.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.watch.health()
+    }
+
+    /// Whether it has started and not begun to stop.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.watch.phase() == Phase::Running
+    }
+
+    /// A picture of its whole tree.
+    #[must_use]
+    pub fn tree(&self) -> Option<Tree> {
+        self.watch.tree()
+    }
+
+    /// Stops everything in order: the program's children, the interface, then the services, events flushed. Says how each
+    /// part went.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the stop goes on, but the node is dropped before it is done.
+    pub async fn shutdown(mut self) -> ShutdownReport {
+        self.watch.stopping();
+        let report = self.supervisor.stop().await;
+        self.stopped = true;
+        let identity = self.identity.lock().take();
+        let closed = tokio::task::spawn_blocking(move || identity.map(Identity::close).transpose());
+        if let Ok(Err(error)) = closed.await {
+            tracing::warn!(%error, "the node's identity was not closed; the next start makes up for it");
+        }
+        report
+    }
+
+    /// Runs until the process is told to end (SIGTERM, or Ctrl-C), then shuts down. A second signal ends the process at
+    /// once.
+    ///
+    /// This installs handlers for both signals; nothing else of underpin does.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses a signal handler; the node has been shut down.
+    pub async fn run_until_signal(self) -> std::io::Result<ShutdownReport> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let handlers = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        );
+        let (mut terminate, mut interrupt) = match handlers {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => {
+                self.shutdown().await;
+                return Err(error);
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("told to end"),
+            _ = interrupt.recv() => tracing::info!("interrupted"),
+        }
+        tokio::select! {
+            report = self.shutdown() => Ok(report),
+            _ = terminate.recv() => std::process::exit(1),
+            _ = interrupt.recv() => std::process::exit(1),
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.stopped {
+            return;
+        }
+        self.watch.stopping();
+        if let Some(root) = self.supervisor.actor() {
+            tracing::warn!(
+                node = self.watch.name.as_str(),
+                "dropped without shutdown; stopped abruptly"
+            );
+            root.kill();
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Looks at all parts of the node and says how it is doing.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU8, Ordering},
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    Health, HealthStatus, Reason,
+    health::{Complaint, Crashes, Record},
+};
+use crate::{
+    config::{Configuration, Revision, Serving},
+    events::{Events, EventsHealth},
+    ids::{NodeId, NodeName},
+    otp::{ChildState, Supervisor, Tree},
+    telemetry::Telemetry,
+};
+
+/// Everything that is looked at, and what was seen.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub(super) name: NodeName,
+    pub(super) node: NodeId,
+    pub(super) events: Events,
+    pub(super) config: Configuration,
+    pub(super) telemetry: Telemetry,
+    /// Whether events end with the process.
+    pub(super) in_memory: bool,
+    /// The settings' revision when the node began.
+    pub(super) loaded_revision: Revision,
+    root: OnceLock<Supervisor>,
+    began: Instant,
+    phase: AtomicU8,
+    record: Mutex<Record>,
+    crashes: Mutex<Crashes>,
+}
+
+/// Where in its life a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Starting = 0,
+    Running = 1,
+    Stopping = 2,
+}
+
+impl Watch {
+    pub(super) fn new(
+        name: NodeName,
+        node: NodeId,
+        events: &Events,
+        config: &Configuration,
+        telemetry: &Telemetry,
+        in_memory: bool,
+    ) -> Self {
+        Self {
+            in_memory,
+            loaded_revision: config.revision(),
+            name,
+            node,
+            events: events.clone(),
+            config: config.clone(),
+            telemetry: telemetry.clone(),
+            root: OnceLock::new(),
+            began: Instant::now(),
+            phase: AtomicU8::new(Phase::Starting as u8),
+            record: Mutex::default(),
+            crashes: Mutex::default(),
+        }
+    }
+
+    pub(super) fn look_at(&self, root: Supervisor) {
+        let _ = self.root.set(root);
+    }
+
+    pub(super) fn ready(&self) {
+        self.phase.store(Phase::Running as u8, Ordering::Release);
+    }
+
+    pub(super) fn stopping(&self) {
+        self.phase.store(Phase::Stopping as u8, Ordering::Release);
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Running,
+            _ => Phase::Stopping,
+        }
+    }
+
+    pub(super) fn uptime(&self) -> std::time::Duration {
+        self.began.elapsed()
+    }
+
+    pub(super) fn root(&self) -> Option<&Supervisor> {
+        self.root.get()
+    }
+
+    pub(super) fn tree(&self) -> Option<Tree> {
+        self.root.get().and_then(Supervisor::tree)
+    }
+
+    pub(super) fn crashed(&self, part: Arc<str>, reason: String) {
+        self.crashes.lock().add(part, reason, Timestamp::now());
+    }
+
+    /// How the node is doing. Asks nobody: every part is looked at from outside, so that a stuck one does not hold this up.
+    pub(super) fn health(&self) -> Health {
+        let now = Timestamp::now();
+        let running = self.root.get().is_some_and(Supervisor::is_running);
+        if !running {
+            return Health {
+                health: HealthStatus::Down,
+                reasons: vec![Reason {
+                    part: "node".into(),
+                    reason: "the node does not run".to_owned(),
+                    since: now,
+                }],
+            };
+        }
+        let mut complaints = Vec::new();
+        if let Some(tree) = self.tree() {
+            complaints.extend(tree.walk().filter_map(|child| about_child(child, now)));
+        }
+        complaints.extend(about_events(&self.events.health()));
+        complaints.extend(about_config(&self.config));
+        let limit = self.config.get_or("underpin.health.crash_loop", 3);
+        complaints.extend(self.crashes.lock().loops(limit, now));
+        self.record.lock().judge(complaints, now)
+    }
+}
+
+/// A child that is to run and does not. The node's own parts are to run always; a child of the program's may have come to
+/// its end.
+fn about_child(child: &Tree, now: Timestamp) -> Option<Complaint> {
+    let last = child.last_exit.as_deref().unwrap_or("it has not run yet");
+    let own_part = child.path.matches('/').count() == 1;
+    let clean = last.starts_with("normal") || last.starts_with("shutdown");
+    let reason = match child.state {
+        ChildState::Restarting => format!("is being restarted; {last}"),
+        ChildState::Stopped if own_part || !clean => format!("is stopped; {last}"),
+        _ => return None,
+    };
+    let since = i64::try_from(child.for_ms).ok();
+    let since = since.map(jiff::SignedDuration::from_millis);
+    Some(Complaint {
+        part: Arc::clone(&child.path),
+        kind: "not_running",
+        reason,
+        since: since.and_then(|since| now.checked_sub(since).ok()),
+    })
+}
+
+fn about_events(health: &EventsHealth) -> Vec<Complaint> {
+    let complaint = |kind, reason| Complaint {
+        part: "node/events".into(),
+        kind,
+        reason,
+        since: None,
+    };
+    match health {
+        EventsHealth::Healthy => Vec::new(),
+        EventsHealth::Degraded { reasons } => reasons
+            .iter()
+            .map(|reason| complaint("degraded", reason.clone()))
+            .collect(),
+        EventsHealth::Opening { progress } => {
+            let words = format!(
+                "is being opened: {} of {} segments read",
+                progress.segments_read, progress.segments_total
+            );
+            vec![complaint("opening", words)]
+        }
+        EventsHealth::Down { reason } => vec![complaint("down", reason.clone())],
+    }
+}
+
+fn about_config(config: &Configuration) -> Vec<Complaint> {
+    let status = config.status();
+    let mut complaints: Vec<Complaint> = status
+        .alarms
+        .iter()
+        .map(|alarm| Complaint {
+            part: "node/config".into(),
+            kind: alarm.kind.name(),
+            reason: alarm.message.clone(),
+            since: Some(alarm.since),
+        })
+        .collect();
+    if let Serving::Stale { since } = status.serving {
+        complaints.push(Complaint {
+            part: "node/config".into(),
+            kind: "stale",
+            reason: format!(
+                "has been down for {} ms; settings can be read and not changed",
+                since.as_millis()
+            ),
+            since: None,
+        });
+    }
+    complaints
+}

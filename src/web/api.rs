@@ -1,0 +1,134 @@
+//! The routes, and what holds for all of them.
+
+use std::time::Duration;
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::json;
+use tokio::time;
+
+use super::{Interface, error::ApiError, events, guard, settings};
+use crate::telemetry::Format;
+
+/// The largest body of a request. An import sends batches of about 1 MiB; one event may be 1 MB.
+const BODY_BYTES_MAX: usize = 16 << 20;
+/// How long a request may take, its answer's body not counted.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) fn routes(interface: Interface) -> Router {
+    let counted = interface.clone();
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/tree", get(tree))
+        .route("/api/v1/events", get(events::query).post(events::store))
+        .route("/api/v1/events/{id}", get(events::get))
+        .route("/api/v1/ids", post(events::reserve))
+        .route("/api/v1/import", post(events::import))
+        .route("/api/v1/checkpoints", get(events::checkpoint))
+        .route("/api/v1/config", get(settings::get).put(settings::put))
+        .fallback(async || {
+            ApiError::not_found(
+                "there is nothing at this path; see the README for the paths there are",
+            )
+        })
+        .method_not_allowed_fallback(async || {
+            ApiError::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method",
+                "this path does not take this method; see the README",
+            )
+        })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn(in_time))
+        .layer(from_fn(from_this_machine))
+        .layer(from_fn_with_state(counted, count))
+        .with_state(interface)
+}
+
+async fn from_this_machine(request: Request, next: Next) -> Response {
+    match names(&request) {
+        Ok(()) => next.run(request).await,
+        Err(outside) => ApiError::new(StatusCode::FORBIDDEN, "outside", outside).into_response(),
+    }
+}
+
+/// Looks at the names that a request carries.
+fn names(request: &Request) -> Result<(), guard::Outside> {
+    let header = |name| {
+        request
+            .headers()
+            .get(name)
+            .map(|value| value.to_str().unwrap_or("?"))
+    };
+    // An absolute request names the host in its address, and need not repeat it.
+    let address = request.uri().authority().map(|host| host.as_str());
+    guard::check(header(header::HOST).or(address), header(header::ORIGIN))
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    match time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::unavailable(format!(
+            "no answer within {REQUEST_TIMEOUT:?}; it may still take effect"
+        ))
+        .into_response(),
+    }
+}
+
+async fn count(State(interface): State<Interface>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let class = match response.status().as_u16() {
+        200..300 => "2xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    };
+    let labels = [("status", class)];
+    interface
+        .telemetry
+        .counter("underpin_http_requests", &labels)
+        .inc();
+    response
+}
+
+async fn readyz(State(interface): State<Interface>) -> Response {
+    match interface.overview.ready() {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(interface): State<Interface>, headers: HeaderMap) -> Response {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    let format = wanted(accept.unwrap_or_default());
+    let content_type = [(header::CONTENT_TYPE, format.content_type())];
+    (content_type, interface.telemetry.render(format)).into_response()
+}
+
+async fn status(State(interface): State<Interface>) -> Response {
+    Json(interface.overview.status()).into_response()
+}
+
+async fn tree(State(interface): State<Interface>) -> Result<Response, ApiError> {
+    let tree = interface.overview.tree();
+    let tree = tree.ok_or_else(|| ApiError::unavailable("the node is starting; retry"))?;
+    Ok(Json(json!({ "version": 1, "tree": tree })).into_response())
+}
+
+/// OpenMetrics, except for those who name only the older format. Prometheus itself names both.
+fn wanted(accept: &str) -> Format {
+    match accept.contains("text/plain") && !accept.contains("openmetrics") {
+        true => Format::Prometheus,
+        false => Format::OpenMetrics,
+    }
+}
