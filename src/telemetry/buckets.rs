@@ -30,25 +30,28 @@ pub(super) enum Place {
     Positive(usize),
 }
 
-/// The bucket of a finite value.
+/// The bucket of a positive value that has one of its own: what nearly every recorded value is, found with one comparison.
+/// `None` for all else, be it zero, negative, not finite or beyond the range.
 #[inline]
-pub(super) fn place(value: f64) -> Place {
-    match (step(value.abs()), value > 0.0) {
-        (None, _) => Place::Zero,
-        (Some(step), true) => Place::Positive(step),
-        (Some(step), false) => Place::Negative(step),
-    }
+pub(super) fn common(value: f64) -> Option<usize> {
+    // One less in the bits of a positive float is the next smaller float: this closes the buckets above. A set sign bit,
+    // and a zero that wraps around, give numbers far beyond the last bucket.
+    let step = (value.to_bits().wrapping_sub(1) >> SHIFT).wrapping_sub(FIRST);
+    usize::try_from(step).ok().filter(|step| *step < COUNT - 1)
 }
 
-/// One less in the bits of a positive float is the next smaller float: this closes the buckets above.
-#[inline]
-fn step(size: f64) -> Option<usize> {
-    let step = (size.to_bits().wrapping_sub(1) >> SHIFT).checked_sub(FIRST)?;
-    // 0.0 wraps around to the largest number of all, which no size has.
-    if size == 0.0 {
-        return None;
+/// The bucket of a finite value.
+pub(super) fn place(value: f64) -> Place {
+    let size = value.abs();
+    if size <= 2.0_f64.powi(EXPONENT_MIN) {
+        return Place::Zero;
     }
-    Some(usize::try_from(step).map_or(COUNT - 1, |step| step.min(COUNT - 1)))
+    let step = common(size).unwrap_or(COUNT - 1);
+    if value > 0.0 {
+        Place::Positive(step)
+    } else {
+        Place::Negative(step)
+    }
 }
 
 /// The bucket's number in a [`Distribution`](super::Distribution): 0 for zero, 1 and up for positive, -1 and down for

@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::sharded::Sharded;
+use super::sharded::{Sharded, Writer};
 
 /// A number that only grows, such as requests served. Cheap to clone; all clones and all handles with the same name and
 /// labels count together.
@@ -33,8 +33,10 @@ impl Counter {
     /// Counts `n` at once.
     #[inline]
     pub fn add(&self, n: u64) {
-        let (cell, writer) = self.0.0.mine();
-        writer.add(cell, n);
+        match self.0.0.own() {
+            Some(cell) => Writer::Alone.add(cell, n),
+            None => self.0.add_anyhow(n),
+        }
     }
 
     /// What was counted so far, by all handles.
@@ -47,6 +49,12 @@ impl Counter {
 impl CounterCells {
     pub(super) fn new() -> Self {
         Self(Sharded::new())
+    }
+
+    #[inline(never)]
+    fn add_anyhow(&self, n: u64) {
+        let (cell, writer) = self.0.mine();
+        writer.add(cell, n);
     }
 
     pub(super) fn value(&self) -> u64 {

@@ -254,9 +254,9 @@ impl<'a> Measurements<'a> {
     /// The number of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Number> {
-        self.iter()
-            .find(|(other, _)| *other == name)
-            .map(|(_, number)| number)
+        let mut all = self.standard.iter().chain(self.own);
+        all.find(|(other, _)| *other == name)
+            .map(|(_, number)| *number)
     }
 
     /// All names and numbers; a name comes once, except where the emitter gave it twice.
@@ -351,6 +351,18 @@ macro_rules! number_from {
 }
 
 number_from!(i8 => Int, i16 => Int, i32 => Int, i64 => Int, u8 => UInt, u16 => UInt, u32 => UInt, u64 => UInt, f32 => Float, f64 => Float);
+
+impl From<usize> for Number {
+    fn from(number: usize) -> Self {
+        Self::UInt(number as u64)
+    }
+}
+
+impl From<usize> for Field<'_> {
+    fn from(number: usize) -> Self {
+        Self::Number(number.into())
+    }
+}
 
 impl From<Number> for Field<'_> {
     fn from(number: Number) -> Self {

@@ -9,8 +9,7 @@ use std::{
 use super::{
     Counter, Distribution,
     buckets::{self, Place},
-    sharded::Sharded,
-    slots::Writer,
+    sharded::{Sharded, Writer},
 };
 
 /// How values are distributed, such as how long requests took. Cheap to clone; all handles with the same name and labels
@@ -36,7 +35,9 @@ pub(super) struct HistogramCells {
 #[derive(Debug)]
 struct Shard {
     zero: AtomicU64,
-    sum: AtomicU64,
+    /// Several, each for some of the buckets: with a single one each addition would wait for the one before, which costs
+    /// more than all the rest.
+    sums: [AtomicU64; SUMS],
     min: AtomicU64,
     max: AtomicU64,
     positive: Ladder,
@@ -49,6 +50,7 @@ struct Ladder([OnceLock<Box<Block>>; BLOCKS]);
 
 type Block = [AtomicU64; BLOCK];
 
+const SUMS: usize = 8;
 /// Four powers of two in 32 parts.
 const BLOCK: usize = 128;
 const BLOCKS: usize = buckets::COUNT.div_ceil(BLOCK);
@@ -62,11 +64,9 @@ impl Histogram {
     /// `underpin_telemetry_refused_values_total`.
     #[inline]
     pub fn record(&self, value: f64) {
-        if value.is_finite() {
-            let (shard, writer) = self.0.shards.mine();
-            shard.record(value, writer);
-        } else {
-            self.0.refused.inc();
+        match (buckets::common(value), self.0.shards.own()) {
+            (Some(step), Some(shard)) => shard.record_common(value, step),
+            _ => self.0.record_anyhow(value),
         }
     }
 
@@ -92,6 +92,16 @@ impl HistogramCells {
         }
     }
 
+    #[inline(never)]
+    fn record_anyhow(&self, value: f64) {
+        if value.is_finite() {
+            let (shard, writer) = self.shards.mine();
+            shard.record(value, writer);
+        } else {
+            self.refused.inc();
+        }
+    }
+
     pub(super) fn distribution(&self) -> Distribution {
         let mut whole = Distribution::default();
         for shard in self.shards.iter() {
@@ -110,7 +120,7 @@ impl HistogramCells {
     }
 
     pub(super) fn sum(&self) -> f64 {
-        self.shards.iter().map(|shard| float(&shard.sum)).sum()
+        self.shards.iter().map(Shard::sum).sum()
     }
 }
 
@@ -118,7 +128,7 @@ impl Default for Shard {
     fn default() -> Self {
         Self {
             zero: AtomicU64::new(0),
-            sum: AtomicU64::new(0.0_f64.to_bits()),
+            sums: [const { AtomicU64::new(0.0_f64.to_bits()) }; SUMS],
             min: AtomicU64::new(f64::INFINITY.to_bits()),
             max: AtomicU64::new(f64::NEG_INFINITY.to_bits()),
             positive: Ladder::new(),
@@ -128,30 +138,47 @@ impl Default for Shard {
 }
 
 impl Shard {
+    /// [`record`](Self::record) for a positive value in bucket `step` when nobody else writes.
     #[inline]
+    fn record_common(&self, value: f64, step: usize) {
+        let alone = Writer::Alone;
+        alone.add(self.positive.bucket(step), 1);
+        alone.update(&self.sums[step % SUMS], |sum| Some(sum + value));
+        // Where one of two floats is positive, their bits as signed integers have their order.
+        let bits = |float: &AtomicU64| float.load(Ordering::Relaxed).cast_signed();
+        let own = value.to_bits().cast_signed();
+        if own < bits(&self.min) {
+            self.min.store(value.to_bits(), Ordering::Relaxed);
+        }
+        if own > bits(&self.max) {
+            self.max.store(value.to_bits(), Ordering::Relaxed);
+        }
+    }
+
     fn record(&self, value: f64, writer: Writer) {
-        writer.add(self.bucket(value), 1);
-        writer.update(&self.sum, |sum| Some(sum + value));
+        let (bucket, step) = match buckets::place(value) {
+            Place::Positive(step) => (self.positive.bucket(step), step),
+            Place::Negative(step) => (self.negative().bucket(step), step),
+            Place::Zero => (&self.zero, 0),
+        };
+        writer.add(bucket, 1);
+        writer.update(&self.sums[step % SUMS], |sum| Some(sum + value));
         writer.update(&self.min, |min| (value < min).then_some(value));
         writer.update(&self.max, |max| (value > max).then_some(value));
     }
 
-    #[inline]
-    fn bucket(&self, value: f64) -> &AtomicU64 {
-        match buckets::place(value) {
-            Place::Positive(step) => self.positive.bucket(step),
-            Place::Negative(step) => self
-                .negative
-                .get_or_init(|| Box::new(Ladder::new()))
-                .bucket(step),
-            Place::Zero => &self.zero,
-        }
+    fn negative(&self) -> &Ladder {
+        self.negative.get_or_init(|| Box::new(Ladder::new()))
+    }
+
+    fn sum(&self) -> f64 {
+        self.sums.iter().map(float).sum()
     }
 
     fn add_to(&self, whole: &mut Distribution) {
         self.each_bucket(|place, count| whole.count_in(buckets::key(place), count));
         let extreme = |bits| Some(float(bits)).filter(|value| value.is_finite());
-        whole.widen(float(&self.sum), extreme(&self.min), extreme(&self.max));
+        whole.widen(self.sum(), extreme(&self.min), extreme(&self.max));
     }
 
     fn each_bucket(&self, mut see: impl FnMut(Place, u64)) {

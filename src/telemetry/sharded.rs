@@ -5,12 +5,24 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::slots::{self, Writer};
+use super::slots::{self, Slot};
 
 /// Cells of `T` by thread slot. A series that one thread writes to has one cell.
 #[derive(Debug)]
 pub(super) struct Sharded<T> {
-    cells: Box<[OnceLock<Box<Padded<T>>>]>,
+    own: Cells<T>,
+    shared: Cells<T>,
+}
+
+type Cells<T> = Box<[OnceLock<Box<Padded<T>>>]>;
+
+/// How many threads write to a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// The running thread only: plain loads and stores are exact.
+    Alone,
+    /// Several threads: read-modify-write instructions are needed.
+    Shared,
 }
 
 /// 128 bytes: two lines, since x86 fetches lines in pairs and some ARM cores have lines of 128.
@@ -20,34 +32,35 @@ struct Padded<T>(T);
 
 impl<T: Default> Sharded<T> {
     pub(super) fn new() -> Self {
+        let empty = |count| (0..count).map(|_| OnceLock::new()).collect();
         Self {
-            cells: (0..slots::count()).map(|_| OnceLock::new()).collect(),
+            own: empty(slots::own_count()),
+            shared: empty(slots::shared_count()),
         }
     }
 
-    /// The running thread's cell, and whether it alone writes to it.
+    /// The cell that the running thread alone writes to, if it has one here already: the common case, found with two
+    /// comparisons. Otherwise ask [`mine`](Self::mine).
     #[inline]
+    pub(super) fn own(&self) -> Option<&T> {
+        let cell = self.own.get(slots::own())?.get()?;
+        Some(&cell.0)
+    }
+
+    /// The running thread's cell, made if there is none, and whether it alone writes to it.
     pub(super) fn mine(&self) -> (&T, Writer) {
-        let slot = slots::current();
-        let cell = &self.cells[slot.index];
-        let padded = match cell.get() {
-            Some(padded) => padded,
-            None => make(cell),
+        let (cell, writer) = match slots::current() {
+            Slot::Own(index) => (&self.own[index], Writer::Alone),
+            Slot::Shared(index) => (&self.shared[index], Writer::Shared),
         };
-        (&padded.0, slot.writer)
+        (&cell.get_or_init(Box::default).0, writer)
     }
 
     /// Every cell that was ever written.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.cells
-            .iter()
-            .filter_map(|cell| cell.get().map(|padded| &padded.0))
+        let cells = self.own.iter().chain(&self.shared);
+        cells.filter_map(|cell| cell.get().map(|padded| &padded.0))
     }
-}
-
-#[cold]
-fn make<T: Default>(cell: &OnceLock<Box<Padded<T>>>) -> &Padded<T> {
-    cell.get_or_init(Box::default)
 }
 
 impl Writer {

@@ -17,20 +17,13 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// The place of the running thread in every sharded metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Slot {
-    pub(super) index: usize,
-    pub(super) writer: Writer,
-}
-
-/// Who may write to a slot's cells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Writer {
-    /// The running thread only: plain loads and stores are exact.
-    Alone,
-    /// Several threads: read-modify-write instructions are needed.
-    Shared,
+/// The place of the running thread in every sharded metric: an own slot, or one that it shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Slot {
+    /// No other thread writes to this one: plain loads and stores are exact.
+    Own(usize),
+    /// Several threads write to this one: read-modify-write instructions are needed.
+    Shared(usize),
 }
 
 /// How many slots the process has: 4 for each core belong to one thread (8 to 128; a tokio runtime has a worker per core,
@@ -53,58 +46,58 @@ static FREE: LazyLock<Mutex<Vec<usize>>> =
 static NEXT_SHARED: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    // Without a destructor, so that it stays readable while the thread's other locals are dropped.
-    static SLOT: Cell<Option<Slot>> = const { Cell::new(None) };
+    // The number of the own slot, or a number that no own slot has. A bare number without a destructor: reading it is one
+    // instruction, and it stays readable while the thread's other locals are dropped.
+    static OWN: Cell<usize> = const { Cell::new(usize::MAX) };
     static LEASE: Lease = take();
 }
 
-/// Gives an own slot back when its thread ends.
+/// What a thread holds until it ends.
 struct Lease(Slot);
 
-/// How many slots there are, own and shared.
-pub(super) fn count() -> usize {
-    PLAN.own + PLAN.shared
+/// How many own slots there are.
+pub(super) fn own_count() -> usize {
+    PLAN.own
+}
+
+/// How many shared slots there are.
+pub(super) fn shared_count() -> usize {
+    PLAN.shared
+}
+
+/// The running thread's own slot. A number that is not below [`own_count`] says that it has none, or has not asked
+/// [`current`] for it yet.
+#[inline]
+pub(super) fn own() -> usize {
+    OWN.get()
 }
 
 /// The running thread's slot; the first call of a thread takes one.
-#[inline]
 pub(super) fn current() -> Slot {
-    match SLOT.get() {
-        Some(slot) => slot,
-        None => enter(),
-    }
-}
-
-#[cold]
-fn enter() -> Slot {
-    // A thread that counts for the first time while its locals are being dropped can hold no lease any more.
+    // While the thread's locals are being dropped it can hold no lease any more.
     let slot = LEASE.try_with(|lease| lease.0).unwrap_or_else(|_| shared());
-    SLOT.set(Some(slot));
+    if let Slot::Own(index) = slot {
+        OWN.set(index);
+    }
     slot
 }
 
 /// The lock on the free list is also what makes the former owner's stores visible to the next owner.
 fn take() -> Lease {
-    let own = FREE.lock().pop().map(|index| Slot {
-        index,
-        writer: Writer::Alone,
-    });
+    let own = FREE.lock().pop().map(Slot::Own);
     Lease(own.unwrap_or_else(shared))
 }
 
 fn shared() -> Slot {
-    Slot {
-        index: PLAN.own + NEXT_SHARED.fetch_add(1, Ordering::Relaxed) % PLAN.shared,
-        writer: Writer::Shared,
-    }
+    Slot::Shared(NEXT_SHARED.fetch_add(1, Ordering::Relaxed) % PLAN.shared)
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.0.writer == Writer::Alone {
+        if let Slot::Own(index) = self.0 {
             // Whatever this thread still counts goes to a shared slot: its own may have a new owner from here on.
-            SLOT.set(Some(shared()));
-            FREE.lock().push(self.0.index);
+            OWN.set(usize::MAX);
+            FREE.lock().push(index);
         }
     }
 }
@@ -137,15 +130,11 @@ mod tests {
                 .collect()
         });
 
-        let own: Vec<usize> = slots
-            .iter()
-            .filter(|slot| slot.writer == Writer::Alone)
-            .map(|slot| slot.index)
-            .collect();
-        let distinct: HashSet<usize> = own.iter().copied().collect();
+        let is_own = |slot: &&Slot| matches!(slot, Slot::Own(_));
+        let own: Vec<&Slot> = slots.iter().filter(is_own).collect();
+        let distinct: HashSet<&Slot> = own.iter().copied().collect();
         assert_eq!(distinct.len(), own.len());
-        assert!(slots.iter().all(|slot| slot.index < count()));
-        assert!(slots.iter().any(|slot| slot.writer == Writer::Shared));
+        assert!(own.len() <= PLAN.own && own.len() < slots.len());
     }
 
     #[test]

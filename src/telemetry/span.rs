@@ -139,7 +139,7 @@ impl<'a> Span<'a> {
             ("system_time", Number::UInt(clock.unix_ns())),
             ("monotonic_time", Number::UInt(span.started)),
         ];
-        span.execute(&name.start, &[], &measurements, metadata, &[]);
+        span.execute(&name.start, &[], &measurements, metadata, &[span.context()]);
         span
     }
 
@@ -159,17 +159,17 @@ impl<'a> Span<'a> {
     }
 
     fn stop(&self, end: &SpanEnd) {
-        let metadata: Vec<(&str, Field<'_>)> = end
+        let noted = end
             .metadata
             .iter()
-            .map(|(name, field)| (*name, field.borrow()))
-            .collect();
+            .map(|(name, field)| (*name, field.borrow()));
+        let metadata: Vec<(&str, Field<'_>)> = noted.collect();
         self.execute(
             &self.name.stop,
             &end.measurements,
             &self.duration(),
             &metadata,
-            &[],
+            &[self.context()],
         );
     }
 
@@ -179,6 +179,7 @@ impl<'a> Span<'a> {
             ("kind", Field::Text(kind)),
             ("reason", Field::Text(reason)),
             ("stacktrace", Field::Debug(&stacktrace)),
+            self.context(),
         ];
         self.execute(
             &self.name.exception,
@@ -189,6 +190,10 @@ impl<'a> Span<'a> {
         );
     }
 
+    fn context(&self) -> (&'static str, Field<'a>) {
+        (CONTEXT, self.context)
+    }
+
     fn duration(&self) -> [(&'static str, Number); 2] {
         let now = self.clock.monotonic_ns();
         [
@@ -197,22 +202,21 @@ impl<'a> Span<'a> {
         ]
     }
 
-    /// Adds the span's context where the metadata has none.
+    /// `added` ends with the span's context, which is left out where the metadata has one.
     fn execute(
         &self,
         name: &EventName,
         measurements: &[(&str, Number)],
         standard: &[(&str, Number)],
         metadata: &[(&str, Field<'_>)],
-        more: &[(&str, Field<'_>)],
+        added: &[(&str, Field<'_>)],
     ) {
         let has_context = metadata.iter().any(|(name, _)| *name == CONTEXT);
-        let context = (!has_context).then_some((CONTEXT, self.context));
-        let added: Vec<(&str, Field<'_>)> = more.iter().copied().chain(context).collect();
+        let added = &added[..added.len() - usize::from(has_context)];
         self.handlers.execute(&Emission {
             name,
             measurements: Measurements::new(measurements, standard),
-            metadata: Metadata::new(metadata, &added),
+            metadata: Metadata::new(metadata, added),
         });
     }
 }

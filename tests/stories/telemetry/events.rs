@@ -186,7 +186,7 @@ fn l03_only_the_exact_event_is_handled() {
 }
 
 #[test]
-fn l04_a_handler_that_panics_is_detached_from_all_its_events_and_the_others_run() {
+fn f87_a_handler_that_panics_is_detached_from_all_its_events_and_the_others_run() {
     let telemetry = telemetry();
     let failures = watch(
         &telemetry,
