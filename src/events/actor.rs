@@ -24,10 +24,10 @@ impl Actor for EventStore {
         myself: ActorRef<Message>,
         shared: Arc<Shared>,
     ) -> Result<Room, ActorProcessingErr> {
-        let opener = shared.clone();
-        let actor = myself.clone();
+        let starter = shared.clone();
+        let told = myself.clone();
         let opened = tokio::task::spawn_blocking(move || {
-            opener.open(fastrand::u64(..), move |log| tell(&actor, log))
+            starter.open(fastrand::u64(..), move |log| tell(&told, log))
         });
         let log = opened.await??;
         myself.cast(Message::Retain)?;
@@ -138,7 +138,7 @@ fn report(pruned: Result<u64, StoreError>) {
         Ok(0) => {}
         Ok(pruned) => tracing::debug!(pruned, "events pruned by retention"),
         Err(error) => {
-            tracing::warn!(%error, "retention failed; it is tried again at the next look")
+            tracing::warn!(%error, "retention failed; it is tried again at the next look");
         }
     }
 }

@@ -107,7 +107,7 @@ impl Events {
     }
 
     /// The store as a child for a supervisor, with the id `events`. Supervise it once. When writing fails it crashes, and opens the
-    /// folder anew when it is restarted, with more and more time between the attempts (50 ms to 5 s).
+    /// folder anew when it is restarted, with more and more time between the attempts (5 ms to 5 s).
     #[must_use]
     pub fn child_spec(&self) -> ChildSpec {
         /// A terabyte is read in less.
@@ -118,8 +118,8 @@ impl Events {
         })
         .shutdown(Shutdown::Timeout(self.shared.options.answer_wait))
         .start_timeout(OPENING);
-        match Backoff::new(Duration::from_millis(50), Duration::from_secs(5)) {
-            Ok(backoff) => spec.backoff(backoff),
+        match Backoff::new(Duration::from_millis(5), Duration::from_secs(5)) {
+            Ok(backoff) => spec.backoff(backoff.with_reset_after(Duration::from_secs(10))),
             Err(_) => spec,
         }
     }
@@ -194,8 +194,8 @@ impl Events {
     /// # Errors
     ///
     /// [`StoreError::Event`]: it is no event that can be stored. [`StoreError::Full`], [`StoreError::Down`]: it was refused.
-    pub fn try_store(&self, event: Event) -> Result<EventId, StoreError> {
-        let prepared = prepare(std::slice::from_ref(&event), None)?;
+    pub fn try_store(&self, event: &Event) -> Result<EventId, StoreError> {
+        let prepared = prepare(std::slice::from_ref(event), None)?;
         self.hand_over(prepared)
             .inspect_err(|_| self.count_refused())?;
         Ok(event.id())
@@ -308,12 +308,12 @@ impl Events {
         match self.admit_at_once(log, prepared) {
             Ok(()) => Ok(true),
             Err(StoreError::Full) if self.shared.options.admission == Admission::Wait => {
-                let wanted = self.bytes_to_admit(prepared);
+                let bytes = self.bytes_to_admit(prepared);
                 let waited = self.shared.options.answer_wait;
-                match tokio::time::timeout(waited, log.admission.acquire_many(wanted)).await {
+                match tokio::time::timeout(waited, log.admission.acquire_many(bytes)).await {
                     Ok(Ok(permit)) => {
                         permit.forget();
-                        prepared.admitted = wanted;
+                        prepared.admitted = bytes;
                         Ok(true)
                     }
                     Ok(Err(_closed)) => Ok(false),

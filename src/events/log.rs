@@ -441,12 +441,11 @@ impl Log {
                 return Work::Closed;
             }
             intake.writer_asleep = true;
-            let timed_out = match wait {
-                Some(wait) => self.work.wait_for(&mut intake, wait).timed_out(),
-                None => {
-                    self.work.wait(&mut intake);
-                    false
-                }
+            let timed_out = if let Some(wait) = wait {
+                self.work.wait_for(&mut intake, wait).timed_out()
+            } else {
+                self.work.wait(&mut intake);
+                false
             };
             intake.writer_asleep = false;
             if timed_out && intake.batch.parts.is_empty() {
@@ -551,22 +550,18 @@ impl Log {
 
     /// After a failed write or sync nothing is known about the file: no more is written until it is opened anew.
     pub(super) fn fail(&self, failure: &Failure) {
-        let (waiting, writing) = {
+        let (next, latest) = {
             let mut intake = self.intake.lock();
             intake.state = State::Failed(failure.clone());
             (mem::take(&mut intake.batch), intake.latest.clone())
         };
         self.admission.close();
-        writing.settle(Err(failure.clone()));
-        waiting.commit.settle(Err(failure.clone()));
+        latest.settle(Err(failure.clone()));
+        next.commit.settle(Err(failure.clone()));
     }
 
     pub(super) fn has_failed(&self) -> bool {
         matches!(self.intake.lock().state, State::Failed(_))
-    }
-
-    pub(super) fn failure(&self) -> Option<Failure> {
-        self.intake.lock().refusal()
     }
 
     /// Hides events earlier than `time`; `None` if too many such prunes are remembered. Durable once the commit is settled.
@@ -717,7 +712,7 @@ impl Log {
             .clone()
             .filter(|_| self.has_room(&intake, front.len()))
         {
-            Some(active) if !self.active_is_pruned(&intake) => {
+            Some(active) if !intake.active_is_pruned() => {
                 let header = Header::of(Kind::LowWater, self.id, 0, len32(front.len()), &front);
                 self.add_to(&mut intake, active, header, &front);
             }
@@ -727,14 +722,6 @@ impl Log {
         let commit = intake.batch.commit.clone();
         self.wake_writer(&mut intake);
         commit
-    }
-
-    fn active_is_pruned(&self, intake: &Intake) -> bool {
-        intake.end >= WORTH_DROPPING_BYTES
-            && intake
-                .active
-                .as_ref()
-                .is_some_and(|active| active.is_pruned())
     }
 
     /// Takes segments of which nothing shows out of the view; their files go with the next batch.
@@ -771,6 +758,15 @@ impl Log {
 }
 
 impl Intake {
+    /// Whether dropping the active segment gives enough space back.
+    fn active_is_pruned(&self) -> bool {
+        let pruned = self
+            .active
+            .as_ref()
+            .is_some_and(|active| active.is_pruned());
+        pruned && self.end >= WORTH_DROPPING_BYTES
+    }
+
     fn refusal(&self) -> Option<Failure> {
         match &self.state {
             State::Open => None,

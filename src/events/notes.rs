@@ -42,6 +42,9 @@ pub(super) const PRUNES_MAX: usize = 1024;
 /// Key and encoded value of every live checkpoint.
 pub(super) type Checkpoints = BTreeMap<Arc<str>, Arc<[u8]>>;
 
+/// Key and encoded value of one checkpoint.
+pub(super) type Entry = (Arc<str>, Arc<[u8]>);
+
 impl LowWater {
     /// Adds the sequence numbers of a dropped segment.
     pub(super) fn drop_range(&mut self, first: u64, last: u64) {
@@ -138,7 +141,7 @@ pub(super) fn write_checkpoints<'a>(
     }
 }
 
-pub(super) fn read_checkpoints(reader: &mut Reader<'_>) -> Option<Vec<(Arc<str>, Arc<[u8]>)>> {
+pub(super) fn read_checkpoints(reader: &mut Reader<'_>) -> Option<Vec<Entry>> {
     let mut checkpoints = Vec::new();
     for _ in 0..reader.u32()? {
         let len = usize::from(reader.u16()?);

@@ -69,7 +69,7 @@ impl Default for Options {
             in_flight_bytes: 64 << 20,
             admission: Admission::Wait,
             retention: Retention::default(),
-            retention_interval: Duration::from_secs(60),
+            retention_interval: Duration::from_mins(1),
             idle_mark: Duration::from_secs(1),
             down_wait: Duration::from_secs(1),
             answer_wait: Duration::from_secs(30),

@@ -54,20 +54,17 @@ pub(super) fn scan(bytes: &[u8], log: u64, base: u64) -> Result<Scan, Unknown> {
     let mut at = 0;
     while at < bytes.len() {
         let expected = scan.next_sequence(base);
-        match whole_frame(&bytes[at..], log, expected)? {
-            Some(header) => {
-                scan.frames.push((len32(at), header));
-                at += header.frame_bytes();
-            }
-            None => {
-                let next = next_frame(bytes, at, log, expected)?;
-                scan.damage.push(Damage {
-                    offset: len32(at),
-                    bytes: len32(next - at),
-                    sequence: expected,
-                });
-                at = next;
-            }
+        if let Some(header) = whole_frame(&bytes[at..], log, expected)? {
+            scan.frames.push((len32(at), header));
+            at += header.frame_bytes();
+        } else {
+            let next = next_frame(bytes, at, log, expected)?;
+            scan.damage.push(Damage {
+                offset: len32(at),
+                bytes: len32(next - at),
+                sequence: expected,
+            });
+            at = next;
         }
     }
     Ok(scan)

@@ -126,15 +126,7 @@ impl Segment {
         }
     }
 
-    /// The bytes of a row's record; from the file only with their checksum verified.
-    pub(super) fn read(&self, row: u32) -> io::Result<Vec<u8>> {
-        let whole = |bytes: &[u8]| Record::read(bytes).map(|record| record.bytes.to_vec());
-        match self.look(row, whole) {
-            Place::Hot(bytes) => bytes.ok_or_else(damaged),
-            Place::Cold(start, end) => self.read_file(start, end),
-        }
-    }
-
+    /// The bytes of a record in the file, with their checksum verified.
     pub(super) fn read_file(&self, start: u32, end: u32) -> io::Result<Vec<u8>> {
         let file = self.file().ok_or(io::ErrorKind::NotFound)?;
         let mut bytes = vec![0; (end - start) as usize];

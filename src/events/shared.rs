@@ -148,15 +148,15 @@ impl Shared {
             // Events in memory outlive the actor.
             let log =
                 previous.unwrap_or_else(|| Arc::new(Log::new(&self.options, Found::default())));
-            self.use_log(log.clone(), Opened::default());
+            self.use_log(&log, Opened::default());
             return Ok(log);
         }
         self.phase.send_replace(Phase::Opening(Progress::default()));
         let opened = self.open_folder(previous.as_deref(), draw);
         match opened {
             Ok((log, writer, opened)) => {
-                self.use_log(log.clone(), opened);
-                self.start_writer(log.clone(), writer, failed);
+                self.use_log(&log, opened);
+                self.start_writer(&log, writer, failed);
                 Ok(log)
             }
             Err(error) => {
@@ -171,6 +171,10 @@ impl Shared {
         previous: Option<&Log>,
         draw: u64,
     ) -> Result<(Arc<Log>, Writer, Opened), super::OpenError> {
+        if let Some(previous) = previous {
+            // An actor that was killed before it had the log could not close it.
+            previous.close();
+        }
         if let Some(writer) = self.writer.lock().clone()
             && !writer.wait(WRITER_GONE)
         {
@@ -186,9 +190,9 @@ impl Shared {
         Ok((log, writer, opened))
     }
 
-    fn use_log(&self, log: Arc<Log>, opened: Opened) {
+    fn use_log(&self, log: &Arc<Log>, opened: Opened) {
         let before = self.log.swap(Some(log.clone()));
-        if let Some(before) = before.filter(|before| !Arc::ptr_eq(before, &log)) {
+        if let Some(before) = before.filter(|before| !Arc::ptr_eq(before, log)) {
             let mut earlier = self.earlier.lock();
             let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             earlier.stored += count(&before.facts.stored);
@@ -203,7 +207,7 @@ impl Shared {
 
     fn start_writer(
         self: &Arc<Self>,
-        log: Arc<Log>,
+        log: &Arc<Log>,
         writer: Writer,
         failed: impl Fn(Arc<Log>) + Send + 'static,
     ) {
@@ -221,7 +225,7 @@ impl Shared {
             writer.run(&reporter);
         });
         if let Err(error) = started {
-            self.fail(&log, &Failure::new(error));
+            self.fail(log, &Failure::new(error));
         }
     }
 

@@ -113,7 +113,9 @@ impl SimulatedDisk {
         platter.durable_names = names;
     }
 
-    /// Flips one bit of what is stored in a file whose name ends in `suffix`; answers the file, the byte and the bit.
+    /// Flips one bit of what is stored in a file whose name ends in `suffix`; answers the file, the byte and the bit. `None` if there is
+    /// no such file with a byte in it.
+    #[must_use]
     pub fn flip_a_bit(&self, suffix: &str) -> Option<(String, usize, u8)> {
         let mut platter = self.platter.lock();
         let platter = &mut *platter;

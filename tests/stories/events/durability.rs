@@ -1,0 +1,329 @@
+//! What survives, and what a store says when something does not.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use underpin::{
+    events::{Checkpoint, Durability, EventsHealth, Options, Query, StoreError},
+    value::Value,
+};
+
+use super::support::{Store, event, events_in, id, ids_of, is_healthy, kill, steps, until};
+
+#[tokio::test]
+async fn f117_events_survive_the_end_of_the_store() {
+    for durability in [
+        Durability::Always,
+        Durability::Interval(Duration::from_mins(1)),
+    ] {
+        let options = Options {
+            durability,
+            ..Options::default()
+        };
+        let store = Store::with(options).await;
+        store.events.store_batch(steps(100)).await.expect("stored");
+
+        let store = store.reopen().await;
+
+        let page = store.events.query(Query::new()).await.expect("answered");
+        assert_eq!(page.events, steps(100));
+        assert!(is_healthy(&store.events));
+    }
+}
+
+#[tokio::test]
+async fn checkpoints_outlive_the_segments_they_were_written_in() {
+    let options = Options {
+        segment_bytes: 10_000,
+        ..Options::default()
+    };
+    let store = Store::with(options).await;
+    let checkpoint = Checkpoint {
+        key: "file".into(),
+        value: Value::from(17),
+    };
+    store
+        .events
+        .store_import(steps(10), checkpoint)
+        .await
+        .expect("imported");
+    let later: Vec<_> = (11..=1000)
+        .map(|number| event(number, "later", 0))
+        .collect();
+    for batch in later.chunks(50) {
+        store
+            .events
+            .store_batch(batch.to_vec())
+            .await
+            .expect("stored");
+    }
+
+    store.events.prune_to(20).await.expect("pruned");
+    let store = store.reopen().await;
+
+    assert_eq!(store.events.stats().events, 20);
+    assert_eq!(
+        store.events.checkpoint("file").await.expect("readable"),
+        Some(Value::from(17))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f103_a_killed_store_comes_back_with_everything_and_its_handle_still_leads_to_it() {
+    let store = Store::durable().await;
+    store.events.store_batch(steps(100)).await.expect("stored");
+
+    for round in 2..=4 {
+        kill(&store).await;
+        until("restart", || store.events.stats().openings == round).await;
+
+        let stored = store
+            .events
+            .store(event(1000 + round, "after", 0))
+            .await
+            .expect("stored");
+        assert!(store.events.get(stored).await.expect("readable").is_some());
+        assert!(store.events.get(id(50)).await.expect("readable").is_some());
+    }
+    assert_eq!(store.events.stats().events, 103);
+    assert_eq!(store.events.stats().opened.gaps, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f104_kills_amid_batches_lose_nothing_that_was_acknowledged() {
+    let store = Store::durable().await;
+    let (events, stop) = (store.events.clone(), Arc::new(AtomicBool::new(false)));
+    let stopped = Arc::clone(&stop);
+    let producer = tokio::spawn(async move {
+        let mut acknowledged = Vec::new();
+        for first in (1..)
+            .step_by(10)
+            .take_while(|_| !stopped.load(Ordering::Relaxed))
+        {
+            let batch: Vec<_> = (first..first + 10)
+                .map(|number| event(number, "k", 0))
+                .collect();
+            acknowledged.extend(events.store_batch(batch).await.unwrap_or_default());
+        }
+        acknowledged
+    });
+    for round in 2..=6 {
+        let before = store.events.stats().stored;
+        until("progress", || store.events.stats().stored > before + 20).await;
+        kill(&store).await;
+        until("restart", || store.events.stats().openings == round).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let acknowledged = producer.await.expect("producer ends");
+
+    let store = store.reopen().await;
+
+    assert!(!acknowledged.is_empty());
+    for id in &acknowledged {
+        assert!(
+            store.events.get(*id).await.expect("readable").is_some(),
+            "{id} was acknowledged"
+        );
+    }
+    let stats = store.events.stats();
+    assert_eq!(stats.events % 10, 0, "batches are there whole");
+    assert_eq!((stats.opened.gaps, stats.opened.torn), (Vec::new(), None));
+}
+
+#[tokio::test]
+async fn a_folder_in_use_by_another_node_is_named_as_such() {
+    let store = Store::durable().await;
+
+    let second = events_in(&store.folder, Options::default());
+    let spec = underpin::otp::SupervisorSpec::new(
+        "root",
+        underpin::otp::Intensity::new(0, Duration::from_secs(1)),
+    );
+    let refused = underpin::otp::Supervisor::start(spec.child(second.child_spec())).await;
+
+    let said = refused.expect_err("the folder is taken").to_string();
+    assert!(said.contains("in use by another node"), "{said}");
+    assert!(matches!(second.health(), EventsHealth::Down { .. }));
+    store
+        .events
+        .store(event(1, "k", 0))
+        .await
+        .expect("the first one goes on");
+}
+
+#[tokio::test]
+async fn a_store_that_never_started_answers_within_bounds_and_says_so() {
+    let folder = tempfile::tempdir().expect("folder for the test");
+    let options = Options {
+        down_wait: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let events = events_in(&folder, options);
+
+    let stored = events.store(event(1, "k", 0)).await;
+    let read = events.get(id(1)).await;
+    let tried = events.try_store(&event(1, "k", 0));
+
+    assert!(matches!(stored, Err(StoreError::Down { .. })));
+    assert!(matches!(read, Err(StoreError::Down { .. })));
+    assert!(matches!(tried, Err(StoreError::Down { .. })));
+    assert_eq!(events.stats().refused, 2);
+}
+
+#[tokio::test]
+async fn a_stopped_store_refuses_events_and_still_shows_what_it_had() {
+    let options = Options {
+        down_wait: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let store = Store::with(options).await;
+    store.events.store_batch(steps(3)).await.expect("stored");
+
+    store.supervisor.stop().await;
+
+    assert!(matches!(
+        store.events.store(event(9, "k", 0)).await,
+        Err(StoreError::Down { .. })
+    ));
+    let page = store
+        .events
+        .query(Query::new())
+        .await
+        .expect("answered from before");
+    assert_eq!(ids_of(&page), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_flipped_byte_in_the_log_is_set_aside_reported_and_costs_no_other_event() {
+    let options = Options {
+        segment_bytes: 8_000,
+        ..Options::default()
+    };
+    let store = Store::with(options.clone()).await;
+    for event in steps(200) {
+        store.events.store(event).await.expect("stored");
+    }
+    store.supervisor.stop().await;
+    let mut segments: Vec<_> = fs::read_dir(store.folder.path())
+        .expect("readable")
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
+        .collect();
+    segments.sort();
+    let mut bytes = fs::read(&segments[1]).expect("readable");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&segments[1], bytes).expect("writable");
+
+    let store = Store::open(Arc::clone(&store.folder), options).await;
+
+    let stats = store.events.stats();
+    assert_eq!(
+        (
+            stats.events,
+            stats.opened.gaps.len(),
+            stats.opened.quarantined
+        ),
+        (199, 1, 1)
+    );
+    let EventsHealth::Degraded { reasons } = store.events.health() else {
+        panic!("health hides the damage: {:?}", store.events.health());
+    };
+    assert!(reasons[0].contains("damaged or missing"), "{reasons:?}");
+    store
+        .events
+        .store(event(1000, "k", 0))
+        .await
+        .expect("the store goes on");
+}
+
+/// A record on disk is verified each time it is read, long after the log was opened.
+#[tokio::test]
+async fn damage_under_a_running_store_is_an_error_and_never_a_wrong_event() {
+    let options = Options {
+        hot_bytes: 0,
+        segment_bytes: 400_000,
+        ..Options::default()
+    };
+    let store = Store::with(options).await;
+    for batch in steps(8000).chunks(500) {
+        store
+            .events
+            .store_batch(batch.to_vec())
+            .await
+            .expect("stored");
+    }
+    let path = fs::read_dir(store.folder.path())
+        .expect("readable")
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
+        .min()
+        .expect("one segment");
+    let mut bytes = fs::read(&path).expect("readable");
+    for byte in &mut bytes[5000..5100] {
+        *byte ^= 0xff;
+    }
+    fs::write(&path, bytes).expect("writable");
+
+    let page = store
+        .events
+        .query(Query::new().limit(8000))
+        .await
+        .expect("answered");
+
+    assert!(!page.unreadable.is_empty());
+    assert_eq!(page.events.len() + page.unreadable.len(), 8000);
+    let all = steps(8000);
+    assert!(
+        page.events.iter().all(|event| all.contains(event)),
+        "nothing false was read"
+    );
+    let damaged = store.events.get(page.unreadable[0]).await;
+    assert!(
+        matches!(damaged, Err(StoreError::Damaged { .. })),
+        "{damaged:?}"
+    );
+    assert!(matches!(
+        store.events.health(),
+        EventsHealth::Degraded { .. }
+    ));
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_used_is_an_error_that_says_what_to_do() {
+    let folder = tempfile::tempdir().expect("folder for the test");
+    fs::write(folder.path().join("file"), "in the way").expect("writable");
+    let telemetry = underpin::telemetry::Telemetry::new(underpin::telemetry::Options::default());
+    let ids = Arc::new(underpin::ids::IdGenerator::new(
+        underpin::ids::NodeId::new(1).expect("small"),
+    ));
+    let disk = underpin::events::Folder::new(folder.path().join("file").join("events"));
+    let events = underpin::events::Events::new(Options::default(), Arc::new(disk), ids, &telemetry);
+    let spec = underpin::otp::SupervisorSpec::new(
+        "root",
+        underpin::otp::Intensity::new(0, Duration::from_secs(1)),
+    );
+
+    let refused = underpin::otp::Supervisor::start(spec.child(events.child_spec())).await;
+
+    let said = refused.expect_err("no folder can be there").to_string();
+    assert!(said.contains("cannot be used"), "{said}");
+}
+
+#[tokio::test]
+async fn memory_outlives_a_killed_actor() {
+    let store = Store::memory().await;
+    store.events.store_batch(steps(10)).await.expect("stored");
+
+    kill(&store).await;
+    until("restart", || store.events.stats().openings == 2).await;
+
+    assert_eq!(store.events.stats().events, 10);
+    store.events.store(event(11, "k", 0)).await.expect("stored");
+}

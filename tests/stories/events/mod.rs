@@ -1,0 +1,7 @@
+//! What a user of the event store can rely on.
+
+mod durability;
+mod finding;
+mod pruning;
+mod storing;
+mod support;
