@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Admission, CallError, NotSent, Permit, Reply, Unanswered, admission::Gate,
+    Admission, CallError, ExitReason, NotSent, Permit, Reply, Unanswered, admission::Gate,
     incarnation::Incarnation, scope,
 };
 
@@ -117,6 +117,20 @@ impl Slot {
         }
     }
 
+    /// Two children at one address would take it from each other.
+    pub(crate) fn check_free(&self) -> Result<(), ExitReason> {
+        let current = self.current.load();
+        let taken = current
+            .as_ref()
+            .is_some_and(|live| live.incarnation.exit().is_none());
+        if taken {
+            let words =
+                "its address leads to another running child already; give each child its own";
+            return Err(ExitReason::Error(words.into()));
+        }
+        Ok(())
+    }
+
     /// Who lives here now.
     pub(crate) fn life(&self) -> Option<Arc<Live>> {
         self.current.load_full()
@@ -183,6 +197,7 @@ impl<M: Message> Address<M> {
         request: impl FnOnce(Reply<T>) -> M,
         timeout: Duration,
     ) -> Result<T, CallError> {
+        self.check_caller()?;
         let deadline = Instant::now().checked_add(timeout);
         let permit = self.admit(deadline).await?;
         let (reply, answer) = Reply::new(permit, deadline);
@@ -204,6 +219,11 @@ impl<M: Message> Address<M> {
     ///
     /// Cancel safe: a dropped future has sent nothing.
     pub async fn cast(&self, message: impl FnOnce(Permit) -> M) -> Result<(), NotSent> {
+        if let Some(permit) = self.slot.gate.try_enter() {
+            return self.send(message(permit));
+        }
+        // An actor that waits for a place at its own address waits for itself.
+        self.check_caller()?;
         let permit = self.admit(None).await?;
         self.send(message(permit))
     }
@@ -284,6 +304,21 @@ impl<M: Message> Address<M> {
         &self.slot
     }
 
+    fn check_caller(&self) -> Result<(), NotSent> {
+        if scope::current() == 0 {
+            return Ok(());
+        }
+        let current = self.slot.current.load();
+        let own = current
+            .as_ref()
+            .is_some_and(|live| scope::waits_for(live.incarnation.id));
+        if own {
+            Err(NotSent::CallingSelf)
+        } else {
+            Ok(())
+        }
+    }
+
     async fn admit(&self, deadline: Option<Instant>) -> Result<Permit, NotSent> {
         let gate = &self.slot.gate;
         if let Some(permit) = gate.try_enter() {
@@ -336,9 +371,6 @@ impl Live {
     }
 
     fn hand<M: Message>(&self, message: M) -> Result<Handed<M>, NotSent> {
-        if scope::waits_for(self.incarnation.id) {
-            return Err(NotSent::CallingSelf);
-        }
         match self.actor.send_message(message) {
             Ok(()) => Ok(Handed::Over),
             Err(MessagingErr::SendErr(message)) => Ok(Handed::Back(message)),

@@ -44,6 +44,14 @@ impl Admission {
     }
 }
 
+impl Admission {
+    /// For the runtime's own addresses, whose requests have other bounds.
+    pub(crate) const NONE: Self = Self {
+        limit: usize::MAX,
+        wait: true,
+    };
+}
+
 impl Default for Admission {
     /// 1024 in flight, callers wait: some milliseconds of work for a handler of microseconds, and bounded memory.
     fn default() -> Self {
@@ -89,7 +97,7 @@ impl Gate {
         let more = |now: usize| (now < limit).then_some(now + 1);
         let taken = self
             .in_flight
-            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, more);
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
         taken.ok().map(|_| Permit {
             gate: Arc::clone(self),
             context: Context::current(),

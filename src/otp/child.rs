@@ -69,7 +69,8 @@ pub enum OnExceed {
     Escalate,
     /// The child stays down; the supervisor and its siblings go on.
     Stop,
-    /// The child is tried again, once in this long, for ever.
+    /// The child is tried again, once in this long, for ever; until it has run for its budget's period, when the budget
+    /// is whole again. Pauses below 10 ms count as that.
     SlowRetry(Duration),
 }
 
@@ -94,8 +95,11 @@ impl Budget {
 
 /// How to start, restart and stop one child. Cheap to clone.
 ///
-/// Defaults: [`Restart::Permanent`], [`Shutdown::WORKER`] ([`Shutdown::Infinity`] for a supervisor), restarted at once,
-/// 60 s to start, no budget of its own.
+/// Defaults: [`Restart::Permanent`], [`Shutdown::WORKER`], restarted at once, 60 s to start, no budget of its own. A nested
+/// supervisor has all the time it needs to start and to stop, since its children have limits of their own.
+///
+/// The first step of a start runs inside the supervisor: a start that blocks its thread blocks the supervisor too. Put such
+/// work behind an `.await` (`tokio::task::spawn_blocking`).
 #[derive(Clone)]
 pub struct ChildSpec {
     pub(crate) id: Arc<str>,
@@ -148,7 +152,10 @@ impl ChildSpec {
     pub fn supervisor(spec: SupervisorSpec) -> Self {
         let id = Arc::clone(spec.id());
         let start = super::supervisor::NestedStart::new(spec);
-        Self::new(id, ChildKind::Supervisor, start).shutdown(Shutdown::Infinity)
+        // Its children have limits of their own, for starting as for stopping.
+        Self::new(id, ChildKind::Supervisor, start)
+            .shutdown(Shutdown::Infinity)
+            .start_timeout(Duration::MAX)
     }
 
     pub(crate) fn new(id: impl Into<Arc<str>>, kind: ChildKind, start: impl Start) -> Self {
@@ -247,7 +254,7 @@ impl ChildContext {
         self.incarnation
     }
 
-    /// Waits until the child is asked to stop. For tasks; actors are stopped by their `post_stop`.
+    /// Waits until the child is asked to stop. An actor has its `post_stop` as well.
     ///
     /// # Cancel safety
     ///
@@ -256,7 +263,7 @@ impl ChildContext {
         self.cancel.cancelled().await;
     }
 
-    /// A token that fires when the child is asked to stop, to hand on to what it starts.
+    /// A token that fires when the child is asked to stop, and at the latest when it has ended; to hand on to what it starts.
     #[must_use]
     pub fn cancellation(&self) -> CancellationToken {
         self.cancel.clone()

@@ -80,11 +80,17 @@ pub enum SupervisorError {
     /// The supervisor has stopped.
     #[error("the supervisor is not running")]
     Down,
-    /// The caller is a child that is being started, or the supervisor itself.
+    /// The supervisor ended before it answered. What was asked may have been done.
+    #[error("the supervisor ended before it answered; what was asked may have been done")]
+    Unanswered,
+    /// The caller is a child that is being started, or one that would be terminated while it waits for that.
     #[error(
-        "a child called its own supervisor from its start, which waits for it; do it after the start"
+        "a child asked its own supervisor for something that waits for the child itself; do it from elsewhere"
     )]
     CallingSelf,
+    /// The child did not end, not even when killed: something of it blocks a thread. It is not started again beside that.
+    #[error("{0} did not end when killed and still runs; free what it blocks on, then try again")]
+    Leaked(Arc<str>),
     /// No child has this id.
     #[error("no child has the id {0}")]
     NotFound(Arc<str>),

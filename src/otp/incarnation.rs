@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
 };
@@ -24,6 +24,8 @@ pub(crate) struct Incarnation {
     pub(crate) number: u64,
     /// Odd while a message is handled; half of it is the count. One writer, so no read-modify-write is needed.
     steps: AtomicU64,
+    /// The child's task has come to its end; the notice of it may still be on its way.
+    ending: AtomicBool,
     /// What the child itself left: written at the moment of the failure, before anything is torn down.
     left: OnceLock<Left>,
     /// The verdict, once everything of the child is gone.
@@ -48,6 +50,7 @@ impl Incarnation {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             number,
             steps: AtomicU64::new(0),
+            ending: AtomicBool::new(false),
             left: OnceLock::new(),
             exit: OnceLock::new(),
             ended: Notify::new(),
@@ -71,6 +74,14 @@ impl Incarnation {
     pub(crate) fn step(&self) {
         let steps = self.steps.load(Ordering::Relaxed);
         self.steps.store(steps + 1, Ordering::Release);
+    }
+
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 
     /// Notes how the child ends. The first word counts.

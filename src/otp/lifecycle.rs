@@ -136,7 +136,7 @@ fn trace(path: &str, what: &Lifecycle) {
 }
 
 impl ReportStream {
-    /// The next report; `None` when the tree is gone. Reports that a slow subscriber missed are counted in
+    /// The next report; `None` when the tree has ended and nobody holds a handle to its supervisor. Reports that a slow subscriber missed are counted in
     /// [`missed`](Self::missed).
     ///
     /// # Cancel safety

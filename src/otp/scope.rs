@@ -24,6 +24,11 @@ pub(crate) fn enter(incarnation: u64, starting_under: u64) -> Scope {
     }))
 }
 
+/// The incarnation id of the child that runs here; 0 outside of any.
+pub(crate) fn current() -> u64 {
+    CURRENT.get().incarnation
+}
+
 /// Whether a request from here to the actor with this incarnation id would wait for itself.
 pub(crate) fn waits_for(incarnation: u64) -> bool {
     let here = CURRENT.get();

@@ -56,6 +56,7 @@ pub(crate) struct ExitNotice {
 
 impl Drop for ExitNotice {
     fn drop(&mut self) {
+        self.incarnation.end();
         let exited = Message::Exited {
             child: self.child,
             incarnation: self.incarnation.id,
@@ -75,41 +76,63 @@ impl Drop for ExitNotice {
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) control: Control,
-    pub(crate) join: JoinHandle<()>,
+    /// Ends when everything of the child is gone; taken by whoever waits for that.
+    pub(crate) join: Option<JoinHandle<()>>,
     pub(crate) incarnation: Arc<Incarnation>,
     pub(crate) slot: Option<Arc<Slot>>,
+    /// Fires when the child is asked to stop, and at the latest when it has ended.
+    pub(crate) cancel: CancellationToken,
 }
 
 /// The two things that can be asked of any child.
 #[derive(Debug, Clone)]
 pub(crate) enum Control {
     Actor(ActorCell),
-    Task {
-        cancel: CancellationToken,
-        abort: AbortHandle,
-    },
+    Task(AbortHandle),
 }
 
-impl Control {
+impl Started {
+    /// Asks the child to end.
     pub(crate) fn stop(&self) {
-        match self {
-            Self::Actor(actor) => actor.stop(Some("shutdown".into())),
-            Self::Task { cancel, .. } => cancel.cancel(),
+        self.cancel.cancel();
+        if let Control::Actor(actor) = &self.control {
+            actor.stop(Some("shutdown".into()));
         }
     }
 
+    /// The child's own task, for whoever waits for its end.
+    pub(crate) fn into_task(mut self) -> Option<JoinHandle<()>> {
+        self.join.take()
+    }
+
+    /// Whether everything of the child is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.join.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits until everything of the child is gone. A panic in its last moments is in its incarnation.
+    pub(crate) async fn gone(&mut self) {
+        if let Some(join) = &mut self.join {
+            let _ = join.await;
+            self.join = None;
+        }
+    }
+
+    /// Ends the child at its next `.await`.
     pub(crate) fn kill(&self) {
-        match self {
-            Self::Actor(actor) => actor.kill(),
-            Self::Task { abort, .. } => abort.abort(),
+        self.cancel.cancel();
+        match &self.control {
+            Control::Actor(actor) => actor.kill(),
+            Control::Task(task) => task.abort(),
         }
     }
 }
 
 impl Drop for Started {
     fn drop(&mut self) {
-        if !self.join.is_finished() {
-            self.control.kill();
+        self.cancel.cancel();
+        if !self.is_gone() {
+            self.kill();
         }
         if let Some(slot) = &self.slot {
             slot.vacate(&self.incarnation);
@@ -144,7 +167,9 @@ where
             .incarnation
             .catch(seat.supervisor_id, || (self.make)(&seat.context));
         let slot = Arc::clone(&self.slot);
+        let free = slot.check_free();
         Box::pin(async move {
+            free?;
             let (actor, arguments) = made?;
             let mut started = spawn_actor(actor, arguments, seat).await?;
             if let Control::Actor(cell) = &started.control {
@@ -167,6 +192,7 @@ pub(crate) async fn spawn_actor<A: Actor>(
     seat: Seat,
 ) -> Result<Started, ExitReason> {
     let incarnation = Arc::clone(&seat.incarnation);
+    let cancel = seat.context.cancel.clone();
     let supervised = Supervised::new(
         actor,
         Arc::clone(&incarnation),
@@ -182,9 +208,10 @@ pub(crate) async fn spawn_actor<A: Actor>(
     let (actor, join) = spawned.map_err(|error| why_not_spawned(&incarnation, &error))?;
     Ok(Started {
         control: Control::Actor(actor.get_cell()),
-        join,
+        join: Some(join),
         incarnation,
         slot: None,
+        cancel,
     })
 }
 
@@ -227,7 +254,6 @@ where
             let asked = cancel.clone();
             let join = tokio::spawn(async move {
                 let _notice = notice;
-                watched.step();
                 let left = match watched.run(work).await {
                     Ok(Ok(())) if asked.is_cancelled() => ExitReason::Shutdown(None),
                     Ok(Ok(())) => ExitReason::Normal,
@@ -237,13 +263,11 @@ where
                 watched.leave(Left::Reason(left));
             });
             Ok(Started {
-                control: Control::Task {
-                    cancel,
-                    abort: join.abort_handle(),
-                },
-                join,
+                control: Control::Task(join.abort_handle()),
+                join: Some(join),
                 incarnation,
                 slot: None,
+                cancel,
             })
         })
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::Mutex;
 
 use super::{
     ExitReason,
@@ -10,8 +11,11 @@ use super::{
     start::ExitNotice,
 };
 
-pub(crate) struct Supervised<A> {
+pub(crate) struct Supervised<A: Actor> {
     actor: A,
+    /// Here and not with ractor, which sends the state of a killed actor to its supervisor: it goes in the actor's own
+    /// task, before the notice, whatever the end. The lock is never contended.
+    state: Mutex<Option<A::State>>,
     incarnation: Arc<Incarnation>,
     supervisor_id: u64,
     /// Last, so that the notice goes when everything else of the actor has gone.
@@ -27,6 +31,7 @@ impl<A: Actor> Supervised<A> {
     ) -> Self {
         Self {
             actor,
+            state: Mutex::new(None),
             incarnation,
             supervisor_id,
             _notice: notice,
@@ -51,57 +56,63 @@ impl<A: Actor> Supervised<A> {
     }
 }
 
+impl<A: Actor> Drop for Supervised<A> {
+    /// The state of a killed actor goes here.
+    fn drop(&mut self) {
+        let _ = discard(self.state.get_mut().take());
+    }
+}
+
 /// A callback after the state has gone cannot happen: every path that takes it ends the actor.
 const GONE: &str = "the actor has ended";
 
 impl<A: Actor> Actor for Supervised<A> {
     type Msg = A::Msg;
-    type State = Option<A::State>;
+    type State = ();
     type Arguments = A::Arguments;
 
     async fn pre_start(
         &self,
         myself: ActorRef<A::Msg>,
         arguments: A::Arguments,
-    ) -> Result<Self::State, ActorProcessingErr> {
-        let started = self
-            .incarnation
-            .run_start(self.supervisor_id, self.actor.pre_start(myself, arguments))
-            .await;
+    ) -> Result<(), ActorProcessingErr> {
+        let start = self.actor.pre_start(myself, arguments);
+        let started = self.incarnation.run_start(self.supervisor_id, start).await;
         match started {
-            Ok(Ok(state)) => Ok(Some(state)),
-            Ok(Err(error)) => self.note(Ok(Err(error)), &mut None).map(|()| None),
-            Err(panicked) => self.note(Err(panicked), &mut None).map(|()| None),
+            Ok(Ok(state)) => {
+                *self.state.lock().await = Some(state);
+                Ok(())
+            }
+            Ok(Err(error)) => self.note(Ok(Err(error)), &mut None),
+            Err(panicked) => self.note(Err(panicked), &mut None),
         }
     }
 
     async fn post_start(
         &self,
         myself: ActorRef<A::Msg>,
-        state: &mut Self::State,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
+        let mut state = self.state.lock().await;
         let inner = state.as_mut().ok_or(GONE)?;
-        let outcome = self
-            .incarnation
-            .run(self.actor.post_start(myself, inner))
-            .await;
-        self.note(outcome, state)
+        let callback = self.actor.post_start(myself, inner);
+        let outcome = self.incarnation.run(callback).await;
+        self.note(outcome, &mut state)
     }
 
     async fn handle(
         &self,
         myself: ActorRef<A::Msg>,
         message: A::Msg,
-        state: &mut Self::State,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
+        let mut state = self.state.lock().await;
         let inner = state.as_mut().ok_or(GONE)?;
         self.incarnation.step();
-        let outcome = self
-            .incarnation
-            .run(self.actor.handle(myself, message, inner))
-            .await;
+        let callback = self.actor.handle(myself, message, inner);
+        let outcome = self.incarnation.run(callback).await;
         // What went wrong is noted before the message counts as handled: a caller whose reply was dropped looks at both.
-        let noted = self.note(outcome, state);
+        let noted = self.note(outcome, &mut state);
         self.incarnation.step();
         noted
     }
@@ -110,32 +121,31 @@ impl<A: Actor> Actor for Supervised<A> {
         &self,
         myself: ActorRef<A::Msg>,
         event: SupervisionEvent,
-        state: &mut Self::State,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
+        let mut state = self.state.lock().await;
         let inner = state.as_mut().ok_or(GONE)?;
-        let outcome = self
-            .incarnation
-            .run(self.actor.handle_supervisor_evt(myself, event, inner))
-            .await;
-        self.note(outcome, state)
+        let callback = self.actor.handle_supervisor_evt(myself, event, inner);
+        let outcome = self.incarnation.run(callback).await;
+        self.note(outcome, &mut state)
     }
 
     async fn post_stop(
         &self,
         myself: ActorRef<A::Msg>,
-        state: &mut Self::State,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
+        let mut state = self.state.lock().await;
         let inner = state.as_mut().ok_or(GONE)?;
-        let outcome = self
-            .incarnation
-            .run(self.actor.post_stop(myself, inner))
-            .await;
-        self.note(outcome, state)?;
-        let dropped = discard(state.take());
-        if dropped.is_ok() {
-            self.incarnation.leave(Left::Clean);
-            return Ok(());
+        let callback = self.actor.post_stop(myself, inner);
+        let outcome = self.incarnation.run(callback).await;
+        self.note(outcome, &mut state)?;
+        match discard(state.take()) {
+            Ok(()) => {
+                self.incarnation.leave(Left::Clean);
+                Ok(())
+            }
+            Err(panicked) => self.note(Err(panicked), &mut None),
         }
-        self.note(dropped.map(|()| Ok(())), state)
     }
 }

@@ -73,6 +73,8 @@ pub struct Task<T> {
     cancel: CancellationToken,
     abort: AbortHandle,
     linked: bool,
+    /// Whether the result, or how the task ended, was handed out.
+    consumed: bool,
 }
 
 impl TaskSupervisor {
@@ -97,7 +99,8 @@ impl TaskSupervisor {
         }
     }
 
-    /// The child that a supervisor starts. When it is stopped, tasks are asked to end, and cut off after 5 s.
+    /// The child that a supervisor starts. When it is stopped, tasks are asked to end
+    /// at their next `.await`; when some have not after 5 s, the report says that this child had to be killed.
     #[must_use]
     pub fn child_spec(&self, id: impl Into<Arc<str>>) -> ChildSpec {
         let shared = Arc::clone(&self.shared);
@@ -110,8 +113,7 @@ impl TaskSupervisor {
                 Ok(())
             }
         });
-        // The end of the tasks has its own limit; this one only has to be longer.
-        spec.shutdown(Shutdown::Timeout(GRACE * 2))
+        spec.shutdown(Shutdown::Timeout(GRACE))
     }
 
     /// Runs `work`; dropping the [`Task`] cancels it.
@@ -119,6 +121,10 @@ impl TaskSupervisor {
     /// # Errors
     ///
     /// [`SpawnError`]; `work` has not run.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     pub fn spawn<F>(&self, work: F) -> Result<Task<F::Output>, SpawnError>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
@@ -131,6 +137,10 @@ impl TaskSupervisor {
     /// # Errors
     ///
     /// [`SpawnError`]; `work` has not run.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
     pub fn spawn_nolink<F>(&self, work: F) -> Result<Task<F::Output>, SpawnError>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
@@ -157,7 +167,6 @@ impl TaskSupervisor {
         let handle = life.tracker.spawn({
             let cancel = cancel.clone();
             async move {
-                let _place = place;
                 let end = end;
                 tokio::select! {
                     biased;
@@ -165,6 +174,8 @@ impl TaskSupervisor {
                     outcome = end.0.run(work) => match outcome {
                         Ok(value) => {
                             end.0.leave(Left::Clean);
+                            // Whoever has the answer may start the next one.
+                            drop(place);
                             let _ = answer.send(value);
                         }
                         Err(panicked) => end.0.leave(Left::Reason(panicked)),
@@ -178,6 +189,7 @@ impl TaskSupervisor {
             cancel,
             abort: handle.abort_handle(),
             linked,
+            consumed: false,
         })
     }
 }
@@ -193,7 +205,17 @@ impl<T> Task<T> {
     ///
     /// Not cancel safe for a linked task: dropping the future cancels it.
     pub async fn join(mut self) -> Result<T, ExitReason> {
-        match (&mut self.result).await {
+        self.take().await
+    }
+
+    /// The result, once; [`ExitReason::NoProc`] after that.
+    async fn take(&mut self) -> Result<T, ExitReason> {
+        if self.consumed {
+            return Err(ExitReason::NoProc);
+        }
+        let result = (&mut self.result).await;
+        self.consumed = true;
+        match result {
             Ok(value) => Ok(value),
             Err(_) => Err(self.incarnation.ended().await),
         }
@@ -203,15 +225,14 @@ impl<T> Task<T> {
     ///
     /// # Errors
     ///
-    /// As [`join`](Self::join).
+    /// As [`join`](Self::join); [`ExitReason::NoProc`] once the result was handed out.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
     pub async fn join_timeout(&mut self, limit: Duration) -> Result<Option<T>, ExitReason> {
-        match time::timeout(limit, &mut self.result).await {
-            Ok(Ok(value)) => Ok(Some(value)),
-            Ok(Err(_)) => Err(self.incarnation.ended().await),
+        match time::timeout(limit, self.take()).await {
+            Ok(result) => result.map(Some),
             Err(_) => Ok(None),
         }
     }
@@ -221,23 +242,22 @@ impl<T> Task<T> {
     ///
     /// # Errors
     ///
-    /// How the task ended.
+    /// How the task ended; [`ExitReason::Killed`] also for one that blocks its thread and is still there after another
+    /// second.
     ///
     /// # Cancel safety
     ///
     /// Not cancel safe: the task is cancelled all the same.
     pub async fn shutdown(mut self, limit: Duration) -> Result<T, ExitReason> {
         self.cancel.cancel();
-        if time::timeout(limit, self.incarnation.ended())
-            .await
-            .is_err()
-        {
+        let ended = || self.incarnation.ended();
+        if time::timeout(limit, ended()).await.is_err() {
             self.abort.abort();
+            if time::timeout(KILL_GRACE, ended()).await.is_err() {
+                return Err(ExitReason::Killed);
+            }
         }
-        match self.result.try_recv() {
-            Ok(value) => Ok(value),
-            Err(_) => Err(self.incarnation.ended().await),
-        }
+        self.take().await
     }
 }
 
@@ -257,6 +277,8 @@ impl Default for TaskSupervisor {
 
 /// How long tasks have to end when their supervisor is stopped, as OTP's shutdown of 5 s.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long an aborted task may take to go: it goes at its next `.await`.
+const KILL_GRACE: Duration = Duration::from_secs(1);
 
 /// The supervisor's own life: while this lives, tasks can be started.
 struct Life {
@@ -278,21 +300,19 @@ impl Life {
         self.shared.current.store(None);
         self.running.tracker.close();
         self.running.cancel.cancel();
-        if time::timeout(GRACE, self.running.tracker.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                left = self.running.tracker.len(),
-                "tasks did not end when asked"
-            );
-        }
+        self.running.tracker.wait().await;
     }
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
-        self.shared.current.store(None);
+        let current = self.shared.current.load();
+        if current
+            .as_ref()
+            .is_some_and(|life| Arc::ptr_eq(life, &self.running))
+        {
+            self.shared.current.store(None);
+        }
         self.running.cancel.cancel();
     }
 }
@@ -302,11 +322,14 @@ struct Place(Arc<Shared>);
 
 impl Place {
     fn take(shared: &Arc<Shared>) -> Result<Self, SpawnError> {
-        let place = Self(Arc::clone(shared));
-        if shared.running.fetch_add(1, Ordering::AcqRel) < shared.limit {
-            return Ok(place);
+        let more = |now: usize| (now < shared.limit).then_some(now + 1);
+        let taken = shared
+            .running
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        match taken {
+            Ok(_) => Ok(Self(Arc::clone(shared))),
+            Err(_) => Err(SpawnError::MaxChildren(shared.limit)),
         }
-        Err(SpawnError::MaxChildren(shared.limit))
     }
 }
 

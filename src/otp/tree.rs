@@ -58,6 +58,8 @@ pub enum ChildState {
     Stopping,
     /// It does not run, and will not by itself.
     Stopped,
+    /// It was killed and did not end: something of it blocks a thread.
+    Leaked,
 }
 
 impl Tree {
@@ -182,7 +184,8 @@ impl TreeNode {
             admitted: self.slot.as_ref().map_or(0, |slot| slot.admitted()),
             refused: self.slot.as_ref().map_or(0, |slot| slot.refused()),
             handled: incarnation.map_or(0, Incarnation::handled),
-            busy: incarnation.is_some_and(Incarnation::is_busy),
+            busy: facts.state == ChildState::Running
+                && incarnation.is_some_and(Incarnation::is_busy),
             last_exit: facts.last_exit.as_ref().map(ToString::to_string),
             children: children.iter().map(|child| child.snapshot(now)).collect(),
         }

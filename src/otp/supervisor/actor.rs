@@ -30,6 +30,8 @@ pub(super) struct SupervisorActor {
 pub(super) struct Arguments {
     node: Arc<TreeNode>,
     reports: Reports,
+    /// Fires when the supervisor is to stop before it has started.
+    cancel: CancellationToken,
 }
 
 impl Actor for SupervisorActor {
@@ -42,18 +44,26 @@ impl Actor for SupervisorActor {
         me: ActorRef<Message>,
         arguments: Arguments,
     ) -> Result<Room, ActorProcessingErr> {
-        let Arguments { node, reports } = arguments;
+        let Arguments {
+            node,
+            reports,
+            cancel,
+        } = arguments;
+        let shared = &self.spec.shared;
+        shared.wait_for_the_left_behind().await;
+        *shared.stopped.lock() = ShutdownReport::default();
         node.clear();
-        self.spec.shared.node.store(Some(Arc::clone(&node)));
-        let _ = self.spec.shared.reports.set(reports.clone());
+        shared.node.store(Some(Arc::clone(&node)));
+        shared.reports.store(Some(Arc::new(reports.clone())));
         let place = Place {
             me,
             incarnation: Arc::clone(&self.incarnation),
             node,
             reports,
+            shared: Arc::clone(shared),
         };
         let mut room = Room::new(place, Window::new(self.spec.intensity));
-        room.start_all(self.spec.children.clone()).await?;
+        room.start_all(self.spec.children.clone(), &cancel).await?;
         Ok(room)
     }
 
@@ -77,13 +87,11 @@ impl Actor for SupervisorActor {
                 reason,
             } => room.failed_again(child, incarnation, reason),
             Message::Retry { child, incarnation } => room.retry(child, incarnation),
-            Message::StopDone {
-                child,
-                incarnation,
-                ended,
-            } => room.stop_done(child, incarnation, ended.as_ref()),
+            Message::StopDone { child, incarnation } => room.stop_done(child, incarnation),
             Message::StartChild { spec, reply } => room.start_child(spec, reply),
-            Message::TerminateChild { id, reply } => room.terminate_child(&id, reply),
+            Message::TerminateChild { id, caller, reply } => {
+                room.terminate_child(&id, caller, reply);
+            }
             Message::RestartChild { id, reply } => room.restart_child(&id, reply),
             Message::DeleteChild { id, reply } => room.delete_child(&id, reply),
             Message::WhichChildren { reply } => reply.send(room.which()),
@@ -172,12 +180,15 @@ impl Start for NestedStart {
     fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, ExitReason>> {
         let spec = self.spec.clone();
         let checked = spec.check();
+        let free = spec.shared.address.slot().check_free();
         Box::pin(async move {
             checked.map_err(|error| ExitReason::from_error(&error))?;
+            free?;
             let slot = Arc::clone(spec.shared.address.slot());
             let arguments = Arguments {
                 node: Arc::clone(&seat.node),
                 reports: seat.reports.clone(),
+                cancel: seat.context.cancel.clone(),
             };
             let actor = SupervisorActor {
                 spec,

@@ -1,17 +1,18 @@
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use ractor::ActorCell;
-use tokio::time::Instant;
+use ractor::{ActorCell, ActorStatus};
+use tokio::{
+    task::JoinHandle,
+    time::{self, Instant},
+};
 
 use super::{Message, ShutdownReport, SupervisorSpec, actor};
 use crate::otp::{
-    Address, CallError, ChildKind, ChildSpec, ChildState, ExitReason, NotSent, Reply, ReportStream,
-    SupervisorError, Tree, address::Live, lifecycle::Reports, start::Started, tree::TreeNode,
+    Address, Admission, CallError, ChildKind, ChildSpec, ChildState, ExitReason, NotSent, Reply,
+    ReportStream, SupervisorError, Tree, address::Live, lifecycle::Reports, scope, start::Started,
+    tree::TreeNode,
 };
 
 /// A handle to a supervisor. Cheap to clone; survives the supervisor's own restarts.
@@ -23,14 +24,49 @@ pub struct Supervisor {
 }
 
 /// What a handle and the supervisor's lives have in common.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shared {
     pub(super) address: Address<Message>,
     pub(super) node: ArcSwapOption<TreeNode>,
-    pub(super) reports: OnceLock<Reports>,
+    pub(super) reports: ArcSwapOption<Reports>,
+    /// Children of a life that was cut off; the next one waits for them.
+    pub(super) left_behind: Mutex<Vec<JoinHandle<()>>>,
     pub(super) stopped: Mutex<ShutdownReport>,
     /// The root of a tree is held by its handles and by itself; a nested supervisor is held by its parent.
     pub(super) root: Mutex<Option<Started>>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            // Requests wait for starts and stops, which have limits of their own; looking must not wait behind them.
+            address: Address::with_admission(Admission::NONE),
+            node: ArcSwapOption::empty(),
+            reports: ArcSwapOption::empty(),
+            left_behind: Mutex::default(),
+            stopped: Mutex::default(),
+            root: Mutex::default(),
+        }
+    }
+}
+
+impl Shared {
+    /// How long a new life waits for what an earlier one left behind. They were killed; what blocks a thread may never go.
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    pub(super) async fn wait_for_the_left_behind(&self) {
+        let left = std::mem::take(&mut *self.left_behind.lock());
+        let gone = async {
+            for task in left {
+                let _ = task.await;
+            }
+        };
+        if time::timeout(Self::PATIENCE, gone).await.is_err() {
+            tracing::warn!(
+                "children of a killed supervisor are still there; its new life begins beside them"
+            );
+        }
+    }
 }
 
 /// One child, as [`Supervisor::which_children`] lists it.
@@ -102,10 +138,12 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// [`SupervisorError::NotFound`].
+    /// [`SupervisorError::NotFound`]; [`SupervisorError::Leaked`] when it did not even end when killed;
+    /// [`SupervisorError::CallingSelf`] when a child asks for its own end.
     pub async fn terminate_child(&self, id: &str) -> Answer<()> {
         let id = id.into();
-        self.ask(|reply| Message::TerminateChild { id, reply })
+        let caller = scope::current();
+        self.ask(|reply| Message::TerminateChild { id, caller, reply })
             .await?
     }
 
@@ -113,8 +151,8 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// [`SupervisorError::Running`], [`SupervisorError::Restarting`], [`SupervisorError::NotFound`], or
-    /// [`SupervisorError::Start`]: its spec stays.
+    /// [`SupervisorError::Running`], [`SupervisorError::Restarting`], [`SupervisorError::Leaked`],
+    /// [`SupervisorError::NotFound`], or [`SupervisorError::Start`]: its spec stays.
     pub async fn restart_child(&self, id: &str) -> Answer<()> {
         let id = id.into();
         self.ask(|reply| Message::RestartChild { id, reply })
@@ -202,7 +240,8 @@ impl Supervisor {
     /// What happens in the whole tree this supervisor belongs to, from now on. `None` before its first start.
     #[must_use]
     pub fn reports(&self) -> Option<ReportStream> {
-        self.shared.reports.get().map(Reports::subscribe)
+        let reports = self.shared.reports.load();
+        reports.as_ref().map(|reports| reports.subscribe())
     }
 
     /// The supervisor's own actor, for what only ractor offers. Killing it kills its children, without their `post_stop`.
@@ -214,12 +253,18 @@ impl Supervisor {
     /// OTP's management calls wait for ever, and so do these: a start or a stop has its own limit.
     async fn ask<T: Send + 'static>(&self, request: impl FnOnce(Reply<T>) -> Message) -> Answer<T> {
         let life = self.life().ok_or(SupervisorError::Down)?;
+        if life.actor.get_status() >= ActorStatus::Stopping {
+            // It stops its children now, and this may be one of them.
+            return Err(SupervisorError::Down);
+        }
         tokio::select! {
+            biased;
             answer = self.shared.address.call(request, Duration::MAX) => answer.map_err(|error| match error {
                 CallError::NotSent(NotSent::CallingSelf) => SupervisorError::CallingSelf,
-                _ => SupervisorError::Down,
+                CallError::NotSent(_) => SupervisorError::Down,
+                CallError::Unanswered(_) => SupervisorError::Unanswered,
             }),
-            _ = life.incarnation.ended() => Err(SupervisorError::Down),
+            _ = life.incarnation.ended() => Err(SupervisorError::Unanswered),
         }
     }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{ChildCounts, ChildInfo, ChildReport};
+use super::{ChildCounts, ChildInfo};
 use crate::otp::{ChildSpec, ExitReason, Reply, SupervisorError};
 
 /// All that a supervisor can be asked or told. Private to the runtime.
@@ -26,11 +26,7 @@ pub(crate) enum Message {
     /// A restart is due.
     Retry { child: u64, incarnation: u64 },
     /// A child that was to be terminated has ended.
-    StopDone {
-        child: u64,
-        incarnation: u64,
-        ended: Option<ChildReport>,
-    },
+    StopDone { child: u64, incarnation: u64 },
     /// Add a child and start it.
     StartChild {
         spec: ChildSpec,
@@ -39,6 +35,8 @@ pub(crate) enum Message {
     /// Stop a child; its spec stays unless it is temporary.
     TerminateChild {
         id: Arc<str>,
+        /// The incarnation that asks: a child must not wait for its own end.
+        caller: u64,
         reply: Reply<Result<(), SupervisorError>>,
     },
     /// Start a stopped child again.

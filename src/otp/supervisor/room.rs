@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -14,19 +15,20 @@ use tokio::{
     task::JoinHandle,
     time::{self, Instant},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     ChildCounts, ChildInfo, ChildReport, Message,
+    handle::Shared,
     intensity::Window,
     spec::check_id,
-    stop,
+    stop::{self, Ended},
     verdict::{Verdict, verdict},
 };
 use crate::otp::{
     ChildContext, ChildKind, ChildSpec, ChildState, ExitReason, IntensityExceeded, Lifecycle,
     OnExceed, Reply, Restart, Shutdown, ShutdownCause, StartError, SupervisorError,
-    incarnation::{Incarnation, Left},
+    incarnation::{Incarnation, Left, discard},
     lifecycle::Reports,
     start::{Control, ExitNotice, Seat, Started},
     tree::TreeNode,
@@ -34,6 +36,11 @@ use crate::otp::{
 
 type Outcome = Result<Started, StartError>;
 type Answer = Reply<Result<(), SupervisorError>>;
+
+/// A slow retry without a pause would be a fast one.
+const SLOW_RETRY_MIN: Duration = Duration::from_millis(10);
+/// Stands for delays that the clock cannot hold.
+const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// How many exits a child's history keeps for the record of a give-up.
 const HISTORY: usize = 8;
@@ -44,6 +51,7 @@ pub(super) struct Place {
     pub(super) incarnation: Arc<Incarnation>,
     pub(super) node: Arc<TreeNode>,
     pub(super) reports: Reports,
+    pub(super) shared: Arc<Shared>,
 }
 
 pub(super) struct Room {
@@ -67,6 +75,8 @@ struct Child {
     /// Ends since the last stable run: what the backoff grows with.
     failures: u32,
     window: Option<Window>,
+    /// Its budget was used up, and it has not run stably since.
+    slow: bool,
     history: VecDeque<ExitReason>,
     node: Arc<TreeNode>,
 }
@@ -76,8 +86,9 @@ enum Life {
     /// Its start took more than a moment and goes on in a task.
     Starting {
         incarnation: u64,
-        task: JoinHandle<()>,
+        task: AbortOnDropHandle<()>,
         outcome: Arc<Mutex<Option<Outcome>>>,
+        cancel: CancellationToken,
         why: Why,
     },
     Running {
@@ -90,17 +101,25 @@ enum Life {
         since: Instant,
         reason: ExitReason,
     },
+    /// A restart did not get it going; the next attempt is in the mailbox.
+    Retrying {
+        incarnation: u64,
+    },
     /// The next start is due when the timer fires.
     Waiting {
         incarnation: u64,
-        timer: JoinHandle<()>,
+        _timer: AbortOnDropHandle<()>,
     },
     /// Terminated on request; these want to know when it is done.
     Stopping {
         incarnation: u64,
         task: JoinHandle<()>,
+        ended: Arc<Mutex<Ended>>,
+        forget: bool,
         replies: Vec<Answer>,
     },
+    /// It did not end when killed. Nothing is started in its place while its task is there.
+    Leaked(JoinHandle<()>),
     Stopped,
 }
 
@@ -129,13 +148,32 @@ impl Room {
     }
 
     /// Starts the first children, one after the other. On failure those before it are stopped again.
-    pub(super) async fn start_all(&mut self, specs: Vec<ChildSpec>) -> Result<(), StartError> {
+    /// So they are when the supervisor itself is to stop before it has started.
+    pub(super) async fn start_all(
+        &mut self,
+        specs: Vec<ChildSpec>,
+        cancel: &CancellationToken,
+    ) -> Result<(), StartError> {
         for spec in specs {
-            let id = Arc::clone(&spec.id);
-            let limit = spec.start_timeout;
-            let key = self.insert(spec);
-            let (start, _) = self.prepare(key);
-            let outcome = finish_in(id, limit, start).await;
+            let key = self.insert(spec.clone());
+            let begun = self.prepare(key);
+            // Polled also when cancelled already: a nested start takes itself back.
+            let own = begun.cancel.clone();
+            let mut start = pin!(finish_in(&spec, begun));
+            let outcome = tokio::select! {
+                outcome = &mut start => outcome,
+                () = cancel.cancelled() => {
+                    own.cancel();
+                    let child = Arc::clone(&spec.id);
+                    match time::timeout(stop::KILL_GRACE, start).await {
+                        Ok(Ok(started)) => {
+                            stop::stop(child, started, spec.shutdown).await;
+                        }
+                        Ok(Err(_)) | Err(_) => {}
+                    }
+                    Err(StartError::Stopping { child: Arc::clone(&spec.id) })
+                }
+            };
             match outcome {
                 Ok(started) => self.run(key, started),
                 Err(error) => {
@@ -190,7 +228,10 @@ impl Room {
         if let Control::Actor(cell) = &started.control {
             self.actors.remove(&cell.get_id());
         }
-        if started.join.is_finished() {
+        if let Some(slot) = &started.slot {
+            slot.vacate(&started.incarnation);
+        }
+        if started.is_gone() {
             self.gone(key, started, since, reason);
         } else {
             self.await_end(key, started, since, reason);
@@ -201,14 +242,17 @@ impl Room {
     fn await_end(&mut self, key: u64, mut started: Started, since: Instant, reason: ExitReason) {
         let me = self.place.me.clone();
         let incarnation = started.incarnation.id;
-        let join = std::mem::replace(&mut started.join, tokio::spawn(std::future::ready(())));
-        tokio::spawn(async move {
-            let _ = join.await;
+        let join = started.join.take();
+        // From here on, waiting for the child is waiting for this.
+        started.join = Some(tokio::spawn(async move {
+            if let Some(join) = join {
+                let _ = join.await;
+            }
             let _ = me.send_message(Message::Gone {
                 child: key,
                 incarnation,
             });
-        });
+        }));
         if let Some(child) = self.children.get_mut(&key) {
             child.life = Life::Ending {
                 started,
@@ -266,7 +310,7 @@ impl Room {
         };
         let backoff = child.next_delay();
         let within = match &mut child.window {
-            Some(own) => own.record(now),
+            Some(own) => !child.slow && own.record(now),
             None => self.window.record(now),
         };
         let on_exceed = child
@@ -275,7 +319,10 @@ impl Room {
             .map_or(OnExceed::Escalate, |own| own.on_exceed);
         let (delay, slow) = match on_exceed {
             _ if within => (backoff, false),
-            OnExceed::SlowRetry(pause) => (backoff.max(pause), true),
+            OnExceed::SlowRetry(pause) => {
+                child.slow = true;
+                (backoff.max(pause).max(SLOW_RETRY_MIN), true)
+            }
             OnExceed::Escalate => return self.give_up(key, reason),
             OnExceed::Stop => {
                 let exceeded = Lifecycle::BudgetExceeded { reason };
@@ -299,7 +346,7 @@ impl Room {
         };
         let incarnation = child.lives;
         let now = Instant::now();
-        let due = now + delay;
+        let due = now.checked_add(delay).unwrap_or(now + FAR_FUTURE);
         let timer = tokio::spawn(async move {
             time::sleep_until(due).await;
             let _ = me.send_message(Message::Retry {
@@ -307,7 +354,10 @@ impl Room {
                 incarnation,
             });
         });
-        child.life = Life::Waiting { incarnation, timer };
+        child.life = Life::Waiting {
+            incarnation,
+            _timer: AbortOnDropHandle::new(timer),
+        };
         child.node.restart_at(due, now);
     }
 
@@ -366,6 +416,7 @@ impl Room {
             failures: 0,
             window,
             history: VecDeque::new(),
+            slow: false,
             node,
         };
         self.children.insert(key, child);
@@ -373,9 +424,14 @@ impl Room {
     }
 
     /// Makes the next incarnation of a child; it is alive when the future is done.
-    fn prepare(&mut self, key: u64) -> (BoxFuture<'static, Result<Started, ExitReason>>, u64) {
+    fn prepare(&mut self, key: u64) -> Begun {
+        let cancel = CancellationToken::new();
         let Some(child) = self.children.get_mut(&key) else {
-            return (Box::pin(std::future::ready(Err(ExitReason::NoProc))), 0);
+            return Begun {
+                start: Box::pin(std::future::ready(Err(ExitReason::NoProc))),
+                incarnation: 0,
+                cancel,
+            };
         };
         child.lives += 1;
         let incarnation = Incarnation::new(child.lives);
@@ -385,7 +441,7 @@ impl Room {
             context: ChildContext {
                 path: Arc::clone(child.node.path()),
                 incarnation: child.lives,
-                cancel: CancellationToken::new(),
+                cancel: cancel.clone(),
             },
             notice: ExitNotice {
                 supervisor: Some(self.place.me.clone()),
@@ -398,39 +454,49 @@ impl Room {
             node: Arc::clone(&child.node),
             reports: self.place.reports.clone(),
         });
-        (start, id)
+        Begun {
+            start,
+            incarnation: id,
+            cancel,
+        }
     }
 
     /// Starts a child. Most starts are done in a moment; one that is not goes on in a task, so that the supervisor stays
     /// free for everything else.
     fn begin(&mut self, key: u64, why: Why) {
-        let (mut start, incarnation) = self.prepare(key);
+        let mut begun = self.prepare(key);
         let Some(child) = self.children.get_mut(&key) else {
             return;
         };
-        let id = Arc::clone(&child.spec.id);
-        if let Some(outcome) = (&mut start).now_or_never() {
-            let outcome = outcome.map_err(|reason| StartError::Failed { child: id, reason });
+        if let Some(outcome) = (&mut begun.start).now_or_never() {
+            let failed = |reason| StartError::Failed {
+                child: Arc::clone(&child.spec.id),
+                reason,
+            };
+            let outcome = outcome.map_err(failed);
             return self.settle(key, why, outcome);
         }
-        let limit = child.spec.start_timeout;
-        let slot = Arc::new(Mutex::new(None));
-        let me = self.place.me.clone();
+        let (spec, incarnation, cancel) =
+            (child.spec.clone(), begun.incarnation, begun.cancel.clone());
+        let outcome = Arc::new(Mutex::new(None));
+        let done = StartNotice {
+            me: self.place.me.clone(),
+            child: key,
+            incarnation,
+        };
         let task = tokio::spawn({
-            let slot = Arc::clone(&slot);
+            let outcome = Arc::clone(&outcome);
             async move {
-                let outcome = finish_in(id, limit, start).await;
-                *slot.lock() = Some(outcome);
-                let _ = me.send_message(Message::StartDone {
-                    child: key,
-                    incarnation,
-                });
+                let _done = done;
+                let ended = finish_in(&spec, begun).await;
+                *outcome.lock() = Some(ended);
             }
         });
         child.life = Life::Starting {
             incarnation,
-            task,
-            outcome: slot,
+            task: AbortOnDropHandle::new(task),
+            outcome,
+            cancel,
             why,
         };
     }
@@ -445,8 +511,13 @@ impl Room {
         }
         if let Life::Starting { outcome, why, .. } =
             std::mem::replace(&mut child.life, Life::Stopped)
-            && let Some(outcome) = outcome.lock().take()
         {
+            // A start task without an outcome panicked, in a drop of the child's own.
+            let outcome = outcome.lock().take().unwrap_or_else(|| {
+                let reason = ExitReason::Panic("its start panicked when it was dropped".into());
+                let child = Arc::clone(&child.spec.id);
+                Err(StartError::Failed { child, reason })
+            });
             self.settle(key, why, outcome);
         }
     }
@@ -486,10 +557,7 @@ impl Room {
         if let Some(child) = self.children.get_mut(&key) {
             child.note_end(Duration::ZERO, &reason);
             let incarnation = child.lives;
-            child.life = Life::Waiting {
-                incarnation,
-                timer: tokio::spawn(std::future::ready(())),
-            };
+            child.life = Life::Retrying { incarnation };
             child.node.enter(ChildState::Restarting, Instant::now());
             self.tell_me(Message::FailedAgain {
                 child: key,
@@ -501,7 +569,7 @@ impl Room {
 
     pub(super) fn failed_again(&mut self, key: u64, incarnation: u64, reason: ExitReason) {
         let still = self.children.get(&key).is_some_and(|child| {
-            matches!(&child.life, Life::Waiting { incarnation: due, .. } if *due == incarnation)
+            matches!(&child.life, Life::Retrying { incarnation: due } if *due == incarnation)
         });
         if still {
             self.restart(key, reason);
@@ -517,6 +585,7 @@ impl Room {
         }
         let now = Instant::now();
         child.node.enter(ChildState::Running, now);
+        let life = Arc::clone(&started.incarnation);
         child.life = Life::Running {
             started,
             since: now,
@@ -525,6 +594,14 @@ impl Room {
         self.place
             .reports
             .send(child.node.path(), Lifecycle::Started { incarnation });
+        if life.has_ended() {
+            // Its notice may have come while it still counted as starting.
+            self.tell_me(Message::Exited {
+                child: key,
+                incarnation: life.id,
+                asked_again: false,
+            });
+        }
     }
 
     fn note_failed_start(&self, key: u64, error: &StartError) {
@@ -553,6 +630,8 @@ impl Room {
             self.keys.remove(&child.spec.id);
             self.words.remove(&key);
             self.place.node.remove(key);
+            // A closure of the user's goes with it.
+            let _ = discard(child);
         }
     }
 
@@ -572,7 +651,8 @@ impl Room {
             return reply.send(Err(match child.life.state() {
                 ChildState::Running => SupervisorError::AlreadyStarted(id),
                 ChildState::Starting | ChildState::Restarting => SupervisorError::Restarting(id),
-                _ => SupervisorError::AlreadyPresent(id),
+                ChildState::Leaked => SupervisorError::Leaked(id),
+                ChildState::Stopping | ChildState::Stopped => SupervisorError::AlreadyPresent(id),
             }));
         }
         let key = self.insert(spec);
@@ -580,47 +660,54 @@ impl Room {
     }
 
     pub(super) fn restart_child(&mut self, id: &Arc<str>, reply: Answer) {
-        let refused = match self.child(id).map(|child| child.life.state()) {
-            None => SupervisorError::NotFound(Arc::clone(id)),
-            Some(ChildState::Stopped) => {
-                let key = self.keys[id];
-                return self.begin(key, Why::Again(reply));
-            }
-            Some(ChildState::Running | ChildState::Stopping) => {
-                SupervisorError::Running(Arc::clone(id))
-            }
-            Some(_) => SupervisorError::Restarting(Arc::clone(id)),
-        };
-        reply.send(Err(refused));
+        match self.stopped(id) {
+            Ok(key) => self.begin(key, Why::Again(reply)),
+            Err(refused) => reply.send(Err(refused)),
+        }
     }
 
     pub(super) fn delete_child(&mut self, id: &Arc<str>, reply: Answer) {
-        let refused = match self.child(id).map(|child| child.life.state()) {
-            None => SupervisorError::NotFound(Arc::clone(id)),
-            Some(ChildState::Stopped) => {
-                self.remove(self.keys[id]);
-                return reply.send(Ok(()));
-            }
-            Some(ChildState::Running | ChildState::Stopping) => {
-                SupervisorError::Running(Arc::clone(id))
-            }
-            Some(_) => SupervisorError::Restarting(Arc::clone(id)),
-        };
-        reply.send(Err(refused));
+        let stopped = self.stopped(id);
+        reply.send(stopped.map(|key| self.remove(key)));
     }
 
-    pub(super) fn terminate_child(&mut self, id: &Arc<str>, reply: Answer) {
-        let Some(&key) = self.keys.get(id) else {
+    /// The child with this id, if it is stopped and nothing of it is left.
+    fn stopped(&mut self, id: &Arc<str>) -> Result<u64, SupervisorError> {
+        let found = self.keys.get(id).and_then(|key| {
+            let child = self.children.get_mut(key)?;
+            Some((*key, child))
+        });
+        let (key, child) = found.ok_or_else(|| SupervisorError::NotFound(Arc::clone(id)))?;
+        if matches!(&child.life, Life::Leaked(task) if task.is_finished()) {
+            child.life = Life::Stopped;
+        }
+        let id = Arc::clone(id);
+        match child.life.state() {
+            ChildState::Stopped => Ok(key),
+            ChildState::Running | ChildState::Stopping => Err(SupervisorError::Running(id)),
+            ChildState::Starting | ChildState::Restarting => Err(SupervisorError::Restarting(id)),
+            ChildState::Leaked => Err(SupervisorError::Leaked(id)),
+        }
+    }
+
+    pub(super) fn terminate_child(&mut self, id: &Arc<str>, caller: u64, reply: Answer) {
+        let found = self.keys.get(id).and_then(|key| {
+            let child = self.children.get_mut(key)?;
+            Some((*key, child))
+        });
+        let Some((key, child)) = found else {
             return reply.send(Err(SupervisorError::NotFound(Arc::clone(id))));
         };
-        let Some(child) = self.children.get_mut(&key) else {
-            return;
-        };
-        if let Life::Stopping { replies, .. } = &mut child.life {
-            return replies.push(reply);
-        }
-        if matches!(child.life, Life::Stopped) {
-            return reply.send(Ok(()));
+        match &mut child.life {
+            Life::Stopping { replies, .. } => return replies.push(reply),
+            Life::Leaked(task) if !task.is_finished() => {
+                return reply.send(Err(SupervisorError::Leaked(Arc::clone(id))));
+            }
+            Life::Stopped | Life::Leaked(_) => return reply.send(Ok(())),
+            Life::Running { started, .. } if started.incarnation.id == caller => {
+                return reply.send(Err(SupervisorError::CallingSelf));
+            }
+            _ => {}
         }
         let incarnation = child.lives;
         let life = std::mem::replace(&mut child.life, Life::Stopped);
@@ -629,25 +716,40 @@ impl Room {
         {
             self.actors.remove(&cell.get_id());
         }
-        let stopping = end(Arc::clone(id), life, child.spec.shutdown);
+        self.words.remove(&key);
+        // A child that never came to life is forgotten, as when its start fails.
+        let never_lived = matches!(
+            &life,
+            Life::Starting {
+                why: Why::Add(_),
+                ..
+            }
+        );
+        let stopping = end(child.spec.clone(), life);
         let me = self.place.me.clone();
-        let task = tokio::spawn(async move {
-            let ended = stopping.await;
-            let _ = me.send_message(Message::StopDone {
-                child: key,
-                incarnation,
-                ended,
-            });
+        let ended = Arc::new(Mutex::new(Ended::NOTHING));
+        let task = tokio::spawn({
+            let ended = Arc::clone(&ended);
+            async move {
+                let outcome = stopping.await;
+                *ended.lock() = outcome;
+                let _ = me.send_message(Message::StopDone {
+                    child: key,
+                    incarnation,
+                });
+            }
         });
         child.node.enter(ChildState::Stopping, Instant::now());
         child.life = Life::Stopping {
             incarnation,
             task,
+            ended,
+            forget: never_lived || child.spec.restart == Restart::Temporary,
             replies: vec![reply],
         };
     }
 
-    pub(super) fn stop_done(&mut self, key: u64, incarnation: u64, ended: Option<&ChildReport>) {
+    pub(super) fn stop_done(&mut self, key: u64, incarnation: u64) {
         let Some(child) = self.children.get_mut(&key) else {
             return;
         };
@@ -655,20 +757,33 @@ impl Room {
         {
             return;
         }
-        let Life::Stopping { replies, .. } = std::mem::replace(&mut child.life, Life::Stopped)
+        let Life::Stopping {
+            replies,
+            ended,
+            forget,
+            ..
+        } = std::mem::replace(&mut child.life, Life::Stopped)
         else {
             return;
         };
-        if let Some(ended) = ended {
-            note_stop(&self.place.reports, &child.node, ended);
+        let Ended { report, leaked } = std::mem::replace(&mut *ended.lock(), Ended::NOTHING);
+        if let Some(report) = &report {
+            note_stop(&self.place.reports, &child.node, report);
         }
-        if child.spec.restart == Restart::Temporary {
-            self.remove(key);
-        } else {
-            self.rest(key);
+        let answer = match &leaked {
+            Some(_) => Err(SupervisorError::Leaked(Arc::clone(&child.spec.id))),
+            None => Ok(()),
+        };
+        match leaked {
+            Some(task) => {
+                child.life = Life::Leaked(task);
+                child.node.enter(ChildState::Leaked, Instant::now());
+            }
+            None if forget => self.remove(key),
+            None => self.rest(key),
         }
         for reply in replies {
-            reply.send(Ok(()));
+            reply.send(answer.clone());
         }
     }
 
@@ -714,18 +829,46 @@ impl Room {
     /// Stops all children, last started first, each after the one before it is gone.
     pub(super) async fn stop_all(&mut self) -> Vec<ChildReport> {
         let mut reports = Vec::new();
-        while let Some((key, child)) = self.children.pop_last() {
+        while let Some((_, child)) = self.children.pop_last() {
             child.node.enter(ChildState::Stopping, Instant::now());
-            let ended = end(Arc::clone(&child.spec.id), child.life, child.spec.shutdown).await;
-            if let Some(mut ended) = ended {
-                note_stop(&self.place.reports, &child.node, &ended);
-                ended.children = child.spec.start.stopped_children();
-                reports.push(ended);
+            let Ended { report, leaked } = end(child.spec.clone(), child.life).await;
+            if let Some(mut report) = report {
+                note_stop(&self.place.reports, &child.node, &report);
+                report.children = child.spec.start.stopped_children();
+                reports.push(report);
             }
-            child.node.enter(ChildState::Stopped, Instant::now());
-            self.actors.retain(|_, owner| *owner != key);
+            let state = leaked.map_or(ChildState::Stopped, |_| ChildState::Leaked);
+            child.node.enter(state, Instant::now());
         }
         reports
+    }
+}
+
+impl Drop for Room {
+    /// A supervisor that ends without its stop, by a kill or a panic, takes its children along; its next life waits for
+    /// them.
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut left = self.place.shared.left_behind.lock();
+        for child in std::mem::take(&mut self.children).into_values() {
+            child.node.enter(ChildState::Stopped, now);
+            match child.life {
+                Life::Running { started, .. } | Life::Ending { started, .. } => {
+                    started.kill();
+                    left.extend(started.into_task());
+                }
+                Life::Stopping { task, .. } | Life::Leaked(task) => left.push(task),
+                Life::Starting { task, .. } => {
+                    task.abort();
+                    left.push(task.detach());
+                }
+                // Timers end with their handles.
+                Life::Waiting { .. } | Life::Retrying { .. } | Life::Stopped => {}
+            }
+            let _ = discard(child.spec);
+        }
+        self.place.node.enter(ChildState::Stopped, now);
+        self.place.shared.reports.store(None);
     }
 }
 
@@ -739,52 +882,119 @@ fn note_stop(reports: &Reports, node: &TreeNode, ended: &ChildReport) {
     reports.send(node.path(), stopped);
 }
 
-/// Brings a child to its end, whatever it is doing. `None` when there was nothing to stop.
-async fn end(id: Arc<str>, life: Life, shutdown: Shutdown) -> Option<ChildReport> {
+/// Brings a child to its end, whatever it is doing.
+async fn end(spec: ChildSpec, life: Life) -> Ended {
+    let (id, shutdown) = (Arc::clone(&spec.id), spec.shutdown);
     match life {
         Life::Running { started, .. } | Life::Ending { started, .. } => {
-            Some(stop::stop(id, started, shutdown).await)
+            stop::stop(id, started, shutdown).await
         }
         Life::Starting {
-            task, outcome, why, ..
+            task,
+            outcome,
+            cancel,
+            why,
+            ..
         } => {
-            task.abort();
-            let _ = task.await;
+            let ended = end_start(&spec, task, cancel, &outcome).await;
             if let Why::Add(reply) | Why::Again(reply) = why {
-                let child = Arc::clone(&id);
-                reply.send(Err(StartError::Stopping { child }.into()));
+                reply.send(Err(StartError::Stopping { child: id }.into()));
             }
-            let outcome = outcome.lock().take();
-            match outcome {
-                Some(Ok(started)) => Some(stop::stop(id, started, shutdown).await),
-                _ => None,
-            }
+            ended
         }
-        Life::Waiting { timer, .. } => {
-            timer.abort();
-            None
-        }
-        Life::Stopping { task, replies, .. } => {
+        Life::Stopping {
+            task,
+            ended,
+            replies,
+            ..
+        } => {
+            // A panic in there leaves no report.
             let _ = task.await;
             for reply in replies {
                 reply.send(Ok(()));
             }
-            None
+            std::mem::replace(&mut *ended.lock(), Ended::NOTHING)
         }
-        Life::Stopped => None,
+        Life::Leaked(task) if !task.is_finished() => stop::leaked_start(id, Duration::ZERO, task),
+        Life::Leaked(_) | Life::Waiting { .. } | Life::Retrying { .. } | Life::Stopped => {
+            Ended::NOTHING
+        }
     }
 }
 
-/// Waits for a start, but not for ever.
-async fn finish_in(
-    child: Arc<str>,
-    limit: Duration,
+/// Takes back a start that is under way. A nested supervisor takes its own children back, in order; anything else is cut
+/// off where it awaits.
+async fn end_start(
+    spec: &ChildSpec,
+    mut task: AbortOnDropHandle<()>,
+    cancel: CancellationToken,
+    outcome: &Mutex<Option<Outcome>>,
+) -> Ended {
+    let begin = Instant::now();
+    cancel.cancel();
+    if spec.kind == ChildKind::Supervisor {
+        let patience = match spec.shutdown {
+            Shutdown::Brutal => Duration::ZERO,
+            Shutdown::Timeout(limit) => limit,
+            Shutdown::Infinity => Duration::MAX,
+        };
+        let _ = time::timeout(patience, &mut task).await;
+    }
+    task.abort();
+    if !task.is_finished() && time::timeout(stop::KILL_GRACE, &mut task).await.is_err() {
+        return stop::leaked_start(Arc::clone(&spec.id), begin.elapsed(), task.detach());
+    }
+    let started = outcome.lock().take();
+    match started {
+        Some(Ok(started)) => stop::stop(Arc::clone(&spec.id), started, spec.shutdown).await,
+        _ => Ended::NOTHING,
+    }
+}
+
+/// Waits for a start, but not for ever. A nested supervisor whose time is up takes back what it has started.
+async fn finish_in(spec: &ChildSpec, begun: Begun) -> Outcome {
+    let Begun {
+        mut start, cancel, ..
+    } = begun;
+    let outcome = match time::timeout(spec.start_timeout, &mut start).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            cancel.cancel();
+            if spec.kind == ChildKind::Supervisor {
+                let _ = time::timeout(spec.start_timeout, start).await;
+            }
+            return Err(StartError::Timeout {
+                child: Arc::clone(&spec.id),
+                limit: spec.start_timeout,
+            });
+        }
+    };
+    outcome.map_err(|reason| StartError::Failed {
+        child: Arc::clone(&spec.id),
+        reason,
+    })
+}
+
+/// A start that was begun.
+struct Begun {
     start: BoxFuture<'static, Result<Started, ExitReason>>,
-) -> Outcome {
-    match time::timeout(limit, start).await {
-        Ok(Ok(started)) => Ok(started),
-        Ok(Err(reason)) => Err(StartError::Failed { child, reason }),
-        Err(_) => Err(StartError::Timeout { child, limit }),
+    incarnation: u64,
+    cancel: CancellationToken,
+}
+
+/// Tells the supervisor that a start task has ended, also when it panicked.
+struct StartNotice {
+    me: ActorRef<Message>,
+    child: u64,
+    incarnation: u64,
+}
+
+impl Drop for StartNotice {
+    fn drop(&mut self) {
+        let _ = self.me.send_message(Message::StartDone {
+            child: self.child,
+            incarnation: self.incarnation,
+        });
     }
 }
 
@@ -792,6 +1002,10 @@ impl Child {
     fn note_end(&mut self, lived: Duration, reason: &ExitReason) {
         if self.spec.backoff.is_stable(lived) {
             self.failures = 0;
+        }
+        let window = self.window.as_ref().map(Window::intensity);
+        if window.is_none_or(|window| lived >= window.period) {
+            self.slow = false;
         }
         if self.history.len() == HISTORY {
             self.history.pop_front();
@@ -814,10 +1028,12 @@ impl Life {
                 why: Why::Restart, ..
             }
             | Self::Ending { .. }
+            | Self::Retrying { .. }
             | Self::Waiting { .. } => ChildState::Restarting,
             Self::Starting { .. } => ChildState::Starting,
             Self::Running { .. } => ChildState::Running,
             Self::Stopping { .. } => ChildState::Stopping,
+            Self::Leaked(_) => ChildState::Leaked,
             Self::Stopped => ChildState::Stopped,
         }
     }

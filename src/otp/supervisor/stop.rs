@@ -2,29 +2,46 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{self, Instant};
+use tokio::{
+    task::JoinHandle,
+    time::{self, Instant},
+};
 
 use super::{ChildReport, StopKind};
 use crate::otp::{ExitReason, Shutdown, incarnation::Left, start::Started};
 
 /// How long a killed child may take to go. Kill is cooperative: it acts at the next `.await`, so that a child that blocks
 /// its thread does not go at all. A second is far more than any await needs.
-const KILL_GRACE: Duration = Duration::from_secs(1);
+pub(super) const KILL_GRACE: Duration = Duration::from_secs(1);
+
+/// How a child was brought to its end, and its task when it is still there.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) report: Option<ChildReport>,
+    pub(super) leaked: Option<JoinHandle<()>>,
+}
+
+impl Ended {
+    /// There was nothing to stop.
+    pub(super) const NOTHING: Self = Self {
+        report: None,
+        leaked: None,
+    };
+}
 
 /// Stops a child and waits until it is gone, or until it is plain that it will not go.
-pub(super) async fn stop(id: Arc<str>, mut started: Started, shutdown: Shutdown) -> ChildReport {
+pub(super) async fn stop(id: Arc<str>, mut started: Started, shutdown: Shutdown) -> Ended {
     let begin = Instant::now();
     let how = match shutdown {
         Shutdown::Brutal => kill(&mut started).await,
         Shutdown::Infinity => {
-            started.control.stop();
-            // A panic in the child's last moments is in its incarnation.
-            let _ = (&mut started.join).await;
+            started.stop();
+            started.gone().await;
             StopKind::Graceful
         }
         Shutdown::Timeout(limit) => {
-            started.control.stop();
-            match time::timeout(limit, &mut started.join).await {
+            started.stop();
+            match time::timeout(limit, started.gone()).await {
                 Ok(_) => StopKind::Graceful,
                 Err(_) => kill(&mut started).await,
             }
@@ -36,18 +53,36 @@ pub(super) async fn stop(id: Arc<str>, mut started: Started, shutdown: Shutdown)
         Some(Left::Reason(reason)) => reason.clone(),
     };
     started.incarnation.finish(reason.clone());
-    ChildReport {
+    let report = ChildReport {
         id,
         how,
         took: begin.elapsed(),
         reason,
         children: Vec::new(),
+    };
+    Ended {
+        report: Some(report),
+        leaked: started.into_task(),
+    }
+}
+
+/// Reports a start that did not even end when it was aborted.
+pub(super) fn leaked_start(id: Arc<str>, took: Duration, task: JoinHandle<()>) -> Ended {
+    Ended {
+        report: Some(ChildReport {
+            id,
+            how: StopKind::Leaked,
+            took,
+            reason: ExitReason::Killed,
+            children: Vec::new(),
+        }),
+        leaked: Some(task),
     }
 }
 
 async fn kill(started: &mut Started) -> StopKind {
-    started.control.kill();
-    match time::timeout(KILL_GRACE, &mut started.join).await {
+    started.kill();
+    match time::timeout(KILL_GRACE, started.gone()).await {
         Ok(_) => StopKind::Killed,
         Err(_) => StopKind::Leaked,
     }

@@ -28,7 +28,8 @@ pub(crate) enum Do {
     Stop(Option<&'static str>),
     KillYourself,
     SleepForEver,
-    BlockThread(mpsc::Receiver<()>),
+    /// Says when it has begun, and blocks until the other end goes.
+    BlockThread(tokio::sync::oneshot::Sender<()>, mpsc::Receiver<()>),
     CallYourself(Address<Do>, Reply<String>),
 }
 underpin::otp::message!(Do);
@@ -107,7 +108,8 @@ impl Actor for Probe {
             Do::Stop(words) => me.stop(words.map(String::from)),
             Do::KillYourself => me.kill(),
             Do::SleepForEver => std::future::pending().await,
-            Do::BlockThread(until) => {
+            Do::BlockThread(begun, until) => {
+                let _ = begun.send(());
                 let _ = until.recv();
             }
             Do::CallYourself(address, reply) => {

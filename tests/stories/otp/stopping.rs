@@ -151,7 +151,9 @@ async fn p12_a_child_that_blocks_its_thread_is_reported_as_leaked_and_the_stop_g
         .child(probe("a", &a, &notes).shutdown(Shutdown::Brutal));
     let supervisor = Supervisor::start(spec).await.expect("starts");
     let (release, until) = std::sync::mpsc::channel();
-    a.send(Do::BlockThread(until)).expect("sent");
+    let (begun, blocked) = tokio::sync::oneshot::channel();
+    a.send(Do::BlockThread(begun, until)).expect("sent");
+    blocked.await.expect("blocks now");
 
     let report = supervisor.stop().await;
 
