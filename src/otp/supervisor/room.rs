@@ -40,7 +40,7 @@ type Answer = Reply<Result<(), SupervisorError>>;
 /// A slow retry without a pause would be a fast one.
 const SLOW_RETRY_MIN: Duration = Duration::from_millis(10);
 /// Stands for delays that the clock cannot hold.
-const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+const FAR_FUTURE: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// How many exits a child's history keeps for the record of a give-up.
 const HISTORY: usize = 8;
@@ -165,11 +165,8 @@ impl Room {
                 () = cancel.cancelled() => {
                     own.cancel();
                     let child = Arc::clone(&spec.id);
-                    match time::timeout(stop::KILL_GRACE, start).await {
-                        Ok(Ok(started)) => {
-                            stop::stop(child, started, spec.shutdown).await;
-                        }
-                        Ok(Err(_)) | Err(_) => {}
+                    if let Ok(Ok(started)) = time::timeout(stop::KILL_GRACE, start).await {
+                        stop::stop(child, started, spec.shutdown).await;
                     }
                     Err(StartError::Stopping { child: Arc::clone(&spec.id) })
                 }
@@ -956,18 +953,15 @@ async fn finish_in(spec: &ChildSpec, begun: Begun) -> Outcome {
     let Begun {
         mut start, cancel, ..
     } = begun;
-    let outcome = match time::timeout(spec.start_timeout, &mut start).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            cancel.cancel();
-            if spec.kind == ChildKind::Supervisor {
-                let _ = time::timeout(spec.start_timeout, start).await;
-            }
-            return Err(StartError::Timeout {
-                child: Arc::clone(&spec.id),
-                limit: spec.start_timeout,
-            });
+    let Ok(outcome) = time::timeout(spec.start_timeout, &mut start).await else {
+        cancel.cancel();
+        if spec.kind == ChildKind::Supervisor {
+            let _ = time::timeout(spec.start_timeout, start).await;
         }
+        return Err(StartError::Timeout {
+            child: Arc::clone(&spec.id),
+            limit: spec.start_timeout,
+        });
     };
     outcome.map_err(|reason| StartError::Failed {
         child: Arc::clone(&spec.id),

@@ -42,7 +42,7 @@ pub(super) async fn stop(id: Arc<str>, mut started: Started, shutdown: Shutdown)
         Shutdown::Timeout(limit) => {
             started.stop();
             match time::timeout(limit, started.gone()).await {
-                Ok(_) => StopKind::Graceful,
+                Ok(()) => StopKind::Graceful,
                 Err(_) => kill(&mut started).await,
             }
         }
@@ -83,7 +83,7 @@ pub(super) fn leaked_start(id: Arc<str>, took: Duration, task: JoinHandle<()>) -
 async fn kill(started: &mut Started) -> StopKind {
     started.kill();
     match time::timeout(KILL_GRACE, started.gone()).await {
-        Ok(_) => StopKind::Killed,
+        Ok(()) => StopKind::Killed,
         Err(_) => StopKind::Leaked,
     }
 }
