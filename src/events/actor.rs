@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::{StoreError, Timestamp, commit::Commit, log::Log, message::Message, shared::Shared};
+use super::{
+    OpenError, StoreError, Timestamp, commit::Commit, log::Log, message::Message, shared::Shared,
+};
 
 /// Marker type; all data lives in [`Room`] and in what the handles share.
 pub(super) struct EventStore;
@@ -24,14 +26,15 @@ impl Actor for EventStore {
         myself: ActorRef<Message>,
         shared: Arc<Shared>,
     ) -> Result<Room, ActorProcessingErr> {
-        let starter = shared.clone();
         let told = myself.clone();
+        // The room is made where the log is opened: when nobody waits for it any more, it is dropped there, and closes the log.
         let opened = tokio::task::spawn_blocking(move || {
-            starter.open(fastrand::u64(..), move |log| tell(&told, log))
+            let log = shared.open(fastrand::u64(..), move |log| tell(&told, log))?;
+            Ok::<_, OpenError>(Room { shared, log })
         });
-        let log = opened.await??;
+        let room = opened.await??;
         myself.cast(Message::Retain)?;
-        Ok(Room { shared, log })
+        Ok(room)
     }
 
     async fn handle(

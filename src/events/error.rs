@@ -50,6 +50,15 @@ pub enum EventError {
         /// The node that was given.
         given: u16,
     },
+    /// It is written in a form that this version does not know.
+    #[error(
+        "the event says that it has version {version}; this is version {}",
+        super::EventDraft::VERSION
+    )]
+    Version {
+        /// What it says.
+        version: u32,
+    },
 }
 
 /// Why events were not stored, found or pruned.

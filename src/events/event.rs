@@ -62,6 +62,9 @@ pub struct EventBuilder {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventDraft {
+    /// The version of this form, as the interfaces write it. Only checked: there is one, [`EventDraft::VERSION`].
+    #[serde(default)]
+    pub version: Option<u32>,
     /// The event's own id, when it comes from a store.
     #[serde(default)]
     pub id: Option<EventId>,
@@ -134,6 +137,15 @@ impl Event {
     #[must_use]
     pub fn data(&self) -> &Value {
         &self.data
+    }
+
+    /// Whether it can be stored: only of its data's size that is not known before. Costs as much as encoding it.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError::DataTooLarge`], [`EventError::Data`].
+    pub fn check(&self) -> Result<(), EventError> {
+        self.encode(&mut Vec::new())
     }
 
     /// Writes its record; on an error `out` is as before.
@@ -250,12 +262,18 @@ impl EventBuilder {
 }
 
 impl EventDraft {
+    /// The version of this form.
+    pub const VERSION: u32 = 1;
+
     /// The event, with `id` if it has none of its own, at `now` if it says no time.
     ///
     /// # Errors
     ///
-    /// As [`EventBuilder::build`]; [`EventError::Node`] if it names another node than the one in its id.
+    /// As [`EventBuilder::build`]; [`EventError::Node`] if it names another node than the one in its id; [`EventError::Version`].
     pub fn into_event(self, id: EventId, now: Timestamp) -> Result<Event, EventError> {
+        if let Some(version) = self.version.filter(|version| *version != Self::VERSION) {
+            return Err(EventError::Version { version });
+        }
         if let (Some(id), Some(node)) = (self.id, self.node)
             && id.node() != node
         {

@@ -62,6 +62,8 @@ pub struct ImportOutcome {
 impl Checkpoint {
     /// The longest key: a path fits.
     pub const KEY_BYTES_MAX: usize = 1024;
+    /// How the keys begin that underpin's own parts use; its interfaces let nobody else move those.
+    pub const OWN: &str = "underpin:";
     /// The longest value: each new segment carries all of them.
     pub const VALUE_BYTES_MAX: usize = 4096;
 
@@ -169,8 +171,8 @@ impl Events {
         Ok(ids)
     }
 
-    /// Stores events and moves a checkpoint, all or nothing. Events that are there already are skipped, so that an import that was cut
-    /// short can be repeated from its checkpoint. The store keeps 1024 checkpoints; retention never loses them.
+    /// Stores events and moves a checkpoint, if there is one, all or nothing. Events that are there already are skipped, so that an import
+    /// that was cut short can be repeated from its checkpoint. The store keeps 1024 checkpoints; retention never loses them.
     ///
     /// # Errors
     ///
@@ -182,10 +184,14 @@ impl Events {
     pub async fn store_import(
         &self,
         events: Vec<Event>,
-        checkpoint: Checkpoint,
+        checkpoint: impl Into<Option<Checkpoint>>,
     ) -> Result<ImportOutcome, StoreError> {
-        let prepared = prepare(&events, Some(checkpoint.encode()?))?;
-        self.put(prepared).await
+        let checkpoint = checkpoint.into();
+        let checkpoint = checkpoint.as_ref().map(Checkpoint::encode).transpose()?;
+        if events.is_empty() && checkpoint.is_none() {
+            return Ok(ImportOutcome::default());
+        }
+        self.put(prepare(&events, checkpoint)?).await
     }
 
     /// Hands one event over without waiting, neither for room nor for the disk, and answers its id. It will be stored unless the store

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -59,6 +59,8 @@ pub(super) struct Facts {
     pub(super) synced: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) unreadable: AtomicU64,
+    /// Since when the writer waits for the disk, while it does.
+    pub(super) writing: Mutex<Option<Instant>>,
 }
 
 /// What callers and writer share under one lock.

@@ -136,6 +136,12 @@ impl Query {
         self
     }
 
+    /// How many events are asked for at most.
+    #[must_use]
+    pub fn wanted(&self) -> usize {
+        self.limit
+    }
+
     /// Only what comes after a place in an earlier answer to the same query.
     pub fn after(mut self, cursor: Cursor) -> Self {
         self.after = Some(cursor);

@@ -119,6 +119,9 @@ impl Gone {
 /// How long an opening waits for the writer before it to let the folder go.
 const WRITER_GONE: Duration = Duration::from_secs(5);
 
+/// How long one write may take before health says so. A sync takes milliseconds, and on a crowded spinning disk a second.
+const STUCK: Duration = Duration::from_secs(2);
+
 impl Shared {
     pub(super) fn new(options: Options, disk: Arc<dyn Disk>, telemetry: &Telemetry) -> Self {
         Self {
@@ -353,11 +356,23 @@ impl Shared {
         } else if opened.quarantined > 0 {
             reasons.push("the log has damaged places between whole writes; they are in files named *.damaged".into());
         }
+        if let Some(waiting) = self.waits_for_disk().filter(|waited| *waited >= STUCK) {
+            let seconds = waiting.as_secs();
+            reasons.push(format!(
+                "the disk has not ended a write for {seconds} s; nothing is stored until it does"
+            ));
+        }
         let unreadable = self.stats().unreadable;
         if unreadable > 0 {
             reasons.push(format!("{unreadable} reads found a stored event damaged"));
         }
         reasons
+    }
+
+    fn waits_for_disk(&self) -> Option<Duration> {
+        let log = self.log.load_full()?;
+        let since = *log.facts.writing.lock();
+        since.map(|since| since.elapsed())
     }
 
     pub(super) fn stats(&self) -> super::EventStats {

@@ -66,7 +66,9 @@ impl Writer {
         loop {
             let work = self.log.take(self.patience(Instant::now()));
             let closed = matches!(work, Work::Closed);
+            *self.log.facts.writing.lock() = Some(Instant::now());
             let done = panic::catch_unwind(AssertUnwindSafe(|| self.turn(work, witness)));
+            *self.log.facts.writing.lock() = None;
             let done = done.unwrap_or_else(|_| Err(Failure::new("its writer panicked")));
             if let Err(failure) = done {
                 self.log.fail(&failure);

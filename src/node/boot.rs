@@ -2,8 +2,6 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-
 use super::{
     Node, NodeBuilder, NodeError, Settings, keeper::Keeper, settings::Durability, watch::Watch,
     wiring,
@@ -12,8 +10,11 @@ use crate::{
     config::{self, BrokenFiles, Configuration, Loaded},
     events::{self, Events},
     ids::{IdGenerator, Identity, NodeId, NodeName},
-    otp::{Budget, ChildSpec, Intensity, OnExceed, Supervisor, SupervisorSpec, TaskSupervisor},
-    resilience::Backoff,
+    otp::{
+        Budget, ChildSpec, Intensity, OnExceed, Shutdown, Supervisor, SupervisorSpec,
+        TaskSupervisor,
+    },
+    resilience::{Backoff, BackoffError},
     telemetry::Telemetry,
 };
 
@@ -40,6 +41,8 @@ pub(super) async fn start(builder: NodeBuilder, name: NodeName) -> Result<Node, 
 fn prepare(builder: &NodeBuilder) -> Result<Ground, NodeError> {
     if let Some(folder) = &builder.folder {
         make(folder)?;
+        make(&folder.join(EVENTS))?;
+        make(&folder.join(CONFIG))?;
     }
     let identity = match &builder.folder {
         Some(folder) => Some(Identity::open(folder, builder.node_id)?),
@@ -70,7 +73,12 @@ fn prepare(builder: &NodeBuilder) -> Result<Ground, NodeError> {
     })
 }
 
-/// Makes the folder, for its owner's eyes alone, and tries to write there.
+/// Where in the data folder the events are.
+const EVENTS: &str = "events";
+/// Where in the data folder the changed settings are.
+const CONFIG: &str = "config";
+
+/// Makes the folder where it is missing, for its owner's eyes alone.
 fn make(folder: &Path) -> Result<(), NodeError> {
     use std::os::unix::fs::DirBuilderExt as _;
     let unusable = |source| NodeError::Folder {
@@ -102,7 +110,7 @@ fn sources(builder: &NodeBuilder) -> config::Sources {
         sources = sources.set(setting);
     }
     if let Some(folder) = &builder.folder {
-        sources = sources.keep_in(folder.join("config"));
+        sources = sources.keep_in(folder.join(CONFIG));
     }
     sources
 }
@@ -123,26 +131,34 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
         #[cfg(feature = "web")]
         listening,
     } = ground;
-    if builder.folder.is_none() {
+    let disk = disk_of_events(&builder);
+    if disk.is_none() {
         settings.events.durability = Durability::Memory;
     }
+    // In memory the disk is never touched.
+    let disk = disk.unwrap_or_else(|| Arc::new(events::Folder::new(EVENTS)));
     let telemetry = Telemetry::new(settings.telemetry.options());
-    let events = open_events(&settings, builder.folder.as_deref(), &ids, &telemetry);
+    let options = settings.events.options();
+    let events = Events::new(options, disk, Arc::clone(&ids), &telemetry);
     let config = Configuration::new(loaded, config::Options::default(), &telemetry);
     let tasks = TaskSupervisor::new();
     let app = builder.app.handle();
-    let identity = Arc::new(Mutex::new(identity));
+    let keeper = Keeper::new(identity);
     let in_memory = settings.events.durability == Durability::Memory;
     let node = ids.node();
-    let watch = Watch::new(name, node, &events, &config, &telemetry, in_memory);
+    let watch = Watch {
+        keeper: keeper.clone(),
+        in_memory,
+        ..Watch::new(name, node, &events, &config, &telemetry)
+    };
     let watch = Arc::new(watch);
 
     let mut root = SupervisorSpec::new(ROOT, NEVER)
         .child(steady(telemetry.child_spec()))
-        .child(steady(events.child_spec()))
+        .child(steady(events.child_spec().shutdown(FLUSH)))
         .child(steady(config.child_spec()))
         .child(steady(tasks.child_spec("tasks")))
-        .child(steady(wiring::spec(&watch, Keeper::new(&identity))));
+        .child(steady(wiring::spec(&watch, &keeper)));
     #[cfg(feature = "web")]
     if let Some(listening) = &listening {
         let interface = super::view::interface(&watch, &ids);
@@ -156,7 +172,13 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
     let root_handle = root.handle();
     watch.look_at(root_handle.clone());
 
-    let supervisor = Supervisor::start(root).await?;
+    let supervisor = match Supervisor::start(root).await {
+        Ok(supervisor) => supervisor,
+        Err(error) => {
+            keeper.close().await;
+            return Err(error.into());
+        }
+    };
     watch.ready();
     Ok(Node {
         supervisor,
@@ -166,7 +188,7 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
         telemetry,
         tasks,
         ids,
-        identity,
+        keeper,
         watch,
         #[cfg(feature = "web")]
         http: listening.map(|listening| listening.address()),
@@ -174,21 +196,14 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
     })
 }
 
-fn open_events(
-    settings: &Settings,
-    folder: Option<&Path>,
-    ids: &Arc<IdGenerator>,
-    telemetry: &Telemetry,
-) -> Events {
-    let options = settings.events.options();
-    // In memory the folder is never touched.
-    let folder = folder.unwrap_or(Path::new("")).join("events");
-    Events::new(
-        options,
-        Arc::new(events::Folder::new(folder)),
-        Arc::clone(ids),
-        telemetry,
-    )
+/// Where the events are kept; `None` in memory.
+fn disk_of_events(builder: &NodeBuilder) -> Option<Arc<dyn events::Disk>> {
+    #[cfg(feature = "testing")]
+    if let Some(disk) = &builder.events_disk {
+        return Some(Arc::clone(disk));
+    }
+    let folder = builder.folder.as_ref()?;
+    Some(Arc::new(events::Folder::new(folder.join(EVENTS))))
 }
 
 /// The id of the root of every node's tree.
@@ -197,20 +212,33 @@ pub(super) const ROOT: &str = "node";
 /// The root has no intensity of its own to spend: each of its children has a budget that ends in trying slowly.
 const NEVER: Intensity = Intensity::new(0, Duration::from_secs(1));
 
-/// A service of the node: back within milliseconds after a first crash, and tried at least once a second for ever.
+/// How long the events may take to be flushed: OTP's limit for a worker. What was acknowledged is stored already; a disk that
+/// takes longer is stuck, and whoever stops the node should not wait for it.
+const FLUSH: Shutdown = Shutdown::WORKER;
+
+/// A part of the node: back within milliseconds after a crash, also after the tenth in a row; a part that goes on crashing is
+/// tried once a second for ever.
 fn steady(child: ChildSpec) -> ChildSpec {
-    keep_trying(child, Duration::from_millis(1), Duration::from_secs(1))
+    let backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(50));
+    keep_trying(child, backoff, Duration::from_secs(1))
 }
 
 /// The program's own tree: it may have a reason to fail that takes a while to go.
 fn patient(child: ChildSpec) -> ChildSpec {
-    keep_trying(child, Duration::from_millis(100), Duration::from_secs(10))
+    let pause = Duration::from_secs(10);
+    let backoff = Backoff::new(Duration::from_millis(100), pause);
+    keep_trying(child, backoff, pause)
 }
 
-fn keep_trying(child: ChildSpec, base: Duration, cap: Duration) -> ChildSpec {
-    let budget = Budget::new(Intensity::new(20, cap * 10), OnExceed::SlowRetry(cap));
-    match Backoff::new(base, cap) {
-        Ok(backoff) => child.backoff(backoff.with_reset_after(cap)).budget(budget),
-        Err(_) => child.budget(budget),
+fn keep_trying(
+    child: ChildSpec,
+    backoff: Result<Backoff, BackoffError>,
+    pause: Duration,
+) -> ChildSpec {
+    let intensity = Intensity::new(20, pause * 10);
+    let child = child.budget(Budget::new(intensity, OnExceed::SlowRetry(pause)));
+    match backoff {
+        Ok(backoff) => child.backoff(backoff.with_reset_after(pause)),
+        Err(_) => child,
     }
 }

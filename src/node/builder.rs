@@ -25,6 +25,8 @@ pub struct NodeBuilder {
     pub(super) tables: fn() -> Sources,
     pub(super) app: SupervisorSpec,
     pub(super) allow_panic_abort: bool,
+    #[cfg(feature = "testing")]
+    pub(super) events_disk: Option<Arc<dyn crate::events::Disk>>,
 }
 
 impl Default for NodeBuilder {
@@ -42,6 +44,8 @@ impl Default for NodeBuilder {
             tables: Sources::new::<Settings, FreeTable>,
             app: SupervisorSpec::new("app", APP_INTENSITY),
             allow_panic_abort: false,
+            #[cfg(feature = "testing")]
+            events_disk: None,
         }
     }
 }
@@ -160,6 +164,14 @@ impl NodeBuilder {
         self
     }
 
+    /// Keeps the events on this disk, to see what a program does when it fails. Everything else is kept where it would be.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn events_disk(mut self, disk: Arc<dyn crate::events::Disk>) -> Self {
+        self.events_disk = Some(disk);
+        self
+    }
+
     /// Starts the node: settings first, then its services one after the other, then the program's children.
     ///
     /// # Errors
@@ -168,7 +180,7 @@ impl NodeBuilder {
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: dropping the future stops abruptly what has started so far.
+    /// Dropping the future stops abruptly what has started so far; the data folder is free a moment later.
     pub async fn start(self) -> Result<Node, NodeError> {
         if cfg!(panic = "abort") && !self.allow_panic_abort {
             return Err(NodeError::PanicAborts);

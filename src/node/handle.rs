@@ -1,15 +1,14 @@
 use std::{net::SocketAddr, sync::Arc};
 
-use parking_lot::Mutex;
-
 use super::{
     Health, NodeBuilder,
+    keeper::Keeper,
     watch::{Phase, Watch},
 };
 use crate::{
     config::{Config, Configuration, Schema},
     events::Events,
-    ids::{IdGenerator, Identity, NodeId},
+    ids::{IdGenerator, NodeId},
     otp::{ShutdownReport, Supervisor, TaskSupervisor, Tree},
     telemetry::Telemetry,
 };
@@ -41,7 +40,7 @@ pub struct Node {
     pub(super) telemetry: Telemetry,
     pub(super) tasks: TaskSupervisor,
     pub(super) ids: Arc<IdGenerator>,
-    pub(super) identity: Arc<Mutex<Option<Identity>>>,
+    pub(super) keeper: Keeper,
     pub(super) watch: Arc<Watch>,
     #[cfg(feature = "web")]
     pub(super) http: Option<SocketAddr>,
@@ -141,20 +140,17 @@ impl Node {
     }
 
     /// Stops everything in order: the program's children, the interface, then the services, events flushed. Says how each
-    /// part went.
+    /// part went. A part that does not stop in its time is cut off, so that a disk that hangs does not hold this up for more than
+    /// some seconds; the program's own children have the time that their specs say.
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: the stop goes on, but the node is dropped before it is done.
+    /// Not cancel safe: dropping the future stops abruptly what has not stopped yet.
     pub async fn shutdown(mut self) -> ShutdownReport {
         self.watch.stopping();
         let report = self.supervisor.stop().await;
         self.stopped = true;
-        let identity = self.identity.lock().take();
-        let closed = tokio::task::spawn_blocking(move || identity.map(Identity::close).transpose());
-        if let Ok(Err(error)) = closed.await {
-            tracing::warn!(%error, "the node's identity was not closed; the next start makes up for it");
-        }
+        self.keeper.close().await;
         report
     }
 

@@ -1,6 +1,7 @@
 //! How a node is doing, from what its parts say of themselves. Pure.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
@@ -13,7 +14,7 @@ use serde::Serialize;
 pub struct Health {
     /// The whole in a word.
     pub health: HealthStatus,
-    /// Everything that is wrong, worst first.
+    /// Everything that is wrong, the node itself first, then its parts in the order of the tree.
     pub reasons: Vec<Reason>,
 }
 
@@ -44,7 +45,7 @@ pub struct Reason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Complaint {
     pub(super) part: Arc<str>,
-    pub(super) kind: &'static str,
+    pub(super) kind: Cow<'static, str>,
     pub(super) reason: String,
     /// Where the part knows since when.
     pub(super) since: Option<Timestamp>,
@@ -53,7 +54,7 @@ pub(super) struct Complaint {
 /// Remembers since when each complaint stands.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    standing: BTreeMap<(Arc<str>, &'static str), Timestamp>,
+    standing: BTreeMap<(Arc<str>, Cow<'static, str>), Timestamp>,
 }
 
 impl Record {
@@ -64,7 +65,8 @@ impl Record {
         for complaint in complaints {
             let key = (Arc::clone(&complaint.part), complaint.kind);
             let known = self.standing.get(&key).copied();
-            let since = complaint.since.or(known).unwrap_or(now);
+            // What was said first stays: what a part knows of its beginning may move while it goes on.
+            let since = known.or(complaint.since).unwrap_or(now);
             standing.insert(key, since);
             reasons.push(Reason {
                 part: complaint.part,
@@ -125,7 +127,7 @@ impl Crashes {
                 let (first, last) = (crashes.front()?, crashes.back()?);
                 Some(Complaint {
                     part: Arc::clone(part),
-                    kind: "crash_loop",
+                    kind: "crash_loop".into(),
                     reason: format!(
                         "crashed {} times in the last minute, last with {}",
                         crashes.len(),
@@ -159,7 +161,7 @@ mod tests {
     fn complaint(reason: &str) -> Complaint {
         Complaint {
             part: "events".into(),
-            kind: "down",
+            kind: "down".into(),
             reason: reason.into(),
             since: None,
         }
@@ -185,6 +187,20 @@ mod tests {
         record.judge(Vec::new(), at(6));
         let again = record.judge(vec![complaint("again")], at(9));
         assert_eq!(again.reasons[0].since, at(9));
+    }
+
+    #[test]
+    fn a_complaint_that_moves_its_own_beginning_keeps_the_first() {
+        let since = |second| Complaint {
+            since: Some(at(second)),
+            ..complaint("crashed again")
+        };
+        let mut record = Record::default();
+        record.judge(vec![since(3)], at(9));
+
+        let health = record.judge(vec![since(50)], at(60));
+
+        assert_eq!(health.reasons[0].since, at(3));
     }
 
     #[test]

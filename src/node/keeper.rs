@@ -1,19 +1,32 @@
-//! Keeps the mark of the node's ids ahead of them, off the async workers.
+//! Keeps the mark of the node's ids ahead of them, and gives the data folder back; off the async workers.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::time::{self, MissedTickBehavior};
+use tokio::{
+    task::spawn_blocking,
+    time::{self, MissedTickBehavior},
+};
 
 use crate::{ids::Identity, otp::ChildSpec};
 
-/// The node's identity, shared with the node's stop, which takes it out.
+/// The node's identity, until it is given back. `None` where nothing is kept.
 #[derive(Debug, Clone)]
-pub(super) struct Keeper(Arc<Mutex<Option<Identity>>>);
+pub(super) struct Keeper {
+    identity: Arc<Mutex<Option<Identity>>>,
+    /// Why the mark could not be written, the last time.
+    trouble: Arc<Mutex<Option<String>>>,
+}
+
+/// How long the folder's disk may take at the end; then the start after this one makes up for it.
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
 impl Keeper {
-    pub(super) fn new(identity: &Arc<Mutex<Option<Identity>>>) -> Self {
-        Self(Arc::clone(identity))
+    pub(super) fn new(identity: Option<Identity>) -> Self {
+        Self {
+            identity: Arc::new(Mutex::new(identity)),
+            trouble: Arc::default(),
+        }
     }
 
     pub(super) fn child_spec(&self) -> ChildSpec {
@@ -21,30 +34,64 @@ impl Keeper {
         ChildSpec::task("ids", move |ctx| {
             let keeper = keeper.clone();
             async move {
-                let mut ticks = time::interval(Identity::RENEW_WITHIN / 2);
-                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                loop {
-                    tokio::select! {
-                        () = ctx.cancelled() => return Ok(()),
-                        _ = ticks.tick() => keeper.renew().await,
-                    }
+                tokio::select! {
+                    () = ctx.cancelled() => Ok(()),
+                    () = keeper.keep_ahead() => Ok(()),
                 }
             }
         })
     }
 
-    async fn renew(&self) {
-        let identity = Arc::clone(&self.0);
-        let renewed = tokio::task::spawn_blocking(move || {
-            identity.lock().as_mut().map(Identity::renew).transpose()
-        });
-        match renewed.await {
-            Ok(Ok(_)) => {}
-            // Ids are made all the same, and the next tick tries again.
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the mark ahead of the event ids was not kept")
+    /// What keeps the mark from being written. Waits for nobody.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+
+    /// Leaves the exact mark and gives the folder back.
+    pub(super) async fn close(&self) {
+        let identity = Arc::clone(&self.identity);
+        // The lock may be held by a write that hangs.
+        let closing =
+            spawn_blocking(move || identity.lock().take().map(Identity::close).transpose());
+        match time::timeout(CLOSE_WITHIN, closing).await {
+            Ok(Ok(Ok(_))) => {}
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(%error, "the node's identity was not closed; the next start makes up for it");
             }
+            Ok(Err(_)) => tracing::debug!("the runtime is shutting down"),
+            Err(_) => {
+                tracing::warn!(
+                    "the disk does not answer; the data folder stays in use until it does"
+                );
+            }
+        }
+    }
+
+    async fn keep_ahead(&self) {
+        let mut ticks = time::interval(Identity::RENEW_WITHIN / 2);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.renew().await;
+        }
+    }
+
+    async fn renew(&self) {
+        let identity = Arc::clone(&self.identity);
+        let renewed =
+            spawn_blocking(move || identity.lock().as_mut().map(Identity::renew).transpose());
+        match renewed.await {
+            Ok(Ok(_)) => *self.trouble.lock() = None,
+            // Ids are made all the same, and the next tick tries again.
+            Ok(Err(error)) => self.note(error.to_string()),
             Err(_) => tracing::debug!("the runtime is shutting down"),
+        }
+    }
+
+    fn note(&self, trouble: String) {
+        let before = self.trouble.lock().replace(trouble.clone());
+        if before.as_ref() != Some(&trouble) {
+            tracing::warn!(%trouble, "the mark ahead of the event ids was not kept");
         }
     }
 }

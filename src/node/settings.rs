@@ -19,7 +19,7 @@ use crate::{
 /// | `events.hot_bytes` | 64 MiB | at start |
 /// | `events.segment_bytes` | 64 MiB | at start |
 /// | `events.queue_bytes` | 64 MiB | at start |
-/// | `events.keep_events`, `events.keep_days`, `events.keep_bytes` | 0: no limit | while running |
+/// | `events.keep_events`, `events.keep_days`, `events.keep_bytes` | 0: no limit | written while running, used from the next start on |
 /// | `telemetry.retention_secs` | 300 | at start |
 /// | `health.crash_loop` | 3 | while running |
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -181,9 +181,9 @@ impl Schema for Settings {
 
     fn rules() -> Rules {
         Rules::fixed()
-            .allow("events.keep_events")
-            .allow("events.keep_days")
-            .allow("events.keep_bytes")
+            .restart("events.keep_events")
+            .restart("events.keep_days")
+            .restart("events.keep_bytes")
             .allow("health.crash_loop")
     }
 }

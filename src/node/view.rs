@@ -17,13 +17,8 @@ use crate::{
 struct View(Arc<Watch>);
 
 pub(super) fn interface(watch: &Arc<Watch>, ids: &Arc<IdGenerator>) -> Interface {
-    Interface {
-        events: watch.events.clone(),
-        config: watch.config.clone(),
-        telemetry: watch.telemetry.clone(),
-        ids: Arc::clone(ids),
-        overview: Arc::new(View(Arc::clone(watch))),
-    }
+    let view = Arc::new(View(Arc::clone(watch)));
+    Interface::new(&watch.events, &watch.config, &watch.telemetry, ids, view)
 }
 
 impl Overview for View {

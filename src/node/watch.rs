@@ -1,8 +1,11 @@
 //! Looks at all parts of the node and says how it is doing.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use jiff::Timestamp;
@@ -10,8 +13,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    Health, HealthStatus, Reason,
+    Health, HealthStatus,
     health::{Complaint, Crashes, Record},
+    keeper::Keeper,
 };
 use crate::{
     config::{Configuration, Revision, Serving},
@@ -29,6 +33,7 @@ pub(super) struct Watch {
     pub(super) events: Events,
     pub(super) config: Configuration,
     pub(super) telemetry: Telemetry,
+    pub(super) keeper: Keeper,
     /// Whether events end with the process.
     pub(super) in_memory: bool,
     /// The settings' revision when the node began.
@@ -55,10 +60,10 @@ impl Watch {
         events: &Events,
         config: &Configuration,
         telemetry: &Telemetry,
-        in_memory: bool,
     ) -> Self {
         Self {
-            in_memory,
+            keeper: Keeper::new(None),
+            in_memory: false,
             loaded_revision: config.revision(),
             name,
             node,
@@ -113,25 +118,51 @@ impl Watch {
     pub(super) fn health(&self) -> Health {
         let now = Timestamp::now();
         let running = self.root.get().is_some_and(Supervisor::is_running);
-        if !running {
-            return Health {
-                health: HealthStatus::Down,
-                reasons: vec![Reason {
-                    part: "node".into(),
-                    reason: "the node does not run".to_owned(),
-                    since: now,
-                }],
-            };
+        let (down, mut complaints) = match (self.phase(), running) {
+            (Phase::Starting, _) => (false, vec![about_node("starting", "is starting")]),
+            (_, false) => (true, vec![about_node("down", "does not run")]),
+            (Phase::Running, true) => (false, Vec::new()),
+            (Phase::Stopping, true) => (false, vec![about_node("stopping", "is stopping")]),
+        };
+        if !down {
+            complaints.extend(self.about_parts(now));
         }
+        let mut health = self.record.lock().judge(complaints, now);
+        if down {
+            health.health = HealthStatus::Down;
+        }
+        health
+    }
+
+    fn about_parts(&self, now: Timestamp) -> Vec<Complaint> {
         let mut complaints = Vec::new();
         if let Some(tree) = self.tree() {
             complaints.extend(tree.walk().filter_map(|child| about_child(child, now)));
         }
         complaints.extend(about_events(&self.events.health()));
         complaints.extend(about_config(&self.config));
+        complaints.extend(self.keeper.trouble().map(about_ids));
         let limit = self.config.get_or("underpin.health.crash_loop", 3);
         complaints.extend(self.crashes.lock().loops(limit, now));
-        self.record.lock().judge(complaints, now)
+        complaints
+    }
+}
+
+fn about_node(kind: &'static str, words: &str) -> Complaint {
+    Complaint {
+        part: "node".into(),
+        kind: kind.into(),
+        reason: format!("the node {words}"),
+        since: None,
+    }
+}
+
+fn about_ids(trouble: String) -> Complaint {
+    Complaint {
+        part: "node/wiring/ids".into(),
+        kind: "mark".into(),
+        reason: format!("the mark ahead of the event ids cannot be kept: {trouble}"),
+        since: None,
     }
 }
 
@@ -143,6 +174,7 @@ fn about_child(child: &Tree, now: Timestamp) -> Option<Complaint> {
     let clean = last.starts_with("normal") || last.starts_with("shutdown");
     let reason = match child.state {
         ChildState::Restarting => format!("is being restarted; {last}"),
+        ChildState::Starting if child.incarnation > 1 => format!("is starting again; {last}"),
         ChildState::Stopped if own_part || !clean => format!("is stopped; {last}"),
         _ => return None,
     };
@@ -150,14 +182,14 @@ fn about_child(child: &Tree, now: Timestamp) -> Option<Complaint> {
     let since = since.map(jiff::SignedDuration::from_millis);
     Some(Complaint {
         part: Arc::clone(&child.path),
-        kind: "not_running",
+        kind: "not_running".into(),
         reason,
         since: since.and_then(|since| now.checked_sub(since).ok()),
     })
 }
 
 fn about_events(health: &EventsHealth) -> Vec<Complaint> {
-    let complaint = |kind, reason| Complaint {
+    let complaint = |kind: Cow<'static, str>, reason| Complaint {
         part: "node/events".into(),
         kind,
         reason,
@@ -167,17 +199,22 @@ fn about_events(health: &EventsHealth) -> Vec<Complaint> {
         EventsHealth::Healthy => Vec::new(),
         EventsHealth::Degraded { reasons } => reasons
             .iter()
-            .map(|reason| complaint("degraded", reason.clone()))
+            .map(|reason| complaint(without_digits(reason).into(), reason.clone()))
             .collect(),
         EventsHealth::Opening { progress } => {
             let words = format!(
                 "is being opened: {} of {} segments read",
                 progress.segments_read, progress.segments_total
             );
-            vec![complaint("opening", words)]
+            vec![complaint("opening".into(), words)]
         }
-        EventsHealth::Down { reason } => vec![complaint("down", reason.clone())],
+        EventsHealth::Down { reason } => vec![complaint("down".into(), reason.clone())],
     }
+}
+
+/// What stays the same of a reason while its figures change.
+fn without_digits(reason: &str) -> String {
+    reason.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 fn about_config(config: &Configuration) -> Vec<Complaint> {
@@ -187,7 +224,7 @@ fn about_config(config: &Configuration) -> Vec<Complaint> {
         .iter()
         .map(|alarm| Complaint {
             part: "node/config".into(),
-            kind: alarm.kind.name(),
+            kind: alarm.kind.name().into(),
             reason: alarm.message.clone(),
             since: Some(alarm.since),
         })
@@ -195,7 +232,7 @@ fn about_config(config: &Configuration) -> Vec<Complaint> {
     if let Serving::Stale { since } = status.serving {
         complaints.push(Complaint {
             part: "node/config".into(),
-            kind: "stale",
+            kind: "stale".into(),
             reason: format!(
                 "has been down for {} ms; settings can be read and not changed",
                 since.as_millis()

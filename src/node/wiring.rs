@@ -7,14 +7,14 @@ use tokio::time;
 
 use super::{keeper::Keeper, watch::Watch};
 use crate::{
-    config::{Kind, Record, Revision},
-    events::{Event, Order, Query, StoreError},
+    config::{Audit, Change, Kind, Record, Revision},
+    events::{Checkpoint, Event, StoreError},
     otp::{BoxError, ChildContext, ChildSpec, Intensity, Lifecycle, SupervisorSpec},
     value::{Map, Value},
 };
 
 /// The node's inner wires, under a supervisor of their own.
-pub(super) fn spec(watch: &Arc<Watch>, keeper: Keeper) -> ChildSpec {
+pub(super) fn spec(watch: &Arc<Watch>, keeper: &Keeper) -> ChildSpec {
     let intensity = Intensity::new(10, Duration::from_secs(1));
     let (for_audit, for_reports, for_figures) =
         (Arc::clone(watch), Arc::clone(watch), Arc::clone(watch));
@@ -36,90 +36,110 @@ pub(super) fn spec(watch: &Arc<Watch>, keeper: Keeper) -> ChildSpec {
 /// The source of the events that settings leave.
 const CONFIG: &str = "underpin.config";
 
+/// The checkpoint of how far the changes of the settings are in the books. It moves with the event itself, so that each change is
+/// there once, whatever ends in the middle.
+const AUDITED: &str = "underpin:config";
+
+/// How long to wait for a store that is down.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// Stores an event for each change of the settings, each once, also over a restart: it goes on behind the last one stored.
 async fn audit(ctx: ChildContext, watch: Arc<Watch>) -> Result<(), BoxError> {
-    let last = last_audited(&watch).await?;
-    let mut feed = watch.config.audit(last);
-    loop {
-        let audit = tokio::select! {
-            () = ctx.cancelled() => return Ok(()),
-            audit = feed.recv() => audit,
-        };
-        let Some(audit) = audit else { return Ok(()) };
-        if audit.missed > 0 {
-            tracing::warn!(
-                missed = audit.missed,
-                "changes of settings went by unaudited"
-            );
-        }
-        let event = event_of(&watch, &audit.record)?;
-        tokio::select! {
-            () = ctx.cancelled() => return Ok(()),
-            () = keep_storing(&watch, event) => {}
-        }
+    tokio::select! {
+        () = ctx.cancelled() => Ok(()),
+        () = keep_books(&watch) => Ok(()),
     }
 }
 
-/// The revision of the newest audit event in the store. Where there is none, everything that is known was never audited;
-/// unless the store forgets, then what was there before this start is left alone.
-async fn last_audited(watch: &Watch) -> Result<Revision, BoxError> {
-    let query = Query::new()
-        .source(CONFIG)
-        .order(Order::IdDescending)
-        .limit(1);
-    let page = watch.events.query(query).await?;
-    let revision = page.events.first().and_then(|event| match event.data() {
-        Value::Map(data) => data.get("revision").and_then(Value::as_u64),
-        _ => None,
-    });
-    let forgets = watch.in_memory || watch.events.stats().pruned > 0;
-    let otherwise = match forgets {
-        true => watch.loaded_revision,
-        false => Revision::default(),
-    };
-    Ok(revision.map_or(otherwise, Revision))
+async fn keep_books(watch: &Watch) {
+    let mut feed = watch.config.audit(last_audited(watch).await);
+    while let Some(Audit { record, missed }) = feed.recv().await {
+        let gap = (missed > 0).then(|| gap_before(watch, &record, missed));
+        let change = event_of(watch, &record);
+        let entries = gap.flatten().into_iter().chain(change).collect();
+        keep_storing(watch, entries, record.revision).await;
+    }
 }
 
-fn event_of(watch: &Watch, record: &Record) -> Result<Event, BoxError> {
+/// How far the books go. Where they do not say, everything that is known was never audited; unless the store forgets, then what
+/// was there before this start is left alone. Settings whose numbers began anew are audited from this start on.
+async fn last_audited(watch: &Watch) -> Revision {
+    let noted = loop {
+        match watch.events.checkpoint(AUDITED).await {
+            Ok(noted) => break noted,
+            Err(_) => time::sleep(PAUSE).await,
+        }
+    };
+    let noted = noted.as_ref().and_then(Value::as_u64).map(Revision);
+    match noted {
+        Some(revision) if revision <= watch.config.revision() => revision,
+        None if !watch.in_memory => Revision::default(),
+        Some(_) | None => watch.loaded_revision,
+    }
+}
+
+/// The event of a change. What would be too large for one event is left out: first the values, then the paths.
+fn event_of(watch: &Watch, record: &Record) -> Option<Event> {
     let kind = match record.kind {
         Kind::Update => "config_updated",
         Kind::Reset => "config_reset",
         Kind::Rollback => "config_rolled_back",
         Kind::Load => "config_loaded",
     };
-    let changes: Vec<Value> = record
-        .changes
-        .iter()
-        .map(|change| {
-            Value::Map(Map::from_iter([
-                ("path", Value::from(change.path.to_string())),
-                (
-                    "previous_value",
-                    change.before.clone().unwrap_or(Value::Null),
-                ),
-                ("new_value", change.after.clone().unwrap_or(Value::Null)),
-            ]))
-        })
-        .collect();
+    let tellers: [fn(&Change) -> Value; 2] = [told, |change| change.path.to_string().into()];
+    let told = tellers.iter().map(|tell| {
+        let changes: Vec<Value> = record.changes.iter().map(tell).collect();
+        ("changes", Value::from(changes))
+    });
+    let count = ("changes_count", Value::from(record.changes.len() as u64));
+    told.chain([count])
+        .find_map(|changes| entry(watch, kind, record, changes))
+}
+
+fn told(change: &Change) -> Value {
+    Value::Map(Map::from_iter([
+        ("path", Value::from(change.path.to_string())),
+        ("previous_value", change.before.clone().unwrap_or_default()),
+        ("new_value", change.after.clone().unwrap_or_default()),
+    ]))
+}
+
+fn gap_before(watch: &Watch, record: &Record, missed: u64) -> Option<Event> {
+    tracing::warn!(missed, "changes of settings went by unaudited");
+    let missed = ("missed", Value::from(missed));
+    entry(watch, "config_changes_missed", record, missed)
+}
+
+/// `None` when it is too large for an event.
+fn entry(watch: &Watch, kind: &str, record: &Record, part: (&str, Value)) -> Option<Event> {
     let data = Value::Map(Map::from_iter([
         ("revision", Value::from(record.revision.0)),
         ("by", Value::from(record.author.by.clone())),
         ("why", Value::from(record.author.why.clone())),
-        ("changes", Value::from(changes)),
+        part,
     ]));
-    let event = watch.events.event(kind).source(CONFIG).data(data);
-    Ok(event.build()?)
+    let event = watch.events.event(kind).source(CONFIG).data(data).build();
+    event.ok().filter(|event| event.check().is_ok())
 }
 
-/// Stores an event under its own id until it is stored. The store may be down for a while; the feed keeps what comes after.
-async fn keep_storing(watch: &Watch, event: Event) {
-    const PAUSE: Duration = Duration::from_millis(200);
-    while let Err(error) = watch.events.store(event.clone()).await {
-        if let StoreError::Event(_) | StoreError::Conflict { .. } = error {
-            tracing::error!(%error, "a change of settings could not be audited");
-            return;
+/// Stores entries under their own ids until they are stored. The store may be down for a while; the feed keeps what comes after.
+async fn keep_storing(watch: &Watch, entries: Vec<Event>, revision: Revision) {
+    let checkpoint = Checkpoint {
+        key: AUDITED.into(),
+        value: Value::from(revision.0),
+    };
+    loop {
+        let stored = watch
+            .events
+            .store_import(entries.clone(), checkpoint.clone());
+        match stored.await {
+            Ok(_) => return,
+            Err(error @ (StoreError::Event(_) | StoreError::Conflict { .. })) => {
+                tracing::error!(%error, "a change of settings could not be audited");
+                return;
+            }
+            Err(_) => time::sleep(PAUSE).await,
         }
-        time::sleep(PAUSE).await;
     }
 }
 

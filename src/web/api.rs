@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -57,21 +57,26 @@ pub(super) fn routes(interface: Interface) -> Router {
 async fn from_this_machine(request: Request, next: Next) -> Response {
     match names(&request) {
         Ok(()) => next.run(request).await,
-        Err(outside) => ApiError::new(StatusCode::FORBIDDEN, "outside", outside).into_response(),
+        Err(outside) => ApiError::forbidden(outside).into_response(),
     }
 }
 
 /// Looks at the names that a request carries.
 fn names(request: &Request) -> Result<(), guard::Outside> {
-    let header = |name| {
-        request
-            .headers()
-            .get(name)
-            .map(|value| value.to_str().unwrap_or("?"))
-    };
-    // An absolute request names the host in its address, and need not repeat it.
+    let host = the_one(request, &header::HOST)?;
+    let origin = the_one(request, &header::ORIGIN)?;
+    // An absolute request names the host in its address, which is what counts (RFC 9112, section 3.2.2).
     let address = request.uri().authority().map(|host| host.as_str());
-    guard::check(header(header::HOST).or(address), header(header::ORIGIN))
+    guard::check(address.or(host), origin)
+}
+
+/// What a header says that may be there once.
+fn the_one<'a>(request: &'a Request, name: &HeaderName) -> Result<Option<&'a str>, guard::Outside> {
+    let mut values = request.headers().get_all(name).iter();
+    match (values.next(), values.next()) {
+        (_, Some(_)) => Err(guard::Outside::Ambiguous),
+        (first, None) => Ok(first.map(|value| value.to_str().unwrap_or("?"))),
+    }
 }
 
 async fn in_time(request: Request, next: Next) -> Response {

@@ -2,6 +2,7 @@
 
 use axum::{
     Json,
+    extract::rejection::{BytesRejection, PathRejection, QueryRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -32,6 +33,14 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "malformed", message)
     }
 
+    pub(super) fn forbidden(message: impl ToString) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    pub(super) fn too_large(message: impl ToString) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
     pub(super) fn not_found(message: impl ToString) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
@@ -44,6 +53,37 @@ impl ApiError {
     pub(super) fn at(mut self, index: usize) -> Self {
         self.index = Some(index);
         self
+    }
+}
+
+/// What axum itself refuses, in the interface's own form.
+impl From<BytesRejection> for ApiError {
+    fn from(refused: BytesRejection) -> Self {
+        match refused.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::too_large(
+                "the body is larger than a request may be, 16 MiB; send it in several",
+            ),
+            status => Self::new(status, "malformed", refused.body_text()),
+        }
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(refused: PathRejection) -> Self {
+        Self::malformed(refused.body_text())
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(refused: QueryRejection) -> Self {
+        Self::malformed(refused.body_text())
+    }
+}
+
+/// An answer that breaks off in the middle says so by breaking off: its head has been sent.
+impl From<ApiError> for axum::BoxError {
+    fn from(error: ApiError) -> Self {
+        error.message.into()
     }
 }
 

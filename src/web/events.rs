@@ -1,21 +1,26 @@
 //! Events over HTTP.
 
-use std::num::NonZeroU32;
+use std::{collections::HashMap, num::NonZeroU32};
 
 use axum::{
     Json,
     body::{Body, Bytes},
-    extract::{Path, State, rejection::JsonRejection},
+    extract::{
+        Path, State,
+        rejection::{BytesRejection, PathRejection},
+    },
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value as Answer, json};
 
-use super::{Interface, error::ApiError, query};
+use super::{Interface, body, error::ApiError, query};
 use crate::{
     events::{
-        Checkpoint, Event, EventDraft, EventError, ImportOutcome, Query, StoreError, Timestamp,
+        Checkpoint, Event, EventDraft, EventError, Events, ImportOutcome, Page, Query, StoreError,
+        Timestamp,
     },
     ids::{CorrelationId, EventId},
     value::Value,
@@ -30,14 +35,67 @@ pub(super) async fn query(
     State(interface): State<Interface>,
     given: query::Given,
 ) -> Result<Response, ApiError> {
-    let query = read_query(given)?;
-    let page = interface.events.query(query).await.map_err(store_error)?;
-    let mut lines = Vec::with_capacity(page.events.len() * 300);
+    let answer = Answers::to(read_query(given)?, interface.events);
+    let (first, rest) = answer.next().await?;
+    let lines = stream::once(async move { Ok::<_, ApiError>(first) });
+    let rest = stream::try_unfold(rest, async |rest| match rest {
+        Some(answers) => answers.next().await.map(Some),
+        None => Ok(None),
+    });
+    let content_type = [(header::CONTENT_TYPE, body::NDJSON)];
+    let body = Body::from_stream(stream::StreamExt::chain(lines, rest));
+    Ok((content_type, body).into_response())
+}
+
+/// The answer to a query, read part by part, so that a large one is never in memory as a whole.
+struct Answers {
+    events: Events,
+    query: Query,
+    /// How many events are still wanted.
+    wanted: usize,
+    /// How many are read at once.
+    part: usize,
+}
+
+impl Answers {
+    /// The first part: at most 64 MB, if every event is as large as can be.
+    const PART_FIRST: usize = 64;
+    /// The largest part, in events: as many as a query usually asks for.
+    const PART_MAX: usize = 4096;
+    /// The aim for the length of a part in bytes.
+    const PART_BYTES: usize = 1 << 20;
+
+    fn to(query: Query, events: Events) -> Self {
+        Self {
+            wanted: query.wanted(),
+            query,
+            events,
+            part: Self::PART_FIRST,
+        }
+    }
+
+    /// The next lines, and what comes after them.
+    async fn next(mut self) -> Result<(Vec<u8>, Option<Self>), ApiError> {
+        let query = self.query.clone().limit(self.part.min(self.wanted));
+        let page = self.events.query(query).await.map_err(store_error)?;
+        let lines = lines_of(&page)?;
+        self.wanted -= page.events.len().min(self.wanted);
+        let Some(cursor) = page.next.filter(|_| self.wanted > 0) else {
+            return Ok((lines, None));
+        };
+        let each = lines.len() / page.events.len().max(1);
+        self.part = (Self::PART_BYTES / each.max(1)).clamp(Self::PART_FIRST, Self::PART_MAX);
+        self.query = self.query.after(cursor);
+        Ok((lines, Some(self)))
+    }
+}
+
+fn lines_of(page: &Page) -> Result<Vec<u8>, ApiError> {
+    let mut lines = Vec::new();
     for event in &page.events {
         write_line(event, &mut lines)?;
     }
-    let content_type = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((content_type, Body::from(lines)).into_response())
+    Ok(lines)
 }
 
 fn read_query(given: query::Given) -> Result<Query, ApiError> {
@@ -83,14 +141,15 @@ fn read_query(given: query::Given) -> Result<Query, ApiError> {
 
 pub(super) async fn get(
     State(interface): State<Interface>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
+    let Path(id) = id?;
     let id: EventId = id.parse().map_err(ApiError::malformed)?;
     let event = interface.events.get(id).await.map_err(store_error)?;
     let event = event.ok_or_else(|| ApiError::not_found(format!("there is no event {id}")))?;
     let mut line = Vec::new();
     write_line(&event, &mut line)?;
-    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    let content_type = [(header::CONTENT_TYPE, body::JSON)];
     Ok((content_type, Body::from(line)).into_response())
 }
 
@@ -113,69 +172,126 @@ fn write_line(event: &Event, out: &mut Vec<u8>) -> Result<(), ApiError> {
 pub(super) async fn store(
     State(interface): State<Interface>,
     headers: HeaderMap,
-    body: Bytes,
+    bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let content_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let content_type = content_type.unwrap_or_default();
-    if content_type.starts_with("application/x-ndjson") {
-        return store_lines(&interface, &body).await;
-    }
-    if !content_type.starts_with("application/json") {
-        return Err(ApiError::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "media_type",
+    match &*body::media_type(&headers) {
+        body::JSON => store_one(&interface, bytes?).await,
+        body::NDJSON => store_lines(&interface, bytes?).await,
+        _ => Err(body::media_type_refused(
             "send one event as application/json, or one a line as application/x-ndjson",
-        ));
+        )),
     }
-    let event = read_event(&interface, &body).map_err(ApiError::malformed)?;
+}
+
+async fn store_one(interface: &Interface, bytes: Bytes) -> Result<Response, ApiError> {
+    let Interface { ids, readers, .. } = interface.clone();
+    let read = move |body: &[u8]| read_event(body, || ids.next());
+    let event = readers.read(bytes, read).await?;
+    let event = event.map_err(ApiError::malformed)?;
     let id = interface.events.store(event).await.map_err(store_error)?;
     Ok((StatusCode::CREATED, Json(json!({ "version": 1, "id": id }))).into_response())
 }
 
 /// One event from its JSON; an id and the time are made where it has none.
-fn read_event(interface: &Interface, json: &[u8]) -> Result<Event, String> {
+fn read_event(json: &[u8], id: impl FnOnce() -> EventId) -> Result<Event, String> {
     let draft: EventDraft = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    complete(interface, draft).map_err(|error| error.to_string())
+    complete(draft, id).map_err(|error| error.to_string())
 }
 
-fn complete(interface: &Interface, draft: EventDraft) -> Result<Event, EventError> {
-    let id = draft.id.unwrap_or_else(|| interface.ids.next());
+fn complete(draft: EventDraft, id: impl FnOnce() -> EventId) -> Result<Event, EventError> {
+    let id = draft.id.unwrap_or_else(id);
     draft.into_event(id, Timestamp::now())
 }
 
+/// The lines of a request: those that are events, by number, and why the others are none.
+#[derive(Default)]
+struct Lines {
+    good: Vec<(usize, Event)>,
+    refused: Refused,
+}
+
+#[derive(Default)]
+struct Refused {
+    told: Vec<Answer>,
+    count: u64,
+}
+
+impl Refused {
+    fn add(&mut self, line: usize, why: impl ToString) {
+        self.count += 1;
+        if self.told.len() < REFUSED_TOLD {
+            self.told
+                .push(json!({ "line": line, "why": why.to_string() }));
+        }
+    }
+}
+
 /// Stores the good lines in one batch and tells the bad ones by number.
-async fn store_lines(interface: &Interface, body: &[u8]) -> Result<Response, ApiError> {
-    let mut events = Vec::new();
-    let mut refused = Vec::new();
-    let mut refusals = 0_u64;
-    for (number, line) in body.split(|&byte| byte == b'\n').enumerate() {
+async fn store_lines(interface: &Interface, bytes: Bytes) -> Result<Response, ApiError> {
+    let Interface { ids, readers, .. } = interface.clone();
+    let read = move |body: &[u8]| read_lines(body, || ids.next());
+    let mut lines = readers.read(bytes, read).await?;
+    let stored = store_good(&interface.events, &mut lines).await;
+    let ImportOutcome { stored, skipped } = stored.map_err(store_error)?;
+    Ok(Json(json!({
+        "version": 1,
+        "stored": stored,
+        "duplicates": skipped,
+        "refusals": lines.refused.count,
+        "refused": lines.refused.told,
+    }))
+    .into_response())
+}
+
+fn read_lines(bytes: &[u8], id: impl Fn() -> EventId) -> Lines {
+    let mut lines = Lines::default();
+    for (number, line) in (1..).zip(bytes.split(|&byte| byte == b'\n')) {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        match read_event(interface, line) {
-            Ok(event) => events.push(event),
-            Err(error) => {
-                refusals += 1;
-                if refused.len() < REFUSED_TOLD {
-                    refused.push(json!({ "line": number + 1, "why": error }));
-                }
-            }
+        match read_event(line, &id) {
+            Ok(event) => lines.good.push((number, event)),
+            Err(error) => lines.refused.add(number, error),
         }
     }
-    let stored = interface
-        .events
-        .store_batch(events)
-        .await
-        .map_err(store_error)?;
-    Ok(Json(json!({
-        "version": 1,
-        "stored": stored.len(),
-        "refusals": refusals,
-        "refused": refused,
-    }))
-    .into_response())
+    lines
+}
+
+/// Stores the good lines. Where one of them turns out not to be storable, each is looked at, and the others are stored.
+async fn store_good(events: &Events, lines: &mut Lines) -> Result<ImportOutcome, StoreError> {
+    match events.store_import(batch_of(lines), None).await {
+        Err(StoreError::Conflict { .. } | StoreError::Event(_)) => {}
+        outcome => return outcome,
+    }
+    sift(events, lines).await?;
+    events.store_import(batch_of(lines), None).await
+}
+
+fn batch_of(lines: &Lines) -> Vec<Event> {
+    lines.good.iter().map(|(_, event)| event.clone()).collect()
+}
+
+/// Takes out what cannot be stored: what is too large, and what has the id of another event.
+async fn sift(events: &Events, lines: &mut Lines) -> Result<(), StoreError> {
+    let mut seen: HashMap<EventId, Event> = HashMap::new();
+    for (number, event) in std::mem::take(&mut lines.good) {
+        let id = event.id();
+        if let Err(error) = event.check() {
+            lines.refused.add(number, error);
+            continue;
+        }
+        let known = match seen.get(&id) {
+            Some(known) => Some(known.clone()),
+            None => events.get(id).await?,
+        };
+        if known.is_some_and(|known| known != event) {
+            lines.refused.add(number, StoreError::Conflict { id });
+            continue;
+        }
+        seen.insert(id, event.clone());
+        lines.good.push((number, event));
+    }
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -186,9 +302,8 @@ pub(super) struct Reserve {
 
 pub(super) async fn reserve(
     State(interface): State<Interface>,
-    body: Result<Json<Reserve>, JsonRejection>,
+    body::Json(Reserve { count }): body::Json<Reserve>,
 ) -> Result<Json<Answer>, ApiError> {
-    let Json(Reserve { count }) = body?;
     let count = NonZeroU32::new(count).filter(|count| count.get() <= IDS_MAX);
     let count = count.ok_or_else(|| {
         ApiError::malformed(format!(
@@ -216,41 +331,55 @@ struct Note {
 /// Stores a batch and the note of how far its file was read as one: both or neither.
 pub(super) async fn import(
     State(interface): State<Interface>,
-    body: Result<Json<Import>, JsonRejection>,
+    body::Json(Import { events, checkpoint }): body::Json<Import>,
 ) -> Result<Json<Answer>, ApiError> {
-    let Json(Import { events, checkpoint }) = body?;
     let mut batch = Vec::with_capacity(events.len());
     for (index, draft) in events.into_iter().enumerate() {
-        if draft.id.is_none() {
-            return Err(ApiError::malformed(
-                "an imported event needs an id; reserve some at /api/v1/ids",
-            )
-            .at(index));
-        }
-        let event = complete(&interface, draft);
+        let Some(id) = draft.id else {
+            let words = "an imported event needs an id; reserve some at /api/v1/ids";
+            return Err(ApiError::malformed(words).at(index));
+        };
+        let event = complete(draft, || id);
         batch.push(event.map_err(|error| ApiError::malformed(error).at(index))?);
     }
-    let outcome = match checkpoint {
-        Some(Note { key, value }) => {
-            let checkpoint = Checkpoint {
-                key: key.into(),
-                value,
-            };
-            interface.events.store_import(batch, checkpoint).await
-        }
-        None => interface
-            .events
-            .store_batch(batch)
-            .await
-            .map(|ids| ImportOutcome {
-                stored: ids.len() as u64,
-                skipped: 0,
-            }),
-    };
-    let ImportOutcome { stored, skipped } = outcome.map_err(store_error)?;
+    let checkpoint = checkpoint.map(Note::into_checkpoint).transpose()?;
+    let stored = interface
+        .events
+        .store_import(batch.clone(), checkpoint)
+        .await;
+    let ImportOutcome { stored, skipped } = stored.map_err(|error| about_batch(&batch, error))?;
     Ok(Json(
         json!({ "version": 1, "stored": stored, "duplicates": skipped }),
     ))
+}
+
+/// Says which event of a batch cannot be stored.
+fn about_batch(batch: &[Event], error: StoreError) -> ApiError {
+    let index = match &error {
+        StoreError::Event(_) => batch.iter().position(|event| event.check().is_err()),
+        StoreError::Conflict { id } => batch.iter().position(|event| event.id() == *id),
+        _ => None,
+    };
+    match index {
+        Some(index) => store_error(error).at(index),
+        None => store_error(error),
+    }
+}
+
+impl Note {
+    /// The checkpoints of the node's own parts are not for others to move.
+    fn into_checkpoint(self) -> Result<Checkpoint, ApiError> {
+        if self.key.starts_with(Checkpoint::OWN) {
+            return Err(ApiError::forbidden(format!(
+                "checkpoints named {}… are the node's own; use another key",
+                Checkpoint::OWN
+            )));
+        }
+        Ok(Checkpoint {
+            key: self.key.into(),
+            value: self.value,
+        })
+    }
 }
 
 pub(super) async fn checkpoint(

@@ -14,6 +14,8 @@ pub(super) enum Outside {
         "the request comes from a page of {0:?}; only pages of this node may use its interface"
     )]
     Origin(String),
+    #[error("the request names its host or its origin more than once; name each once")]
+    Ambiguous,
 }
 
 /// Whether an address is one that only this machine can reach.

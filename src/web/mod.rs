@@ -16,9 +16,11 @@
 //! Not offered: encryption and passwords, and so no address but loopback.
 
 mod api;
+mod body;
 mod error;
 mod events;
 mod guard;
+mod patience;
 mod query;
 mod server;
 mod settings;
@@ -35,14 +37,37 @@ use crate::{
 
 pub use server::{ListenError, Listening};
 
+use body::Readers;
+use server::Limits;
+
 /// What the interface shows and changes.
 #[derive(Debug, Clone)]
 pub(crate) struct Interface {
-    pub(crate) events: Events,
-    pub(crate) config: Configuration,
-    pub(crate) telemetry: Telemetry,
-    pub(crate) ids: Arc<IdGenerator>,
-    pub(crate) overview: Arc<dyn Overview>,
+    events: Events,
+    config: Configuration,
+    telemetry: Telemetry,
+    ids: Arc<IdGenerator>,
+    overview: Arc<dyn Overview>,
+    readers: Readers,
+}
+
+impl Interface {
+    pub(crate) fn new(
+        events: &Events,
+        config: &Configuration,
+        telemetry: &Telemetry,
+        ids: &Arc<IdGenerator>,
+        overview: Arc<dyn Overview>,
+    ) -> Self {
+        Self {
+            events: events.clone(),
+            config: config.clone(),
+            telemetry: telemetry.clone(),
+            ids: Arc::clone(ids),
+            overview,
+            readers: Readers::new(),
+        }
+    }
 }
 
 /// What only the whole node knows.
@@ -66,7 +91,7 @@ pub(crate) fn child_spec(
     ChildSpec::task(id, move |ctx| {
         let (listening, routes) = (listening.clone(), api::routes(interface.clone()));
         async move {
-            server::serve(&listening, routes, ctx.cancellation()).await?;
+            server::serve(&listening, routes, Limits::default(), ctx.cancellation()).await?;
             Ok(())
         }
     })

@@ -1,18 +1,19 @@
 //! Reads what follows the `?`. Pure.
 
-use axum::extract::Query as Parameters;
+use axum::extract::{Query as Parameters, rejection::QueryRejection};
 
 use super::error::ApiError;
 
 /// The parameters of a request, in the order in which they were given.
-pub(super) type Given = Parameters<Vec<(String, String)>>;
+pub(super) type Given = Result<Parameters<Vec<(String, String)>>, QueryRejection>;
 
 /// Picks the known parameters. One that nobody knows, or that is given twice, is an error: a search that silently ignores
 /// half of what it was asked finds the wrong things.
 pub(super) fn known<const N: usize>(
-    Parameters(given): Given,
+    given: Given,
     names: [&str; N],
 ) -> Result<[Option<String>; N], ApiError> {
+    let Parameters(given) = given?;
     let mut found = [const { None }; N];
     for (name, value) in given {
         let place = names
@@ -40,7 +41,7 @@ mod tests {
 
     fn given(pairs: &[(&str, &str)]) -> Given {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        Parameters(pairs.iter().map(own).collect())
+        Ok(Parameters(pairs.iter().map(own).collect()))
     }
 
     #[test]

@@ -1,14 +1,10 @@
 //! Settings over HTTP.
 
-use axum::{
-    Json,
-    extract::{State, rejection::JsonRejection},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Answer, json};
 
-use super::{Interface, error::ApiError, query};
+use super::{Interface, body, error::ApiError, query};
 use crate::{
     config::{ReadError, UpdateError},
     value::Value,
@@ -41,9 +37,8 @@ pub(super) struct Put {
 
 pub(super) async fn put(
     State(interface): State<Interface>,
-    body: Result<Json<Put>, JsonRejection>,
+    body::Json(Put { path, value }): body::Json<Put>,
 ) -> Result<Json<Answer>, ApiError> {
-    let Json(Put { path, value }) = body?;
     let proposal = interface
         .config
         .propose()
@@ -51,12 +46,6 @@ pub(super) async fn put(
         .by("http");
     let record = proposal.apply().await.map_err(update_error)?;
     Ok(Json(json!({ "version": 1, "revision": record.revision.0 })))
-}
-
-impl From<JsonRejection> for ApiError {
-    fn from(rejection: JsonRejection) -> Self {
-        ApiError::new(rejection.status(), "malformed", rejection.body_text())
-    }
 }
 
 fn read_error(error: ReadError) -> ApiError {
