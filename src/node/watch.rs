@@ -60,10 +60,12 @@ impl Watch {
         events: &Events,
         config: &Configuration,
         telemetry: &Telemetry,
+        keeper: &Keeper,
+        in_memory: bool,
     ) -> Self {
         Self {
-            keeper: Keeper::new(None),
-            in_memory: false,
+            keeper: keeper.clone(),
+            in_memory,
             loaded_revision: config.revision(),
             name,
             node,

@@ -2,6 +2,7 @@
 
 mod config;
 mod events;
+mod faults;
 mod ids;
 mod node;
 mod otp;
@@ -9,3 +10,5 @@ mod resilience;
 mod support;
 mod telemetry;
 mod value;
+#[cfg(feature = "web")]
+mod web;
