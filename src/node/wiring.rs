@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time;
 
 use super::{keeper::Keeper, watch::Watch};
@@ -16,13 +17,16 @@ use crate::{
 /// The node's inner wires, under a supervisor of their own.
 pub(super) fn spec(watch: &Arc<Watch>, keeper: &Keeper) -> ChildSpec {
     let intensity = Intensity::new(10, Duration::from_secs(1));
-    let (for_audit, for_reports, for_figures) =
-        (Arc::clone(watch), Arc::clone(watch), Arc::clone(watch));
+    let books = Arc::new(Books {
+        watch: Arc::clone(watch),
+        under_way: Mutex::default(),
+    });
+    let (for_reports, for_figures) = (Arc::clone(watch), Arc::clone(watch));
     ChildSpec::supervisor(
         SupervisorSpec::new("wiring", intensity)
             .child(keeper.child_spec())
             .child(ChildSpec::task("audit", move |ctx| {
-                audit(ctx, Arc::clone(&for_audit))
+                audit(ctx, Arc::clone(&books))
             }))
             .child(ChildSpec::task("reports", move |ctx| {
                 reports(ctx, Arc::clone(&for_reports))
@@ -43,22 +47,53 @@ const AUDITED: &str = "underpin:config";
 /// How long to wait for a store that is down.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// An event for each change of the settings.
+#[derive(Debug)]
+struct Books {
+    watch: Arc<Watch>,
+    /// What is being stored, so that a task that is started anew does not make other events of the same change: the store may
+    /// have taken the first ones, and not be done.
+    under_way: Mutex<Option<(Revision, Vec<Event>)>>,
+}
+
 /// Stores an event for each change of the settings, each once, also over a restart: it goes on behind the last one stored.
-async fn audit(ctx: ChildContext, watch: Arc<Watch>) -> Result<(), BoxError> {
+async fn audit(ctx: ChildContext, books: Arc<Books>) -> Result<(), BoxError> {
     tokio::select! {
         () = ctx.cancelled() => Ok(()),
-        () = keep_books(&watch) => Ok(()),
+        () = books.keep() => Ok(()),
     }
 }
 
-async fn keep_books(watch: &Watch) {
-    let mut feed = watch.config.audit(last_audited(watch).await);
-    while let Some(Audit { record, missed }) = feed.recv().await {
-        let gap = (missed > 0).then(|| gap_before(watch, &record, missed));
-        let change = event_of(watch, &record);
-        let entries = gap.flatten().into_iter().chain(change).collect();
-        keep_storing(watch, entries, record.revision).await;
+impl Books {
+    async fn keep(&self) {
+        let mut feed = self.watch.config.audit(last_audited(&self.watch).await);
+        while let Some(audit) = feed.recv().await {
+            let entries = self.entries(&audit);
+            keep_storing(&self.watch, entries, audit.record.revision).await;
+        }
     }
+
+    /// The entries of a change: those that were made for it before, if there are.
+    fn entries(&self, audit: &Audit) -> Vec<Event> {
+        let revision = audit.record.revision;
+        let mut under_way = self.under_way.lock();
+        match &*under_way {
+            Some((known, entries)) if *known == revision => entries.clone(),
+            _ => {
+                let entries = entries_of(&self.watch, audit);
+                *under_way = Some((revision, entries.clone()));
+                entries
+            }
+        }
+    }
+}
+
+fn entries_of(watch: &Watch, Audit { record, missed }: &Audit) -> Vec<Event> {
+    let gap = (*missed > 0).then(|| gap_before(watch, record, *missed));
+    gap.flatten()
+        .into_iter()
+        .chain(event_of(watch, record))
+        .collect()
 }
 
 /// How far the books go. Where they do not say, everything that is known was never audited; unless the store forgets, then what

@@ -35,7 +35,11 @@ pub(super) async fn query(
     State(interface): State<Interface>,
     given: query::Given,
 ) -> Result<Response, ApiError> {
-    let answer = Answers::to(read_query(given)?, interface.events);
+    let query = read_query(given)?;
+    query
+        .check()
+        .map_err(|refused| store_error(refused.into()))?;
+    let answer = Answers::to(query, interface.events);
     let (first, rest) = answer.next().await?;
     let lines = stream::once(async move { Ok::<_, ApiError>(first) });
     let rest = stream::try_unfold(rest, async |rest| match rest {

@@ -12,7 +12,8 @@
 //!
 //! Guarantees: requests that do not name this machine are refused, also those that a browser sends for a page of somebody
 //! else; bodies, heads, requests and connections are limited; an answer of an API is JSON with `"version":1`, and an error
-//! says what to do. An event answered with 200 or 201 is stored as the node's durability says.
+//! says what to do. An event answered with 200 or 201 is stored as the node's durability says; sent again with the same id and
+//! time it is there once.
 //! Not offered: encryption and passwords, and so no address but loopback.
 
 mod api;

@@ -529,9 +529,9 @@ async fn a_bad_line_never_loses_a_good_one() {
         String::new(),
         format!(r#"{{"kind":"large","data":"{large}"}}"#),
         format!(r#"{{"kind":"other","id":{taken}}}"#),
-        r#"{"kind":"good","id":"77","data":2}"#.to_owned(),
+        r#"{"kind":"good","id":"77","time":5,"data":2}"#.to_owned(),
         r#"{"kind":"good","id":"77","data":3}"#.to_owned(),
-        r#"{"kind":"good","id":"77","data":2}"#.to_owned(),
+        r#"{"kind":"good","id":"77","time":5,"data":2}"#.to_owned(),
         r#"{"kind":"good","colour":1}"#.to_owned(),
         "{\"kind\":\"good\",\"data\":4}\r".to_owned(),
     ];
