@@ -1,2 +1,7 @@
-//! The `underpin` command.
-fn main() {}
+//! The `underpin` command: runs a node, and talks to one that runs.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,427 @@
+//! What may be said on the command line.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use underpin::ids::EventId;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused, failed or not found
+  2  wrong usage
+  3  the node could not be reached, or could not answer at this time";
+
+const EXAMPLES: &str = "\
+Examples:
+  underpin run                                  start a node with its data in ./underpin-data
+  underpin events import /var/log/dpkg.log      store a log as events
+  underpin events query --kind dpkg.install     find some of them
+  underpin status --json | jq .health           ask how the node is
+
+Exit codes:
+  0  done
+  1  refused, failed or not found
+  2  wrong usage
+  3  the node could not be reached, or could not answer at this time
+Errors are written to stderr; with --json as {\"version\":1,\"error\":{\"code\":\"..\",\"message\":\"..\"}} on one line.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  underpin run
+  underpin run --memory --http 127.0.0.1:0
+  underpin run --name a --data /var/lib/underpin --config node.toml --set underpin.events.hot_bytes=33554432
+  RUST_LOG=debug underpin run --log json 2> node.log
+
+When the node is ready it prints one line on stdout: `ready http://127.0.0.1:4610`, with --json
+{\"version\":1,\"ready\":\"http://127.0.0.1:4610\"}. Everything else goes to stderr. It runs until SIGTERM or Ctrl-C,
+stops its services in order and then exits with 0.
+
+Exit codes:
+  0  stopped as it was told to
+  1  could not start, or not every part stopped in order
+  2  wrong usage";
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  underpin events import /var/log/dpkg.log
+  underpin events import service.jsonl --format tracing
+  my-program 2>&1 | underpin events import - --kind my-program.log
+  underpin events query --json | underpin events import - --node http://127.0.0.1:4611
+
+Formats (auto looks at the first lines of the input; a file is of one format):
+  ndjson   one event an object: kind, and if there are any id, time (RFC 3339, or ns since 1970), source, correlation,
+           parent, data. A name that is none of these is refused. --kind is for lines that do not say theirs.
+  tracing  the JSON of tracing-subscriber, also flattened. Kind is tracing.<level> (`tracing.error`), source the target,
+           correlation the first of trace_id, correlation_id, correlation, request_id, req_id, traceparent in the fields
+           or, innermost first, in the spans; data the fields with level, spans and place.
+  text     any log by line. The package log gives dpkg.<action> (`dpkg.install`), syslog log.syslog with the program as
+           source, everything else log.line with the file's name as source. Time is read where there is one (in the
+           local time zone where it says none; the year of a syslog time is the one that fits the file's last change),
+           else it is the time of the import. Correlation is taken from request_id=.., trace_id=.., correlation_id=..,
+           req_id=.. and traceparent=.. in the line. Bytes that are not UTF-8 are replaced, and data.lossy is true.
+  --kind takes the place of the kinds above in tracing and text.
+
+How far a file was read is kept in the node's store together with its events, by the file's path. Run the same command
+again and it goes on from there, also after either side was killed: no line is lost and none is stored twice. A file that was
+rotated, truncated or replaced is read from its start. A last line without its end of line is stored as it is; if it grows
+later, the whole line is stored as one more event. Lines are refused above 1 MiB. A file of which nothing could be stored
+leaves no mark.
+
+The result counts events stored, lines refused, and lines skipped because they were stored earlier; with --json
+{\"version\":1,\"stored\":5000,\"refused\":2,\"skipped\":0}. Refused lines are told on stderr with their reason: the first 20,
+with --json all, as {\"version\":1,\"line\":7,\"why\":\"..\"}.
+
+Exit codes:
+  0    done; a warning tells of refused lines
+  1    every new line was refused, or the input cannot be read
+  2    wrong usage
+  3    the node could not be reached; what was stored is kept, run the command again to go on
+  130  interrupted by Ctrl-C; what was stored is kept, run the command again to go on";
+
+const QUERY_EXAMPLES: &str = "\
+Examples:
+  underpin events query --since 10m
+  underpin events query --correlation req-7f3a --order time
+  underpin events query --kind tracing.error --since 2026-11-23 --limit 20 --json | jq .data.message
+
+Times are an age (30s, 10m, 2h, 3d, 1w), a date (2026-11-23: from its start for --since, to its end for --until), a local
+time (2026-11-23T10:00), RFC 3339 (2026-11-23T10:00:00Z) or nanoseconds since 1970.
+
+Exit codes:
+  0  answered, also when nothing was found
+  1  refused
+  2  wrong usage
+  3  the node could not be reached, or could not answer at this time";
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  underpin events get 7130312345678901248
+  underpin events get 7130312345678901248 --json | jq .data
+
+Exit codes:
+  0  found
+  1  no event has this id
+  2  wrong usage
+  3  the node could not be reached, or could not answer at this time";
+
+const CONFIG_GET_EXAMPLES: &str = "\
+Examples:
+  underpin config get
+  underpin config get underpin.events
+  underpin config get app.greeting --json | jq .origin
+
+Exit codes:
+  0  found
+  1  no such path
+  2  wrong usage
+  3  the node could not be reached, or could not answer at this time";
+
+const CONFIG_SET_EXAMPLES: &str = "\
+Examples:
+  underpin config set app.greeting 'hello there'
+  underpin config set app.retries 5
+  underpin config set app.hosts '[\"a\",\"b\"]'
+  underpin config set app.code '\"5\"'             a number as text
+
+VALUE is JSON where it is valid JSON, else text.
+
+Exit codes:
+  0  set
+  1  no such path, may not change while running, or the value is not valid there
+  2  wrong usage
+  3  the node could not be reached, or could not answer at this time";
+
+const METRICS_EXAMPLES: &str = "\
+Examples:
+  underpin metrics
+  underpin metrics --json | jq '.metrics[] | select(.name | startswith(\"underpin_events\"))'
+";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  underpin status
+  underpin status --json | jq -e '.health == \"healthy\"'
+";
+
+const TREE_EXAMPLES: &str = "\
+Examples:
+  underpin tree
+  underpin tree --json | jq '.tree.children[] | {id, state, restarts}'
+";
+
+/// Runs a node of supervised services, and talks to one that runs.
+#[derive(Debug, Parser)]
+#[command(name = "underpin", version, after_help = EXAMPLES, max_term_width = 120)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Start a node and run it until SIGTERM or Ctrl-C
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Run),
+    /// Store and find events
+    #[command(subcommand)]
+    Events(EventsCommand),
+    /// Read and change settings of the running node
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Show counters, gauges and histograms
+    #[command(after_help = format!("{METRICS_EXAMPLES}\n{EXIT_CODES}"))]
+    Metrics(Reach),
+    /// Show how the node is
+    #[command(after_help = format!("{STATUS_EXAMPLES}\n{EXIT_CODES}"))]
+    Status(Reach),
+    /// Show the supervision tree
+    #[command(after_help = format!("{TREE_EXAMPLES}\n{EXIT_CODES}"))]
+    Tree(Reach),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum EventsCommand {
+    /// Store a file or a pipe, line by line
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(Import),
+    /// Find events
+    #[command(after_help = QUERY_EXAMPLES)]
+    Query(Query),
+    /// Show one event
+    #[command(after_help = GET_EXAMPLES)]
+    Get(Get),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Show a setting, a table of settings, or all of them
+    #[command(after_help = CONFIG_GET_EXAMPLES)]
+    Get(ConfigGet),
+    /// Change a setting while the node runs; it is kept over restarts
+    #[command(after_help = CONFIG_SET_EXAMPLES)]
+    Set(ConfigSet),
+}
+
+/// Which node, and how it should answer.
+#[derive(Debug, Args)]
+pub(super) struct Reach {
+    /// Address of the node
+    #[arg(
+        long,
+        env = "UNDERPIN_NODE",
+        default_value = "http://127.0.0.1:4610",
+        value_name = "URL"
+    )]
+    pub(super) node: NodeUrl,
+    /// Write JSON, one object or one a line, each with "version":1
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Name of the node [default: the one in the settings, else `underpin`]
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// Folder of its data, made if it is not there
+    #[arg(long, value_name = "DIR", default_value = "./underpin-data")]
+    pub(super) data: PathBuf,
+    /// Keep everything in memory; nothing outlives the node
+    #[arg(long, conflicts_with = "data")]
+    pub(super) memory: bool,
+    /// Loopback address of the HTTP interface; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4610")]
+    pub(super) http: SocketAddr,
+    /// File of settings (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// One setting, stronger than file and environment; may be given several times
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub(super) sets: Vec<String>,
+    /// Form of the log on stderr; RUST_LOG chooses what is in it [default there: info]
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub(super) log: LogForm,
+    /// Write the ready line and errors as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogForm {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// File to read; `-` reads standard input
+    pub(super) file: PathBuf,
+    /// Form of its lines
+    #[arg(long, default_value = "auto")]
+    pub(super) format: FormatChoice,
+    /// Kind of the events whose line does not carry a `kind` of its own
+    #[arg(long, value_parser = name)]
+    pub(super) kind: Option<String>,
+    /// Forget how far this file was read and store all of it (again)
+    #[arg(long)]
+    pub(super) from_start: bool,
+    /// How long to wait for a node that went away, before giving up
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(super) retry_for: u64,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum FormatChoice {
+    Auto,
+    Ndjson,
+    Tracing,
+    Text,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Query {
+    /// Only this kind
+    #[arg(long)]
+    pub(super) kind: Option<String>,
+    /// Only what belongs together under this id
+    #[arg(long, value_name = "ID")]
+    pub(super) correlation: Option<String>,
+    /// Only from this source
+    #[arg(long)]
+    pub(super) source: Option<String>,
+    /// Only from this time on
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<String>,
+    /// Only up to this time
+    #[arg(long, value_name = "TIME")]
+    pub(super) until: Option<String>,
+    /// At most so many [default: 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) limit: Option<u32>,
+    /// In which order; `-` turns it around
+    #[arg(long, value_name = "ORDER", allow_hyphen_values = true, value_parser = ["time", "-time", "id", "-id"])]
+    pub(super) order: Option<String>,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Get {
+    /// Id of the event
+    pub(super) id: EventId,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfigGet {
+    /// Path of the setting, such as `underpin.events`
+    pub(super) path: Option<String>,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConfigSet {
+    /// Path of the setting
+    pub(super) path: String,
+    /// Its new value
+    #[arg(allow_hyphen_values = true)]
+    pub(super) value: String,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+/// Where a node listens: `http://host:port`, without a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NodeUrl(String);
+
+impl NodeUrl {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for NodeUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("https://") {
+            return Err("a node speaks plain HTTP on loopback; use http://".into());
+        }
+        let authority = text
+            .strip_prefix("http://")
+            .unwrap_or(text)
+            .trim_end_matches('/');
+        let well_formed = !authority.is_empty()
+            && !authority.contains(|c: char| c.is_whitespace() || "/?#@".contains(c));
+        if !well_formed {
+            return Err("give host and port, such as http://127.0.0.1:4610".into());
+        }
+        Ok(Self(format!("http://{authority}")))
+    }
+}
+
+impl Command {
+    /// Whether the answer should be JSON.
+    pub(super) fn json(&self) -> bool {
+        match self {
+            Self::Run(run) => run.json,
+            Self::Events(EventsCommand::Import(import)) => import.reach.json,
+            Self::Events(EventsCommand::Query(query)) => query.reach.json,
+            Self::Events(EventsCommand::Get(get)) => get.reach.json,
+            Self::Config(ConfigCommand::Get(get)) => get.reach.json,
+            Self::Config(ConfigCommand::Set(set)) => set.reach.json,
+            Self::Metrics(reach) | Self::Status(reach) | Self::Tree(reach) => reach.json,
+        }
+    }
+}
+
+/// Kinds are 1 to 256 bytes.
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > super::import::NAME_BYTES_MAX {
+        return Err(format!("{} bytes; use 1 to 256", text.len()));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_node_is_named_by_host_and_port() {
+        for (given, url) in [
+            ("http://127.0.0.1:4610", "http://127.0.0.1:4610"),
+            ("http://127.0.0.1:4610/", "http://127.0.0.1:4610"),
+            ("localhost:1", "http://localhost:1"),
+            ("http://[::1]:4610", "http://[::1]:4610"),
+        ] {
+            assert_eq!(given.parse(), Ok(NodeUrl(url.into())), "{given}");
+        }
+        for bad in ["", "http://", "https://a:1", "http://a:1/api", "http://a b"] {
+            assert!(bad.parse::<NodeUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_order_may_begin_with_a_minus() {
+        let cli = Cli::try_parse_from(["underpin", "events", "query", "--order", "-time"])
+            .expect("an order");
+
+        let Command::Events(EventsCommand::Query(query)) = cli.command else {
+            panic!("a query");
+        };
+        assert_eq!(query.order.as_deref(), Some("-time"));
+    }
+}

@@ -1,0 +1,175 @@
+//! Events for people.
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde_json::Value as Json;
+
+/// Data longer than this is cut in a line; `events get` shows all of it.
+const DATA_CHARS_MAX: usize = 160;
+
+/// `2026-11-23 10:00:00.123  dpkg.install  dpkg  7130..  data`.
+pub(super) fn in_one_line(event: &Json, zone: &TimeZone) -> String {
+    let text = |name: &str| printable(event[name].as_str().unwrap_or_default());
+    let mut line = format!(
+        "{}  {:<16}  {:<16}  {}",
+        local(event["time"].as_str().unwrap_or_default(), zone),
+        text("kind"),
+        text("source"),
+        text("id"),
+    );
+    if event["correlation"].is_string() {
+        line.push_str("  ");
+        line.push_str(&text("correlation"));
+    }
+    let data = data(&event["data"]);
+    if !data.is_empty() {
+        line.push_str("  ");
+        line.push_str(&cut(&data));
+    }
+    line
+}
+
+/// A line for each part that is there, data indented below.
+pub(super) fn in_full(event: &Json) -> Vec<String> {
+    let mut lines: Vec<String> = [
+        "id",
+        "kind",
+        "time",
+        "source",
+        "node",
+        "correlation",
+        "parent",
+    ]
+    .into_iter()
+    .filter_map(|name| Some(format!("{name:<12} {}", plain(event.get(name)?)?)))
+    .collect();
+    match event.get("data") {
+        None | Some(Json::Null) => {}
+        Some(data) => {
+            lines.push("data".into());
+            let pretty = format!("{data:#}");
+            lines.extend(pretty.lines().map(|line| format!("  {line}")));
+        }
+    }
+    lines
+}
+
+/// The message first, then what else there is as `name=value`.
+fn data(data: &Json) -> String {
+    let Json::Object(members) = data else {
+        return match data {
+            Json::Null => String::new(),
+            other => plain(other).unwrap_or_else(|| other.to_string()),
+        };
+    };
+    let message = members.get("message").and_then(Json::as_str).map(printable);
+    let rest = members
+        .iter()
+        .filter(|(name, value)| !(name.as_str() == "message" && value.is_string()))
+        .map(|(name, value)| {
+            let value = plain(value).unwrap_or_else(|| value.to_string());
+            format!("{}={value}", printable(name))
+        });
+    message
+        .into_iter()
+        .chain(rest)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn plain(value: &Json) -> Option<String> {
+    match value {
+        Json::Null | Json::Array(_) | Json::Object(_) => None,
+        Json::String(text) => Some(printable(text)),
+        other => Some(other.to_string()),
+    }
+}
+
+/// Escapes control characters: what a log line holds must not drive the reader's terminal.
+fn printable(text: &str) -> String {
+    if !text.contains(char::is_control) {
+        return text.to_owned();
+    }
+    text.chars()
+        .map(|c| match c {
+            '\t' => " ".into(),
+            c if c.is_control() => c.escape_default().to_string(),
+            c => c.to_string(),
+        })
+        .collect()
+}
+
+fn local(time: &str, zone: &TimeZone) -> String {
+    time.parse::<Timestamp>().map_or_else(
+        |_| printable(time),
+        |time| {
+            time.to_zoned(zone.clone())
+                .strftime("%Y-%m-%d %H:%M:%S.%3f")
+                .to_string()
+        },
+    )
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(DATA_CHARS_MAX) {
+        Some((end, _)) => format!("{}..", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_shows_time_kind_source_id_correlation_and_data() {
+        let event = json!({
+            "version": 1, "id": "42", "kind": "dpkg.install", "time": "2026-11-23T10:00:00.123456789Z", "node": 7,
+            "source": "dpkg", "correlation": "req-1", "data": {"message": "install foo", "package": "foo", "tags": [1]}
+        });
+
+        assert_eq!(
+            in_one_line(&event, &TimeZone::UTC),
+            "2026-11-23 10:00:00.123  dpkg.install      dpkg              42  req-1  install foo package=foo tags=[1]"
+        );
+    }
+
+    #[test]
+    fn data_is_cut_between_characters() {
+        let event = json!({"id": "1", "data": "ä".repeat(500)});
+
+        let line = in_one_line(&event, &TimeZone::UTC);
+
+        assert!(line.ends_with(&format!("{}..", "ä".repeat(DATA_CHARS_MAX))));
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let event = json!({"id": "1", "kind": "a", "data": {"message": "red \u{1b}[31m\nalert"}});
+
+        let line = in_one_line(&event, &TimeZone::UTC);
+
+        assert!(line.ends_with("red \\u{1b}[31m\\nalert"), "{line}");
+    }
+
+    #[test]
+    fn in_full_each_part_that_is_there_has_a_line() {
+        let event =
+            json!({"version": 1, "id": "42", "kind": "a", "parent": null, "data": {"n": [1]}});
+
+        assert_eq!(
+            in_full(&event),
+            [
+                "id           42",
+                "kind         a",
+                "data",
+                "  {",
+                "    \"n\": [",
+                "      1",
+                "    ]",
+                "  }"
+            ]
+        );
+    }
+}

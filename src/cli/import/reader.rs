@@ -1,0 +1,198 @@
+//! From lines to batches.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    time::SystemTime,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    batch::Batch,
+    checkpoint::{Checkpoint, Place, Print},
+    format::{BOM, Context, Format},
+    lines::{Found, LINE_BYTES_MAX, Lines},
+    stamp,
+};
+
+/// An input that may know how to recognise itself.
+pub(super) trait Source: Read {
+    /// The mark at this place; none for an input that cannot be read twice.
+    fn mark(&self, at: Place, open: Option<Print>) -> io::Result<Option<Checkpoint>>;
+    /// Whether reading may wait for somebody to write.
+    fn is_live(&self) -> bool;
+}
+
+/// Reads batches from an input.
+#[derive(Debug)]
+pub(super) struct Reader<S> {
+    lines: Lines<S>,
+    format: Format,
+    context: Context,
+    place: Place,
+    /// The line at the start, when it was done before it had an end.
+    done_open: Option<Print>,
+    /// Lines found to be done already.
+    skipped: u64,
+}
+
+/// A pipe: read once, as it comes.
+#[derive(Debug)]
+pub(super) struct Pipe<R>(pub(super) R);
+
+impl<S: Source> Reader<S> {
+    pub(super) fn new(
+        input: S,
+        format: Format,
+        context: Context,
+        place: Place,
+        done_open: Option<Print>,
+    ) -> Self {
+        Self {
+            lines: Lines::new(input),
+            format,
+            context,
+            place,
+            done_open,
+            skipped: 0,
+        }
+    }
+
+    /// The next batch; the one that reaches the end of the input says so, and is empty when there was nothing more.
+    pub(super) fn next_batch(&mut self) -> io::Result<Batch> {
+        let mut batch = Batch::default();
+        self.context.now_ns = stamp::nanoseconds(Timestamp::now()).unwrap_or_default();
+        let mut open = None;
+        loop {
+            if batch.is_full() || self.should_not_wait(&batch) {
+                break;
+            }
+            let Some(found) = self.lines.advance()? else {
+                batch.last = true;
+                break;
+            };
+            if !found.ended {
+                open = Some(Print {
+                    bytes: found.bytes,
+                    crc32c: found.open_crc,
+                });
+                self.take_open(&found, &mut batch);
+                batch.last = true;
+                break;
+            }
+            self.take(&found, &mut batch);
+        }
+        batch.position = self.place.offset + open.map_or(0, |open| open.bytes);
+        batch.mark = self.lines.input().mark(self.place, open)?;
+        Ok(batch)
+    }
+
+    /// Lines that turned out to be done already, since last asked.
+    pub(super) fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
+    }
+
+    /// What a live input has given so far is sent before we wait for more.
+    fn should_not_wait(&self, batch: &Batch) -> bool {
+        let holds_something = batch.events() + batch.refused.len() > 0;
+        holds_something && self.lines.input().is_live() && !self.lines.has_line_at_hand()
+    }
+
+    fn take(&mut self, found: &Found, batch: &mut Batch) {
+        let blank = !found.too_long && self.line().trim_ascii().is_empty();
+        let known = self.done_open.take().is_some_and(|open| {
+            // It has got its end since, and nothing else.
+            open.bytes + 1 == found.bytes && open == Print::of(self.lines.raw_without_newline())
+        });
+        if known {
+            self.skipped += 1;
+        } else if !blank {
+            self.read(found, batch);
+        }
+        self.place.offset += found.bytes;
+        self.place.lines += 1;
+        self.place.done += u64::from(!blank);
+    }
+
+    /// The last line, which has no end yet: it is done now, and stays where it is in case it grows.
+    fn take_open(&mut self, found: &Found, batch: &mut Batch) {
+        let now = Print {
+            bytes: found.bytes,
+            crc32c: found.open_crc,
+        };
+        if self.done_open.take() == Some(now) {
+            self.skipped += 1;
+        } else if found.too_long || !self.line().trim_ascii().is_empty() {
+            self.read(found, batch);
+        }
+    }
+
+    fn read(&self, found: &Found, batch: &mut Batch) {
+        let number = self.place.lines + 1;
+        if found.too_long {
+            let why = format!(
+                "{} bytes long; lines up to {LINE_BYTES_MAX} bytes are read",
+                found.bytes - u64::from(found.ended)
+            );
+            return batch.refuse(number, &why);
+        }
+        batch.add(number, |out| {
+            self.format.read(self.line(), &self.context, out)
+        });
+    }
+
+    fn line(&self) -> &[u8] {
+        let line = self.lines.line();
+        match self.place.offset {
+            0 => line.strip_prefix(BOM).unwrap_or(line),
+            _ => line,
+        }
+    }
+}
+
+impl Source for File {
+    fn mark(&self, at: Place, open: Option<Print>) -> io::Result<Option<Checkpoint>> {
+        Checkpoint::mark(at, open, |start, bytes| print(self, start, bytes)).map(Some)
+    }
+
+    fn is_live(&self) -> bool {
+        false
+    }
+}
+
+impl<R: Read> Read for Pipe<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Read> Source for Pipe<R> {
+    fn mark(&self, _: Place, _: Option<Print>) -> io::Result<Option<Checkpoint>> {
+        Ok(None)
+    }
+
+    fn is_live(&self) -> bool {
+        true
+    }
+}
+
+/// The print of so many bytes from a place on; the file's own place stays where it is.
+pub(super) fn print(mut file: &File, start: u64, bytes: u64) -> io::Result<Print> {
+    let here = file.stream_position()?;
+    file.seek(SeekFrom::Start(start))?;
+    let mut read = Vec::new();
+    file.take(bytes).read_to_end(&mut read)?;
+    file.seek(SeekFrom::Start(here))?;
+    Ok(Print::of(&read))
+}
+
+/// When the file was last written, as far as the machine knows.
+pub(super) fn last_change(file: &File) -> Timestamp {
+    file.metadata()
+        .and_then(|metadata| metadata.modified())
+        .ok()
+        .or_else(|| Some(SystemTime::now()))
+        .and_then(|time| Timestamp::try_from(time).ok())
+        .unwrap_or_else(Timestamp::now)
+}

@@ -1,0 +1,63 @@
+//! The command line: `run` starts a node through the library, every other command talks HTTP to one that runs.
+//!
+//! Results go to stdout, everything else to stderr. With `--json` a result is one object or NDJSON, each with `"version":1`, and an
+//! error is one line `{"version":1,"error":{"code":"..","message":".."}}` on stderr: stdout never holds anything but results.
+//! Exit codes: [`Failure::code`]. A reader that closes stdout early (`| head`) is no failure.
+
+mod arguments;
+mod client;
+mod config;
+mod events;
+mod exposition;
+mod failure;
+mod import;
+mod metrics;
+mod output;
+mod run;
+mod span;
+mod status;
+mod tree;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Cli, Command, ConfigCommand, EventsCommand};
+use failure::Failure;
+use output::Output;
+
+/// Reads the arguments, carries them out, and says how it went.
+pub(super) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return failure::usage(&error),
+    };
+    let json = cli.command.json();
+    match carry_out(cli.command) {
+        Ok(code) => code,
+        Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report(json);
+            failure.code()
+        }
+    }
+}
+
+fn carry_out(command: Command) -> Result<ExitCode, Failure> {
+    let mut out = Output::stdout();
+    match command {
+        Command::Run(arguments) => run::run(&arguments, &mut out)?,
+        Command::Events(EventsCommand::Import(arguments)) => {
+            return import::import(&arguments, &mut out);
+        }
+        Command::Events(EventsCommand::Query(arguments)) => events::query(&arguments, &mut out)?,
+        Command::Events(EventsCommand::Get(arguments)) => events::get(&arguments, &mut out)?,
+        Command::Config(ConfigCommand::Get(arguments)) => config::get(&arguments, &mut out)?,
+        Command::Config(ConfigCommand::Set(arguments)) => config::set(&arguments, &mut out)?,
+        Command::Metrics(node) => metrics::metrics(&node, &mut out)?,
+        Command::Status(node) => status::status(&node, &mut out)?,
+        Command::Tree(node) => tree::tree(&node, &mut out)?,
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
