@@ -39,7 +39,7 @@ stops its services in order and then exits with 0.
 
 Exit codes:
   0  stopped as it was told to
-  1  could not start, or not every part stopped in order
+  1  could not start
   2  wrong usage";
 
 const IMPORT_EXAMPLES: &str = "\
@@ -221,18 +221,18 @@ pub(super) struct Reach {
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// Name of the node [default: the one in the settings, else `underpin`]
-    #[arg(long)]
-    pub(super) name: Option<String>,
+    /// Name of the node, as its health and log show it
+    #[arg(long, default_value = "underpin")]
+    pub(super) name: String,
     /// Folder of its data, made if it is not there
     #[arg(long, value_name = "DIR", default_value = "./underpin-data")]
     pub(super) data: PathBuf,
     /// Keep everything in memory; nothing outlives the node
     #[arg(long, conflicts_with = "data")]
     pub(super) memory: bool,
-    /// Loopback address of the HTTP interface; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4610")]
-    pub(super) http: SocketAddr,
+    /// Loopback address of the HTTP interface; port 0 takes a free one [default: the setting underpin.http.listen, 127.0.0.1:4610]
+    #[arg(long, value_name = "ADDR")]
+    pub(super) http: Option<SocketAddr>,
     /// File of settings (TOML)
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,

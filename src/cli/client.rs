@@ -71,10 +71,6 @@ impl Client {
         }
     }
 
-    pub(super) fn node(&self) -> &NodeUrl {
-        &self.node
-    }
-
     pub(super) fn get<T: DeserializeOwned>(
         &self,
         path: &str,

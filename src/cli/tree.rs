@@ -126,10 +126,10 @@ mod tests {
         assert_eq!(
             draw(&Branch::deserialize(&tree).expect("a tree")),
             [
-                "root          supervisor  running  for 1m 1s",
-                "├─ events     actor  running  for 500 ms  restarts 2  last exit: panic: out of luck",
-                "└─ app        supervisor  running  for 100 ms",
-                "   └─ cache   actor  restarting  handled 12",
+                "root         supervisor  running  for 1m 1s",
+                "├─ events    actor  running  for 500 ms  restarts 2  last exit: panic: out of luck",
+                "└─ app       supervisor  running  for 100 ms",
+                "   └─ cache  actor  restarting  handled 12",
             ]
         );
     }

@@ -232,8 +232,14 @@ mod tests {
 
         assert_eq!(batch.blamed(&refusal(Some(1), "bad")), Some(1));
         assert_eq!(batch.blamed(&refusal(Some(2), "bad")), None);
-        assert_eq!(batch.blamed(&refusal(None, "event 8 is already stored and differs")), Some(1));
-        assert_eq!(batch.blamed(&refusal(None, "event 9 is already stored and differs")), None);
+        assert_eq!(
+            batch.blamed(&refusal(None, "event 8 is already stored and differs")),
+            Some(1)
+        );
+        assert_eq!(
+            batch.blamed(&refusal(None, "event 9 is already stored and differs")),
+            None
+        );
         assert_eq!(batch.blamed(&refusal(None, "no")), None);
     }
 

@@ -83,6 +83,10 @@ impl Checkpoint {
         })
     }
 
+    pub(super) fn with_ids(self, ids: Pool) -> Self {
+        Self { ids, ..self }
+    }
+
     pub(super) fn place(&self) -> Place {
         Place {
             offset: self.offset,

@@ -29,7 +29,7 @@ pub(super) fn check(json: &[u8]) -> Result<(), String> {
     if doubtful || json.len() >= SURELY_SMALL {
         return check_exactly(json);
     }
-    read.map_err(|error| super::ndjson::why(&error))
+    read.map_err(|error| format!("data: {}", super::ndjson::why(&error)))
 }
 
 fn check_exactly(json: &[u8]) -> Result<(), String> {

@@ -89,11 +89,7 @@ pub(super) fn import(arguments: &Import, out: &mut Output) -> Result<ExitCode, F
     if arguments.reach.json {
         out.line(report.tally.json())?;
     } else {
-        let tally = report.tally;
-        out.line(format_args!(
-            "stored {}, refused {}, skipped {} (stored earlier)",
-            tally.stored, tally.refused, tally.skipped
-        ))?;
+        out.line(report.line())?;
     }
     out.flush()?;
     Ok(ExitCode::from(u8::from(report.tally.all_refused())))
@@ -183,6 +179,7 @@ fn import_file(
         head(&mut file, place.offset).map_err(|error| unreadable(&arguments.file, &error))?;
     let context = context(arguments, reader::last_change(&file));
     let format = Format::choose(arguments.format, &head);
+    report.format = Some(format);
     let reader = Reader::new(file, format, context, place, open);
     let interrupt = Interrupt::default();
     let mut sender = Sender::new(
@@ -215,6 +212,7 @@ fn import_pipe(
     }
     .map_err(|error| unreadable(&arguments.file, &error))?;
     let format = Format::choose(arguments.format, &head);
+    report.format = Some(format);
     let context = context(arguments, Timestamp::now());
     let input = Pipe(io::Cursor::new(head).chain(pipe));
     let reader = Reader::new(input, format, context, Place::default(), None);

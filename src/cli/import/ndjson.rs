@@ -54,6 +54,10 @@ pub(super) fn read(
     context: &Context,
     out: &mut Vec<u8>,
 ) -> Result<Option<EventId>, Refused> {
+    // An array would be taken for the members in their order.
+    if !line.trim_start().starts_with('{') {
+        return Err("not a JSON object".into());
+    }
     let line: Line<'_> = serde_json::from_str(line).map_err(|error| why(&error))?;
     if let Some(version) = line.version.filter(|version| *version != 1) {
         return Err(format!(
@@ -216,9 +220,9 @@ mod tests {
     #[test]
     fn each_refusal_says_what_is_wrong() {
         for (line, reason) in [
-            ("", "not JSON"),
+            ("", "not a JSON object"),
             ("{\"kind\":\"a\"", "not JSON at column 11"),
-            ("[1]", "invalid"),
+            (r#"[1,"7","a"]"#, "not a JSON object"),
             (r#"{"data":1}"#, "`kind` is missing"),
             (r#"{"kind":""}"#, "kind is 0 bytes"),
             (r#"{"kind":5}"#, "expected text"),
@@ -234,7 +238,7 @@ mod tests {
             (r#"{"kind":"a","id":"0"}"#, "0"),
             (r#"{"kind":"a","correlation":""}"#, "correlation"),
             (r#"{"kind":"a","version":2}"#, "version 2"),
-            (r#"{"kind":"a","data":"\ud800"}"#, "surrogate"),
+            (r#"{"kind":"a","data":"\ud800"}"#, "data: not JSON"),
             (r#"{"kind":"a","kind":"b"}"#, "duplicate field `kind`"),
         ] {
             let why = event(line).expect_err(line);

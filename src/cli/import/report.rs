@@ -8,7 +8,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::{batch::RefusedLine, sender::Stored};
+use super::{batch::RefusedLine, format::Format, sender::Stored};
 
 /// How many refused lines are told one by one to a person.
 const REFUSALS_SHOWN: u64 = 20;
@@ -25,6 +25,8 @@ pub(super) struct Tally {
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) tally: Tally,
+    /// What the lines were read as, once that is known.
+    pub(super) format: Option<Format>,
     json: bool,
     bar: ProgressBar,
 }
@@ -61,9 +63,25 @@ impl Report {
         bar.enable_steady_tick(Duration::from_millis(200));
         Self {
             tally: Tally::default(),
+            format: None,
             json,
             bar,
         }
+    }
+
+    /// The result in a line.
+    pub(super) fn line(&self) -> String {
+        let Tally {
+            stored,
+            refused,
+            skipped,
+        } = self.tally;
+        let read_as = self
+            .format
+            .map_or_else(String::new, |format| format!("; read as {}", format.name()));
+        format!(
+            "stored {stored}, refused {refused}, skipped {skipped} that were stored earlier{read_as}"
+        )
     }
 
     pub(super) fn skipped(&mut self, lines: u64) {

@@ -174,10 +174,8 @@ impl<'a> Sender<'a> {
     /// Stores the ids of the next batch before it is sent, where no batch before it could carry them.
     fn announce_ids(&mut self, wanted: usize) -> Result<(), SendError> {
         self.reserve(wanted.max(LINES_MAX))?;
-        let checkpoint = Checkpoint {
-            ids: self.pool.clone(),
-            ..self.at.clone().unwrap_or_default()
-        };
+        let at = self.at.clone().unwrap_or_default();
+        let checkpoint = at.with_ids(self.pool.clone());
         self.send(&mut Batch::default(), Some(checkpoint))?;
         Ok(())
     }
@@ -207,7 +205,7 @@ impl<'a> Sender<'a> {
         } else {
             self.pool.clone()
         };
-        Some(Checkpoint { ids, ..mark })
+        Some(mark.with_ids(ids))
     }
 
     fn send(

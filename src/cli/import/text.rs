@@ -154,7 +154,7 @@ impl<'a> Read<'a> {
         }
         let package = match (action, third, fourth) {
             ("startup", Some(_), None) | ("conffile", Some("keep" | "install"), None) => None,
-            ("status", Some(package), Some(version)) => Some(Package::State {
+            ("status", Some(package), Some(version)) if is_state(second) => Some(Package::State {
                 package,
                 state: second,
                 version,
@@ -163,7 +163,7 @@ impl<'a> Read<'a> {
                 "install" | "upgrade" | "configure" | "trigproc" | "disappear" | "remove" | "purge",
                 Some(from),
                 Some(to),
-            ) => Some(Package::Changed {
+            ) if is_version(from) && is_version(to) => Some(Package::Changed {
                 package: second,
                 from,
                 to,
@@ -208,6 +208,25 @@ impl<'a> Read<'a> {
             None => {}
         }
     }
+}
+
+/// The states of dpkg(1).
+fn is_state(word: &str) -> bool {
+    const STATES: [&str; 8] = [
+        "not-installed",
+        "config-files",
+        "half-installed",
+        "unpacked",
+        "half-configured",
+        "triggers-awaited",
+        "triggers-pending",
+        "installed",
+    ];
+    STATES.contains(&word)
+}
+
+fn is_version(word: &str) -> bool {
+    word == "<none>" || word.contains(|c: char| c.is_ascii_digit())
 }
 
 /// `<34>` in front of a line that came over the network: facility and severity.
