@@ -1,12 +1,13 @@
 //! HTTP to a node.
 
 use std::{
+    fmt,
     io::{BufRead, BufReader, Read},
     time::Duration,
 };
 
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, value::RawValue};
 use ureq::{Agent, Body, http::Response};
 
 use super::{arguments::NodeUrl, failure::Failure};
@@ -24,6 +25,10 @@ pub(super) struct Client {
     agent: Agent,
     node: NodeUrl,
 }
+
+/// An answer in the node's own words, members in its order.
+#[derive(Debug)]
+pub(super) struct Answer(Box<RawValue>);
 
 /// Why there is no answer to use.
 #[derive(Debug)]
@@ -104,17 +109,21 @@ impl Client {
             }))
     }
 
-    pub(super) fn put<T: DeserializeOwned>(
+    pub(super) fn get_json(
         &self,
         path: &str,
-        body: &Json,
-    ) -> Result<T, ClientError> {
+        query: &[(&str, &str)],
+    ) -> Result<Answer, ClientError> {
+        self.get(path, query).map(Answer)
+    }
+
+    pub(super) fn put_json(&self, path: &str, body: &Json) -> Result<Answer, ClientError> {
         let sent = self
             .agent
             .put(self.url(path))
             .content_type("application/json")
             .send(body.to_string());
-        self.read_json(self.accept(sent)?)
+        self.read_json(self.accept(sent)?).map(Answer)
     }
 
     pub(super) fn post<T: DeserializeOwned>(
@@ -208,11 +217,27 @@ impl Client {
         ))
     }
 
-    fn foreign(&self, what: &dyn std::fmt::Display) -> ClientError {
+    fn foreign(&self, what: &dyn fmt::Display) -> ClientError {
         ClientError::Foreign(format!(
             "{} does not answer as a node of this version does ({what}); check --node",
             self.node.as_str()
         ))
+    }
+}
+
+impl Answer {
+    pub(super) fn read(&self) -> Result<Json, ClientError> {
+        serde_json::from_str(self.0.get()).map_err(|error| {
+            ClientError::Foreign(format!(
+                "the node's answer cannot be read ({error}); try --json"
+            ))
+        })
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.get().trim())
     }
 }
 

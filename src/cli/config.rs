@@ -16,10 +16,11 @@ pub(super) fn get(get: &ConfigGet, out: &mut Output) -> Result<(), Failure> {
         .iter()
         .map(|path| ("path", path.as_str()))
         .collect();
-    let answer: Json = Client::new(&get.reach.node).get("/api/v1/config", &query)?;
+    let answer = Client::new(&get.reach.node).get_json("/api/v1/config", &query)?;
     if get.reach.json {
         return out.line(answer);
     }
+    let answer = answer.read()?;
     match &answer["value"] {
         Json::Object(_) => settings(get.path.as_deref().unwrap_or_default(), &answer["value"])
             .into_iter()
@@ -33,14 +34,12 @@ pub(super) fn get(get: &ConfigGet, out: &mut Output) -> Result<(), Failure> {
 pub(super) fn set(set: &ConfigSet, out: &mut Output) -> Result<(), Failure> {
     let value = value(&set.value);
     let body = json!({"path": set.path, "value": value});
-    let answer: Json = Client::new(&set.reach.node).put("/api/v1/config", &body)?;
+    let answer = Client::new(&set.reach.node).put_json("/api/v1/config", &body)?;
     if set.reach.json {
         return out.line(answer);
     }
-    out.line(format_args!(
-        "{} = {value} (revision {})",
-        set.path, answer["revision"]
-    ))
+    let revision = &answer.read()?["revision"];
+    out.line(format_args!("{} = {value} (revision {revision})", set.path))
 }
 
 /// JSON where it is JSON, else text.

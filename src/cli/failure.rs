@@ -87,7 +87,9 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
 /// One line on stderr. Nothing can be done when that is closed too.
 fn complain(code: &str, message: &str, json: bool) {
     let line = if json {
-        json!({"version": 1, "error": {"code": code, "message": message}}).to_string()
+        // By hand, so that the version comes first.
+        let error = json!({"code": code, "message": message});
+        format!("{{\"version\":1,\"error\":{error}}}")
     } else {
         format!("underpin: {message}")
     };

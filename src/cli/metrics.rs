@@ -16,5 +16,6 @@ pub(super) fn metrics(reach: &Reach, out: &mut Output) -> Result<(), Failure> {
             format!("cannot read the metric line `{line}`; check --node"),
         )
     })?;
-    out.line(json!({"version": 1, "metrics": samples}))
+    let samples = json!(samples);
+    out.line(format_args!("{{\"version\":1,\"metrics\":{samples}}}"))
 }

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
 use tracing_subscriber::EnvFilter;
 use underpin::{
     node::{Node, NodeBuilder},
@@ -89,7 +88,7 @@ fn ready(node: &Node, json: bool, out: &mut Output) {
     };
     let url = format!("http://{address}");
     let told = if json {
-        out.line(json!({"version": 1, "ready": url}))
+        out.line(format_args!("{{\"version\":1,\"ready\":\"{url}\"}}"))
     } else {
         out.line(format_args!("ready {url}"))
     };

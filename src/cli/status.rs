@@ -6,11 +6,11 @@ use super::{arguments::Reach, client::Client, failure::Failure, output::Output, 
 
 /// Health first, then why, then what the services say of themselves.
 pub(super) fn status(reach: &Reach, out: &mut Output) -> Result<(), Failure> {
-    let status: Json = Client::new(&reach.node).get("/api/v1/status", &[])?;
+    let answer = Client::new(&reach.node).get_json("/api/v1/status", &[])?;
     if reach.json {
-        return out.line(status);
+        return out.line(answer);
     }
-    lines(&status)
+    lines(&answer.read()?)
         .into_iter()
         .try_for_each(|line| out.line(line))
 }

@@ -22,11 +22,11 @@ struct Branch {
 
 /// The supervision tree with states, restarts and uptimes.
 pub(super) fn tree(reach: &Reach, out: &mut Output) -> Result<(), Failure> {
-    let answer: Json = Client::new(&reach.node).get("/api/v1/tree", &[])?;
+    let answer = Client::new(&reach.node).get_json("/api/v1/tree", &[])?;
     if reach.json {
         return out.line(answer);
     }
-    let root = Branch::deserialize(&answer["tree"]).map_err(|error| {
+    let root = Branch::deserialize(&answer.read()?["tree"]).map_err(|error| {
         Failure::refused(
             "foreign_answer",
             format!("cannot read the tree ({error}); try --json, or check --node"),

@@ -56,14 +56,13 @@ pub(super) fn query(query: &Query, out: &mut Output) -> Result<(), Failure> {
 /// One event with all its data.
 pub(super) fn get(get: &Get, out: &mut Output) -> Result<(), Failure> {
     let path = format!("/api/v1/events/{}", get.id);
-    let event: Json = Client::new(&get.reach.node).get(&path, &[])?;
+    let answer = Client::new(&get.reach.node).get_json(&path, &[])?;
     if get.reach.json {
-        return out.line(event);
+        return out.line(answer);
     }
-    for line in show::in_full(&event) {
-        out.line(line)?;
-    }
-    Ok(())
+    show::in_full(&answer.read()?)
+        .into_iter()
+        .try_for_each(|line| out.line(line))
 }
 
 fn show(line: &str, json: bool, zone: &TimeZone, out: &mut Output) -> Result<(), Failure> {

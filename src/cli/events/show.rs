@@ -53,7 +53,7 @@ pub(super) fn in_full(event: &Json) -> Vec<String> {
     lines
 }
 
-/// The message first, then what else there is as `name=value`.
+/// The message first, then what it does not say as `name=value`.
 fn data(data: &Json) -> String {
     let Json::Object(members) = data else {
         return match data {
@@ -64,16 +64,24 @@ fn data(data: &Json) -> String {
     let message = members.get("message").and_then(Json::as_str).map(printable);
     let rest = members
         .iter()
-        .filter(|(name, value)| !(name.as_str() == "message" && value.is_string()))
+        .filter(|(_, value)| !is_said(value, message.as_deref()))
         .map(|(name, value)| {
             let value = plain(value).unwrap_or_else(|| value.to_string());
             format!("{}={value}", printable(name))
         });
-    message
+    message.clone()
         .into_iter()
         .chain(rest)
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Whether the message holds this text already, or is it.
+fn is_said(value: &Json, message: Option<&str>) -> bool {
+    value
+        .as_str()
+        .zip(message)
+        .is_some_and(|(text, message)| message.contains(&printable(text)))
 }
 
 fn plain(value: &Json) -> Option<String> {
@@ -126,12 +134,12 @@ mod tests {
     fn a_line_shows_time_kind_source_id_correlation_and_data() {
         let event = json!({
             "version": 1, "id": "42", "kind": "dpkg.install", "time": "2026-11-23T10:00:00.123456789Z", "node": 7,
-            "source": "dpkg", "correlation": "req-1", "data": {"message": "install foo", "package": "foo", "tags": [1]}
+            "source": "dpkg", "correlation": "req-1", "data": {"message": "install foo", "package": "foo", "to": "1.0", "tags": [1]}
         });
 
         assert_eq!(
             in_one_line(&event, &TimeZone::UTC),
-            "2026-11-23 10:00:00.123  dpkg.install      dpkg              42  req-1  install foo package=foo tags=[1]"
+            "2026-11-23 10:00:00.123  dpkg.install      dpkg              42  req-1  install foo tags=[1] to=1.0"
         );
     }
 

@@ -1,0 +1,731 @@
+//! Stories of the `underpin` command: real processes, a node each, on ports and in folders of their own.
+#![cfg(feature = "cli")]
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::{BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+
+/// Far beyond what anything here takes; a story that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn underpin() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_underpin"));
+    command
+        .env_remove("UNDERPIN_NODE")
+        .env("RUST_LOG", "warn")
+        .env("TZ", "UTC")
+        .stdin(Stdio::null());
+    command
+}
+
+/// A node of a process of its own, killed when it goes out of scope.
+struct Node {
+    process: Child,
+    url: String,
+}
+
+impl Node {
+    fn start(data: &Path, address: &str) -> Self {
+        let mut process = underpin()
+            .args(["run", "--http", address, "--data"])
+            .arg(data)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("piped"))
+            .read_line(&mut line)
+            .expect("text");
+        let url = line
+            .trim()
+            .strip_prefix("ready ")
+            .unwrap_or_else(|| panic!("not ready: {line}"))
+            .to_owned();
+        Self { process, url }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = underpin();
+        command.args(arguments).env("UNDERPIN_NODE", &self.url);
+        command
+    }
+
+    fn says(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the binary starts")
+    }
+
+    fn answers(&self, arguments: &[&str]) -> Json {
+        let output = self.says(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).expect("one JSON object")
+    }
+
+    fn import(&self, file: &Path, more: &[&str]) -> Json {
+        let file = file.to_str().expect("UTF-8");
+        self.answers(&[&["events", "import", file, "--json"], more].concat())
+    }
+
+    fn events(&self, filter: &[&str]) -> Vec<Json> {
+        let output =
+            self.says(&[&["events", "query", "--json", "--limit", "100000"], filter].concat());
+        assert!(output.status.success(), "{output:?}");
+        lines(&output.stdout)
+    }
+
+    fn count(&self) -> u64 {
+        self.try_count().expect("the node answers")
+    }
+
+    fn try_count(&self) -> Option<u64> {
+        let status: Json = ureq::get(format!("{}/api/v1/status", self.url))
+            .call()
+            .ok()?
+            .body_mut()
+            .read_json()
+            .ok()?;
+        status["events"]["count"].as_u64()
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it ran");
+    }
+
+    /// The same node again, at the same address.
+    fn restart(&mut self, data: &Path) {
+        let address = self
+            .url
+            .strip_prefix("http://")
+            .expect("an address")
+            .to_owned();
+        *self = Self::start(data, &address);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+struct Stage {
+    folder: TempDir,
+    node: Node,
+}
+
+impl Stage {
+    fn set() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let node = Node::start(&folder.path().join("data"), "127.0.0.1:0");
+        Self { folder, node }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).expect("writable");
+        path
+    }
+}
+
+fn append(file: &Path, text: &str) {
+    File::options()
+        .append(true)
+        .open(file)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .expect("writable");
+}
+
+fn lines(text: &[u8]) -> Vec<Json> {
+    String::from_utf8_lossy(text)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
+        .collect()
+}
+
+fn counts(stored: u64, refused: u64, skipped: u64) -> Json {
+    json!({"version": 1, "stored": stored, "refused": refused, "skipped": skipped})
+}
+
+/// Asks again and again; each time asks a process or a node, so this does not spin.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "never: {what}");
+    }
+}
+
+fn signal(process: &Child, name: &str) {
+    let sent = Command::new("kill")
+        .args([name, &process.id().to_string()])
+        .status()
+        .expect("kill is there");
+    assert!(sent.success());
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// An application log whose lines have no time of their own: two imports of one line are never identical events.
+fn numbered(lines: u64) -> String {
+    (0..lines)
+        .map(|n| format!("number {n} of the log\n"))
+        .collect()
+}
+
+/// That each of the numbered lines is there, and once.
+fn assert_exactly_once(node: &Node, source: &str, lines: u64) {
+    let events = node.events(&["--source", source]);
+    let texts: BTreeSet<&str> = events
+        .iter()
+        .map(|event| event["data"]["message"].as_str().expect("text"))
+        .collect();
+    assert_eq!(texts.len() as u64, lines, "every line is there");
+    assert_eq!(events.len() as u64, lines, "no line is there twice");
+}
+
+#[test]
+fn a_package_log_is_stored_found_and_still_there_after_kill_9() {
+    let mut stage = Stage::set();
+    let log = stage.write(
+        "dpkg.log",
+        "2026-11-23 10:00:00 startup archives unpack\n\
+         2026-11-23 10:00:01 install foo:amd64 <none> 1.0\n\
+         2026-11-23 10:00:02 status installed foo:amd64 1.0\n",
+    );
+
+    assert_eq!(stage.node.import(&log, &[]), counts(3, 0, 0));
+    stage.node.kill();
+    stage.node.restart(&stage.path("data"));
+
+    let found = stage.node.events(&["--kind", "dpkg.install"]);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0]["version"], 1);
+    assert_eq!(found[0]["time"], "2026-11-23T10:00:01Z");
+    assert_eq!(found[0]["data"]["package"], "foo:amd64");
+    let id = found[0]["id"].as_str().expect("an id");
+    assert_eq!(
+        stage.node.answers(&["events", "get", id, "--json"]),
+        found[0]
+    );
+    assert_eq!(stage.node.import(&log, &[]), counts(0, 0, 3));
+}
+
+#[test]
+fn the_log_of_an_instrumented_program_is_found_by_its_correlation() {
+    let stage = Stage::set();
+    let log = stage.write(
+        "service.jsonl",
+        concat!(
+            r#"{"timestamp":"2026-11-23T10:00:00Z","level":"INFO","fields":{"message":"took it"},"target":"shop","spans":[{"request_id":"req-1","name":"request"}]}"#,
+            "\n",
+            r#"{"timestamp":"2026-11-23T10:00:01Z","level":"ERROR","fields":{"message":"no stock"},"target":"shop::stock","spans":[{"request_id":"req-1","name":"request"}]}"#,
+            "\n",
+            r#"{"timestamp":"2026-11-23T10:00:02Z","level":"INFO","fields":{"message":"other"},"target":"shop"}"#,
+            "\n",
+        ),
+    );
+
+    assert_eq!(stage.node.import(&log, &[]), counts(3, 0, 0));
+
+    let kinds: Vec<Json> = stage
+        .node
+        .events(&["--correlation", "req-1", "--order", "time"])
+        .into_iter()
+        .map(|event| event["kind"].clone())
+        .collect();
+    assert_eq!(kinds, ["tracing.info", "tracing.error"]);
+}
+
+#[test]
+fn a_file_that_grows_is_gone_on_with_and_a_rotated_one_is_read_from_its_start() {
+    let stage = Stage::set();
+    let log = stage.write("app.log", "one\ntwo\n\n");
+    assert_eq!(stage.node.import(&log, &[]), counts(2, 0, 0));
+
+    append(&log, "three\n");
+    assert_eq!(stage.node.import(&log, &[]), counts(1, 0, 2));
+    assert_eq!(stage.node.import(&log, &[]), counts(0, 0, 3));
+
+    fs::rename(&log, stage.path("app.log.1")).expect("renamed");
+    stage.write("app.log", "a new day\n");
+    assert_eq!(stage.node.import(&log, &[]), counts(1, 0, 0));
+    assert_eq!(stage.node.import(&log, &["--from-start"]), counts(1, 0, 0));
+}
+
+#[test]
+fn a_last_line_without_its_end_is_stored_and_stays_whole_when_it_grows() {
+    let stage = Stage::set();
+    let log = stage.write("app.log", "one\ntw");
+    assert_eq!(stage.node.import(&log, &[]), counts(2, 0, 0));
+    assert_eq!(stage.node.import(&log, &[]), counts(0, 0, 2));
+
+    append(&log, "o\nthree");
+    assert_eq!(stage.node.import(&log, &[]), counts(2, 0, 1));
+    append(&log, "\n");
+    assert_eq!(stage.node.import(&log, &[]), counts(0, 0, 3));
+    append(&log, "four\n");
+    assert_eq!(stage.node.import(&log, &[]), counts(1, 0, 3));
+
+    let texts: Vec<Json> = stage
+        .node
+        .events(&["--order", "id"])
+        .into_iter()
+        .map(|event| event["data"]["message"].clone())
+        .collect();
+    assert_eq!(texts, ["one", "tw", "two", "three", "four"]);
+}
+
+#[test]
+fn bad_lines_are_told_with_their_reason_and_lose_no_good_one() {
+    let stage = Stage::set();
+    let log = stage.write(
+        "events.jsonl",
+        "{\"kind\":\"a\"}\nnot json\n{\"kind\":\"b\",\"colour\":1}\n{\"kind\":\"c\",\"id\":\"77\"}\n{\"kind\":\"d\",\"id\":\"77\"}\n{\"kind\":\"e\"}\n",
+    );
+    let path = log.to_str().expect("UTF-8");
+
+    let output = stage.node.says(&["events", "import", path, "--json"]);
+
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(lines(&output.stdout), [counts(3, 3, 0)]);
+    let refused: Vec<(u64, String)> = lines(&output.stderr)
+        .iter()
+        .map(|line| {
+            let why = line["why"].as_str().expect("a reason");
+            (line["line"].as_u64().expect("a number"), why.to_owned())
+        })
+        .collect();
+    let numbers: Vec<u64> = refused.iter().map(|(line, _)| *line).collect();
+    assert_eq!(numbers, [2, 3, 5]);
+    assert!(refused[0].1.contains("not a JSON object"), "{refused:?}");
+    assert!(
+        refused[1].1.contains("unknown field `colour`"),
+        "{refused:?}"
+    );
+    assert!(refused[2].1.contains("77"), "{refused:?}");
+    assert_eq!(stage.node.count(), 3);
+}
+
+#[test]
+fn an_import_in_the_wrong_format_fails_and_leaves_no_mark() {
+    let stage = Stage::set();
+    let log = stage.write("app.log", numbered(50));
+    let path = log.to_str().expect("UTF-8");
+
+    let output = stage
+        .node
+        .says(&["events", "import", path, "--format", "tracing"]);
+
+    assert_eq!(output.status.code(), Some(1));
+    let told = stderr(&output);
+    assert_eq!(
+        told.lines()
+            .filter(|line| line.starts_with("line "))
+            .count(),
+        20
+    );
+    assert!(told.contains("30 more lines were refused"), "{told}");
+    assert_eq!(stage.node.import(&log, &[]), counts(50, 0, 0));
+}
+
+#[test]
+fn lines_beyond_the_limits_are_refused_by_number_and_damaged_text_is_kept() {
+    let stage = Stage::set();
+    let mut log = b"first\n".to_vec();
+    log.extend(vec![b'x'; 1024 * 1024 + 1]);
+    log.extend(b"\ncaf\xe9\n");
+    log.extend(vec![b'y'; 1_000_001]);
+    log.extend(b"\nlast\n");
+    let log = stage.write("app.log", log);
+
+    let output = stage
+        .node
+        .says(&["events", "import", log.to_str().expect("UTF-8"), "--json"]);
+
+    assert_eq!(lines(&output.stdout), [counts(3, 2, 0)]);
+    let refused = lines(&output.stderr);
+    assert_eq!(
+        (&refused[0]["line"], &refused[1]["line"]),
+        (&json!(2), &json!(4))
+    );
+    let damaged = stage.node.events(&["--order", "id"]).remove(1);
+    assert_eq!(
+        damaged["data"],
+        json!({"message": "caf\u{fffd}", "lossy": true})
+    );
+}
+
+#[test]
+fn an_import_that_is_killed_again_and_again_stores_every_line_once() {
+    const LINES: u64 = 20_000;
+    let stage = Stage::set();
+    let log = stage.write("app.log", numbered(LINES));
+    let path = log.to_str().expect("UTF-8");
+
+    for round in 0..6 {
+        let before = stage.node.count();
+        let mut import = stage
+            .node
+            .command(&["events", "import", path])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        // Each round lets it come a little further before it is shot.
+        until("the import gets on", || {
+            stage.node.count() > before + round * 700
+                || import.try_wait().expect("a child").is_some()
+        });
+        let _ = import.kill();
+        import.wait().expect("a child");
+    }
+    let rest = stage.node.import(&log, &[]);
+
+    assert_eq!(
+        rest["stored"].as_u64().expect("a number") + rest["skipped"].as_u64().expect("a number"),
+        LINES
+    );
+    assert_exactly_once(&stage.node, "app.log", LINES);
+}
+
+#[test]
+fn an_import_outlives_a_node_that_is_killed_under_it() {
+    const LINES: u64 = 20_000;
+    let mut stage = Stage::set();
+    let log = stage.write("app.log", numbered(LINES));
+    let import = stage
+        .node
+        .command(&["events", "import", log.to_str().expect("UTF-8"), "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+
+    for round in 1..=3 {
+        until("the import gets on", || {
+            stage
+                .node
+                .try_count()
+                .is_some_and(|count| count >= round * 3000)
+        });
+        stage.node.kill();
+        stage.node.restart(&stage.path("data"));
+    }
+    let output = import.wait_with_output().expect("a child");
+
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(lines(&output.stdout), [counts(LINES, 0, 0)]);
+    assert_exactly_once(&stage.node, "app.log", LINES);
+}
+
+#[test]
+fn a_node_that_does_not_come_back_is_told_with_what_was_stored() {
+    let mut stage = Stage::set();
+    let (import, mut input) = live_import(&stage, &["--retry-for", "1"]);
+    stage.node.kill();
+
+    writeln!(input, "two").expect("it reads");
+    drop(input);
+
+    let output = import.wait_with_output().expect("a child");
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let told = stderr(&output);
+    assert!(told.contains("did not come back for 1 s"), "{told}");
+    assert!(told.contains("1 events of the pipe are stored"), "{told}");
+}
+
+#[test]
+fn a_pipe_is_stored_as_it_comes_and_ctrl_c_says_what_was_stored() {
+    let stage = Stage::set();
+    let (import, input) = live_import(&stage, &[]);
+
+    signal(&import, "-INT");
+
+    let output = import.wait_with_output().expect("a child");
+    drop(input);
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(stderr(&output).contains("interrupted; 1 events of the pipe are stored"));
+}
+
+/// An import of a pipe that is still open, whose first line is stored.
+fn live_import(stage: &Stage, more: &[&str]) -> (Child, ChildStdin) {
+    let mut import = stage
+        .node
+        .command(&[&["events", "import", "-"], more].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut input = import.stdin.take().expect("piped");
+    writeln!(input, "one").expect("it reads");
+    until("the first line is stored", || stage.node.count() == 1);
+    (import, input)
+}
+
+#[test]
+fn what_one_node_tells_another_one_takes() {
+    let (from, to) = (Stage::set(), Stage::set());
+    let log = from.write(
+        "app.log",
+        "Nov 23 10:00:00 box sshd[1]: hello request_id=r1\nplain\n",
+    );
+    from.node.import(&log, &[]);
+    let told = from.node.says(&["events", "query", "--json"]).stdout;
+    let carried = to.write("carried.jsonl", &told);
+
+    assert_eq!(to.node.import(&carried, &[]), counts(2, 0, 0));
+    assert_eq!(to.node.says(&["events", "query", "--json"]).stdout, told);
+    let again = to.write("again.jsonl", &told);
+    assert_eq!(to.node.import(&again, &[]), counts(0, 0, 2));
+}
+
+#[test]
+fn a_file_is_imported_by_one_at_a_time() {
+    let stage = Stage::set();
+    let log = stage.write("app.log", "one\n");
+    let held = File::open(&log).expect("readable");
+    held.lock().expect("lockable");
+
+    let output = stage
+        .node
+        .says(&["events", "import", log.to_str().expect("UTF-8")]);
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("is being imported by another process"));
+}
+
+#[test]
+fn a_reader_that_has_heard_enough_is_no_error() {
+    let stage = Stage::set();
+    let log = stage.write("app.log", numbered(5000));
+    stage.node.import(&log, &[]);
+
+    for form in [&["--json"][..], &[]] {
+        let mut query = stage
+            .node
+            .command(&[&["events", "query", "--limit", "5000"], form].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut first = String::new();
+        BufReader::with_capacity(1, query.stdout.take().expect("piped"))
+            .read_line(&mut first)
+            .expect("text");
+
+        let output = query.wait_with_output().expect("a child");
+
+        assert!(first.contains("number 0"), "{first}");
+        assert_eq!(
+            (output.status.code(), stderr(&output)),
+            (Some(0), String::new())
+        );
+    }
+}
+
+#[test]
+fn settings_are_shown_changed_and_refused() {
+    let stage = Stage::set();
+    let node = &stage.node;
+
+    let set = node.says(&["config", "set", "underpin.health.crash_loop", "7"]);
+    assert_eq!(set.status.code(), Some(0), "{set:?}");
+    let got = node.says(&["config", "get", "underpin.health.crash_loop"]);
+    assert_eq!(String::from_utf8_lossy(&got.stdout), "7\n");
+    let answer = node.answers(&["config", "get", "underpin.health", "--json"]);
+    assert_eq!(
+        (&answer["version"], &answer["value"]["crash_loop"]),
+        (&json!(1), &json!(7))
+    );
+
+    for (path, value) in [
+        ("underpin.health.crash_loop", "many"),
+        ("underpin.http.listen", "127.0.0.1:1"),
+        ("underpin.nothing", "1"),
+    ] {
+        let refused = node.says(&["config", "set", path, value, "--json"]);
+        assert_eq!(refused.status.code(), Some(1), "{path}");
+        assert!(refused.stdout.is_empty());
+        let told = &lines(&refused.stderr)[0];
+        assert_eq!(told["version"], 1);
+        assert!(
+            told["error"]["message"]
+                .as_str()
+                .is_some_and(|why| why.contains(path))
+        );
+    }
+}
+
+#[test]
+fn status_tree_and_metrics_answer_people_and_programs() {
+    let stage = Stage::set();
+    let node = &stage.node;
+    let text = |arguments: &[&str]| {
+        let output = node.says(arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+
+    assert!(text(&["status"]).starts_with("healthy  underpin (node "));
+    assert!(text(&["tree"]).contains("├─ events"));
+    assert!(text(&["metrics"]).contains("# TYPE "));
+    let status = node.answers(&["status", "--json"]);
+    assert_eq!(
+        (&status["version"], &status["health"]),
+        (&json!(1), &json!("healthy"))
+    );
+    assert_eq!(status["events"]["count"], 0);
+    assert_eq!(
+        node.answers(&["tree", "--json"])["tree"]["kind"],
+        "supervisor"
+    );
+    let metrics = node.answers(&["metrics", "--json"]);
+    assert!(
+        metrics["metrics"]
+            .as_array()
+            .is_some_and(|all| all.len() > 5)
+    );
+}
+
+#[test]
+fn every_refusal_has_its_exit_code() {
+    let stage = Stage::set();
+    let nobody = "http://127.0.0.1:1";
+    let missing = stage.path("missing.log");
+    let folder = stage.folder.path().to_str().expect("UTF-8");
+    for (code, arguments) in [
+        (1, &["events", "get", "5"][..]),
+        (1, &["config", "get", "no.such.thing"]),
+        (1, &["events", "import", missing.to_str().expect("UTF-8")]),
+        (1, &["events", "import", folder]),
+        (2, &["events", "get", "five"]),
+        (2, &["events", "query", "--since", "soon"]),
+        (2, &["events", "query", "--colour", "red"]),
+        (2, &["events", "query", "--limit", "0"]),
+        (2, &["status", "--node", "https://127.0.0.1:4610"]),
+        (2, &["nonsense"]),
+        (3, &["status", "--node", nobody]),
+        (3, &["events", "query", "--node", nobody]),
+        (3, &["events", "import", "-", "--node", nobody]),
+    ] {
+        let output = stage.node.says(arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {output:?}"
+        );
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+
+        let output = stage.node.says(&[arguments, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        assert_eq!(
+            lines(&output.stderr)[0]["version"],
+            1,
+            "{arguments:?}: {output:?}"
+        );
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_node_that_cannot_start_says_why_in_a_line() {
+    let stage = Stage::set();
+    let data = stage.path("data");
+    let port_in_use = stage.node.url.strip_prefix("http://").expect("an address");
+    let settings = stage.write("bad.toml", "[underpin.events]\nhot_byts = 5\n");
+    for (arguments, reason) in [
+        (vec!["--data", data.to_str().expect("UTF-8")], "in use"),
+        (
+            vec!["--memory", "--http", port_in_use],
+            "name another address",
+        ),
+        (vec!["--memory", "--http", "0.0.0.0:0"], "loopback"),
+        (
+            vec!["--memory", "--set", "underpin.nothing=1"],
+            "underpin.nothing",
+        ),
+        (
+            vec!["--memory", "--config", settings.to_str().expect("UTF-8")],
+            "hot_bytes",
+        ),
+        (vec!["--data", "/proc/nowhere"], "/proc/nowhere"),
+    ] {
+        let output = underpin()
+            .arg("run")
+            .args(if arguments.contains(&"--http") {
+                &[][..]
+            } else {
+                &["--http", "127.0.0.1:0"]
+            })
+            .args(&arguments)
+            .output()
+            .expect("the binary starts");
+
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        assert!(output.stdout.is_empty());
+        let told = stderr(&output);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.contains(reason), "{arguments:?}: {told}");
+    }
+}
+
+#[test]
+fn a_node_ends_in_order_when_it_is_told_to() {
+    for end in ["-TERM", "-INT"] {
+        let mut process = underpin()
+            .args([
+                "run",
+                "--memory",
+                "--http",
+                "127.0.0.1:0",
+                "--json",
+                "--log",
+                "json",
+            ])
+            .env("RUST_LOG", "info")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut stdout = BufReader::new(process.stdout.take().expect("piped"));
+        let mut ready = String::new();
+        stdout.read_line(&mut ready).expect("text");
+        let ready: Json = serde_json::from_str(&ready).expect("JSON");
+        assert!(
+            ready["ready"]
+                .as_str()
+                .is_some_and(|url| url.starts_with("http://127.0.0.1:"))
+        );
+
+        let reader = thread::spawn(move || {
+            let mut more = String::new();
+            stdout.read_to_string(&mut more).map(|_| more)
+        });
+        signal(&process, end);
+
+        let output = process.wait_with_output().expect("a child");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let more = reader.join().expect("joined").expect("text");
+        assert_eq!(more, "", "one line on stdout and no other");
+        let log = lines(&output.stderr);
+        assert!(
+            log.iter()
+                .any(|line| line["fields"]["message"] == "stopped")
+        );
+    }
+}
