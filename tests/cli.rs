@@ -383,6 +383,7 @@ fn an_import_that_is_killed_again_and_again_stores_every_line_once() {
             .node
             .command(&["events", "import", path])
             .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
         // Each round lets it come a little further before it is shot.
@@ -391,7 +392,8 @@ fn an_import_that_is_killed_again_and_again_stores_every_line_once() {
                 || import.try_wait().expect("a child").is_some()
         });
         let _ = import.kill();
-        import.wait().expect("a child");
+        let output = import.wait_with_output().expect("a child");
+        assert_eq!(stderr(&output), "", "it did nothing but being killed");
     }
     let rest = stage.node.import(&log, &[]);
 
@@ -654,7 +656,7 @@ fn a_node_that_cannot_start_says_why_in_a_line() {
             vec!["--memory", "--http", port_in_use],
             "name another address",
         ),
-        (vec!["--memory", "--http", "0.0.0.0:0"], "loopback"),
+        (vec!["--memory", "--http", "0.0.0.0:0"], "other machines"),
         (
             vec!["--memory", "--set", "underpin.nothing=1"],
             "underpin.nothing",

@@ -3,6 +3,8 @@
 use std::{
     env,
     io::{self, IsTerminal},
+    net::SocketAddr,
+    pin::pin,
     time::Duration,
 };
 
@@ -33,9 +35,23 @@ pub(super) fn run(arguments: &Run, out: &mut Output) -> Result<(), Failure> {
             .start()
             .await
             .map_err(|error| Failure::refused("start", error.to_string()))?;
-        ready(&node, arguments.json, out);
-        let report = node.run_until_signal().await.map_err(|error| {
-            Failure::refused("system", format!("cannot listen for signals: {error}"))
+        let address = node.http_addr();
+        let mut running = pin!(node.run_until_signal());
+        // Listens for signals first: whoever reads the line may send one at once.
+        let ended_early = tokio::select! {
+            biased;
+            report = &mut running => Some(report),
+            () = async { ready(address, arguments.json, out) } => None,
+        };
+        let report = match ended_early {
+            Some(report) => report,
+            None => running.await,
+        };
+        let report = report.map_err(|error| {
+            Failure::refused(
+                "system",
+                format!("cannot listen for signals: {error}; try again"),
+            )
         })?;
         ended(&report);
         Ok(())
@@ -82,8 +98,8 @@ fn log(form: LogForm) -> Result<(), Failure> {
 }
 
 /// The one line on stdout. Whoever started the node may have closed it; the node runs all the same.
-fn ready(node: &Node, json: bool, out: &mut Output) {
-    let Some(address) = node.http_addr() else {
+fn ready(address: Option<SocketAddr>, json: bool, out: &mut Output) {
+    let Some(address) = address else {
         return;
     };
     let url = format!("http://{address}");

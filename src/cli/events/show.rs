@@ -69,7 +69,8 @@ fn data(data: &Json) -> String {
             let value = plain(value).unwrap_or_else(|| value.to_string());
             format!("{}={value}", printable(name))
         });
-    message.clone()
+    message
+        .clone()
         .into_iter()
         .chain(rest)
         .collect::<Vec<_>>()

@@ -102,7 +102,8 @@ impl Batch {
             .message
             .split_whitespace()
             .filter_map(|word| word.parse::<EventId>().ok());
-        named.find_map(|id| self.events.iter().position(|event| event.id == Some(id)))
+        // The later one, where two lines of the batch have one id.
+        named.find_map(|id| self.events.iter().rposition(|event| event.id == Some(id)))
     }
 
     /// Takes out the event that the node refused.

@@ -9,6 +9,8 @@ use underpin::ids::EventId;
 const HEAD_BYTES: u64 = 4096;
 /// How much before the place that was reached, in bytes.
 const TAIL_BYTES: u64 = 1024;
+/// The longest key that a store takes, in bytes.
+const KEY_BYTES_MAX: usize = 1024;
 /// Ids older than this are not taken up again: no request of their time can still be under way (the node ends one after 30 s), and
 /// events should have ids of their time.
 const IDS_AGE_MAX_MS: u64 = 120_000;
@@ -62,6 +64,23 @@ pub(super) enum Start {
     Replaced,
     /// Behind what was done.
     At(Checkpoint),
+}
+
+/// The key under which the checkpoint of a file is kept. A path too long for a key is told from others by its checksum.
+pub(super) fn key(path: &str) -> String {
+    let key = format!("import:{path}");
+    if key.len() <= KEY_BYTES_MAX {
+        return key;
+    }
+    let tail = path.len() - KEY_BYTES_MAX / 2;
+    let tail = (tail..path.len())
+        .find(|at| path.is_char_boundary(*at))
+        .unwrap_or(path.len());
+    format!(
+        "import:{:08x}..{}",
+        crc32c::crc32c(path.as_bytes()),
+        &path[tail..]
+    )
 }
 
 impl Checkpoint {
@@ -268,6 +287,15 @@ mod tests {
             serde_json::from_str::<Checkpoint>(&json).expect("a mark"),
             mark
         );
+    }
+
+    #[test]
+    fn every_path_has_a_key_of_its_own() {
+        let long = |middle: &str| key(&format!("/{middle}/{}", "é".repeat(1000)));
+
+        assert_eq!(key("/var/log/dpkg.log"), "import:/var/log/dpkg.log");
+        assert!(long("a").len() <= KEY_BYTES_MAX);
+        assert_ne!(long("a"), long("b"));
     }
 
     #[test]

@@ -97,12 +97,24 @@ pub(super) fn import(arguments: &Import, out: &mut Output) -> Result<ExitCode, F
 
 fn attempts(arguments: &Import, report: &mut Report) -> Result<(), Failure> {
     let client = Client::new(&arguments.reach.node);
+    match open(&arguments.file)? {
+        Input::Pipe(pipe) => import_pipe(&client, arguments, pipe, report),
+        Input::File { lock, key } => {
+            let done = file_attempts(&client, arguments, &key, report);
+            drop(lock);
+            done
+        }
+    }
+}
+
+fn file_attempts(
+    client: &Client,
+    arguments: &Import,
+    key: &str,
+    report: &mut Report,
+) -> Result<(), Failure> {
     for _ in 0..BEGINNINGS_MAX {
-        let end = match open(&arguments.file)? {
-            Input::File { file, key } => import_file(&client, arguments, file, key, report)?,
-            Input::Pipe(pipe) => import_pipe(&client, arguments, pipe, report)?,
-        };
-        if matches!(end, End::Done) {
+        if matches!(import_file(client, arguments, key, report)?, End::Done) {
             return Ok(());
         }
     }
@@ -113,9 +125,9 @@ fn attempts(arguments: &Import, report: &mut Report) -> Result<(), Failure> {
 }
 
 enum Input {
-    /// With the key of its checkpoint.
+    /// Locked against another import while this is held; with the key of its checkpoint.
     File {
-        file: File,
+        lock: File,
         key: String,
     },
     Pipe(Box<dyn Read + Send>),
@@ -125,10 +137,10 @@ fn open(path: &Path) -> Result<Input, Failure> {
     if path.as_os_str() == "-" {
         return Ok(Input::Pipe(Box::new(io::stdin())));
     }
-    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
+    let file = open_file(path)?;
     let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
     if metadata.is_dir() {
-        return Err(unreadable(path, &"it is a folder; name a file in it"));
+        return Err(unreadable(path, &"it is a folder"));
     }
     if !metadata.is_file() {
         return Ok(Input::Pipe(Box::new(file)));
@@ -146,19 +158,23 @@ fn open(path: &Path) -> Result<Input, Failure> {
         .canonicalize()
         .map_err(|error| unreadable(path, &error))?;
     Ok(Input::File {
-        file,
-        key: format!("import:{}", canonical.display()),
+        lock: file,
+        key: checkpoint::key(&canonical.to_string_lossy()),
     })
+}
+
+fn open_file(path: &Path) -> Result<File, Failure> {
+    File::open(path).map_err(|error| unreadable(path, &error))
 }
 
 fn import_file(
     client: &Client,
     arguments: &Import,
-    mut file: File,
-    key: String,
+    key: &str,
     report: &mut Report,
 ) -> Result<End, Failure> {
-    let in_store = match sender::checkpoint(client, &key) {
+    let mut file = open_file(&arguments.file)?;
+    let in_store = match sender::checkpoint(client, key) {
         Err(ClientError::Foreign(_)) if arguments.from_start => None,
         stored => stored?,
     };
@@ -186,7 +202,11 @@ fn import_file(
         client,
         &interrupt,
         Duration::from_secs(arguments.retry_for),
-        Some(Kept { key, at, in_store }),
+        Some(Kept {
+            key: key.to_owned(),
+            at,
+            in_store,
+        }),
     );
     carry_over(&interrupt, reader, &mut sender, arguments, report)
 }
@@ -196,7 +216,7 @@ fn import_pipe(
     arguments: &Import,
     mut pipe: Box<dyn Read + Send>,
     report: &mut Report,
-) -> Result<End, Failure> {
+) -> Result<(), Failure> {
     let interrupt = Interrupt::default();
     let mut sender = Sender::new(
         client,
@@ -216,7 +236,8 @@ fn import_pipe(
     let context = context(arguments, Timestamp::now());
     let input = Pipe(io::Cursor::new(head).chain(pipe));
     let reader = Reader::new(input, format, context, Place::default(), None);
-    carry_over(&interrupt, reader, &mut sender, arguments, report)
+    // Without a checkpoint there is none to be moved.
+    carry_over(&interrupt, reader, &mut sender, arguments, report).map(|_| ())
 }
 
 /// Reads in a thread, sends in this one.
