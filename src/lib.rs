@@ -9,6 +9,8 @@
 //! * floor 2: [`config`], [`events`];
 //! * floor 3: `web`, the HTTP interface (feature `web`);
 //! * floor 4: [`node`], the composition: the one place that knows every room.
+//!
+//! Above them all stands `testing` (feature `testing`): the kit for tests of programs built on underpin.
 
 pub use ractor;
 

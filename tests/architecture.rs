@@ -33,18 +33,6 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "testing",
-        &[
-            "value",
-            "ids",
-            "resilience",
-            "otp",
-            "telemetry",
-            "config",
-            "events",
-        ],
-    ),
-    (
         "node",
         &[
             "value",
@@ -55,6 +43,20 @@ const ROOMS: &[(&str, &[&str])] = &[
             "config",
             "events",
             "web",
+        ],
+    ),
+    (
+        "testing",
+        &[
+            "value",
+            "ids",
+            "resilience",
+            "otp",
+            "telemetry",
+            "config",
+            "events",
+            "web",
+            "node",
         ],
     ),
 ];

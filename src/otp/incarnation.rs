@@ -31,6 +31,9 @@ pub(crate) struct Incarnation {
     /// The verdict, once everything of the child is gone.
     exit: OnceLock<ExitReason>,
     ended: Notify,
+    /// Where a test can hurt it.
+    #[cfg(feature = "testing")]
+    pub(crate) fault: super::fault::Fault,
 }
 
 /// What a child leaves behind when it ends.
@@ -54,6 +57,8 @@ impl Incarnation {
             left: OnceLock::new(),
             exit: OnceLock::new(),
             ended: Notify::new(),
+            #[cfg(feature = "testing")]
+            fault: super::fault::Fault::default(),
         })
     }
 
@@ -137,13 +142,18 @@ impl Incarnation {
         callback: F,
     ) -> Result<F::Output, ExitReason> {
         let mut callback = pin!(callback);
-        poll_fn(
-            |cx| match self.catch(supervisor, || callback.as_mut().poll(cx)) {
+        poll_fn(|cx| {
+            let polled = self.catch(supervisor, || {
+                #[cfg(feature = "testing")]
+                self.fault.strike(cx.waker());
+                callback.as_mut().poll(cx)
+            });
+            match polled {
                 Ok(Poll::Pending) => Poll::Pending,
                 Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
                 Err(panicked) => Poll::Ready(Err(panicked)),
-            },
-        )
+            }
+        })
         .await
     }
 

@@ -15,6 +15,8 @@ mod child;
 mod context;
 mod error;
 mod exit;
+#[cfg(feature = "testing")]
+mod fault;
 mod incarnation;
 mod lifecycle;
 mod reply;
@@ -41,6 +43,9 @@ pub use supervisor::{
 };
 pub use tasks::{SpawnError, Task, TaskSupervisor};
 pub use tree::{ChildState, Tree};
+
+#[cfg(feature = "testing")]
+pub(crate) use fault::Subject;
 
 /// Makes an enum a message for actors, with and without ractor's `cluster` feature.
 ///

@@ -84,6 +84,25 @@ pub(crate) struct Started {
     pub(crate) cancel: CancellationToken,
 }
 
+impl Started {
+    fn new(
+        control: Control,
+        join: JoinHandle<()>,
+        incarnation: Arc<Incarnation>,
+        cancel: CancellationToken,
+    ) -> Self {
+        #[cfg(feature = "testing")]
+        incarnation.fault.aim(&control);
+        Self {
+            control,
+            join: Some(join),
+            incarnation,
+            slot: None,
+            cancel,
+        }
+    }
+}
+
 /// The two things that can be asked of any child.
 #[derive(Debug, Clone)]
 pub(crate) enum Control {
@@ -206,13 +225,8 @@ pub(crate) async fn spawn_actor<A: Actor>(
         None => Actor::spawn(None, supervised, arguments).await,
     };
     let (actor, join) = spawned.map_err(|error| why_not_spawned(&incarnation, &error))?;
-    Ok(Started {
-        control: Control::Actor(actor.get_cell()),
-        join: Some(join),
-        incarnation,
-        slot: None,
-        cancel,
-    })
+    let control = Control::Actor(actor.get_cell());
+    Ok(Started::new(control, join, incarnation, cancel))
 }
 
 pub(crate) fn why_not_spawned(incarnation: &Incarnation, error: &SpawnErr) -> ExitReason {
@@ -262,13 +276,8 @@ where
                 };
                 watched.leave(Left::Reason(left));
             });
-            Ok(Started {
-                control: Control::Task(join.abort_handle()),
-                join: Some(join),
-                incarnation,
-                slot: None,
-                cancel,
-            })
+            let control = Control::Task(join.abort_handle());
+            Ok(Started::new(control, join, incarnation, cancel))
         })
     }
 }

@@ -192,6 +192,30 @@ impl TreeNode {
     }
 }
 
+#[cfg(feature = "testing")]
+impl TreeNode {
+    /// The first that fits, here or below.
+    pub(crate) fn find(self: &Arc<Self>, fits: &impl Fn(&Self) -> bool) -> Option<Arc<Self>> {
+        if fits(self) {
+            return Some(Arc::clone(self));
+        }
+        let children = self.children.lock();
+        children.values().find_map(|child| child.find(fits))
+    }
+
+    /// Whether it is reached through this slot.
+    pub(crate) fn is_at(&self, slot: &Arc<Slot>) -> bool {
+        self.slot
+            .as_ref()
+            .is_some_and(|mine| Arc::ptr_eq(mine, slot))
+    }
+
+    /// Its latest life.
+    pub(crate) fn incarnation(&self) -> Option<Arc<Incarnation>> {
+        self.facts.lock().incarnation.clone()
+    }
+}
+
 impl Facts {
     fn enter(&mut self, state: ChildState, now: Instant) {
         self.state = state;

@@ -9,6 +9,7 @@ mod otp;
 mod resilience;
 mod support;
 mod telemetry;
+mod testing;
 mod value;
 #[cfg(feature = "web")]
 mod web;

@@ -250,6 +250,11 @@ impl Supervisor {
         self.life().map(|life| life.actor.clone())
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn node(&self) -> Option<Arc<TreeNode>> {
+        self.shared.node.load_full()
+    }
+
     /// OTP's management calls wait for ever, and so do these: a start or a stop has its own limit.
     async fn ask<T: Send + 'static>(&self, request: impl FnOnce(Reply<T>) -> Message) -> Answer<T> {
         let life = self.life().ok_or(SupervisorError::Down)?;
