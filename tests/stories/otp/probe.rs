@@ -7,10 +7,10 @@ use std::{
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use underpin::otp::{
-    Address, CallError, ChildSpec, Intensity, Lifecycle, Permit, Reply, Report, ReportStream,
+    Address, CallError, ChildSpec, Intensity, Lifecycle, Permit, Reply, ReportStream,
     SupervisorSpec, Unanswered,
 };
-use underpin::ractor;
+use underpin::{ractor, testing::report};
 
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
@@ -164,27 +164,10 @@ pub(crate) async fn incarnation_within(address: &Address<Do>, limit: Duration) -
     }
 }
 
-/// Waits for a report that `wanted` picks out.
-pub(crate) async fn report<T>(
-    reports: &mut ReportStream,
-    mut wanted: impl FnMut(&Report) -> Option<T>,
-) -> T {
-    let found = async {
-        loop {
-            let report = reports.next().await.expect("the tree lives");
-            if let Some(found) = wanted(&report) {
-                return found;
-            }
-        }
-    };
-    tokio::time::timeout(LONG, found)
-        .await
-        .expect("the report comes")
-}
-
 /// Waits until the child at `path` has started its `n`th life.
 pub(crate) async fn started(reports: &mut ReportStream, path: &str, n: u64) {
-    report(reports, |report| {
+    let what = format!("life {n} of {path}");
+    report(reports, &what, |report| {
         let fits = matches!(report.what, Lifecycle::Started { incarnation } if incarnation >= n);
         (&*report.path == path && fits).then_some(())
     })

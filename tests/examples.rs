@@ -1,0 +1,142 @@
+//! The examples run, tell their story, come to their end and leave nothing behind.
+
+use std::{
+    env,
+    ffi::OsStr,
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+};
+
+/// A built example, ready to run in `folder`. `cargo test` builds the examples beside the tests, in whatever target folder.
+fn example(name: &str, folder: &tempfile::TempDir) -> Command {
+    let test = env::current_exe().expect("a test knows where it is");
+    let profile = test.parent().and_then(|deps| deps.parent());
+    let mut program: PathBuf = profile.expect("tests are in target/<profile>/deps").into();
+    program.extend(["examples", name]);
+    program.set_extension(env::consts::EXE_EXTENSION);
+    assert!(
+        program.exists(),
+        "{} is not built: run `cargo test` for all targets, or `cargo build --examples` first",
+        program.display()
+    );
+    let mut command = Command::new(program);
+    command.current_dir(folder).stdin(Stdio::null());
+    for (variable, _) in env::vars_os().filter(|(name, _)| is_setting(name)) {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// Settings of whoever runs the tests are not the examples' business.
+fn is_setting(name: &OsStr) -> bool {
+    name.to_string_lossy().starts_with("UNDERPIN")
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// What a program printed that ended well.
+fn lines(output: &Output) -> Vec<String> {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", output.status);
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(String::from).collect()
+}
+
+fn files(folder: &tempfile::TempDir) -> usize {
+    std::fs::read_dir(folder).expect("readable").count()
+}
+
+#[test]
+fn hello_stores_events_changes_a_setting_and_counts() {
+    let folder = folder();
+
+    let output = example("hello", &folder).output().expect("runs");
+
+    let expected = [
+        "The node hello is Healthy.",
+        "Events of the shop, oldest first:",
+        r#"  order_placed {"for":"Ann","item":"tea"}"#,
+        "  order_paid null",
+        "The discount is now 20 %.",
+        "3 cups were served.",
+        "The node has stopped, gracefully: true.",
+    ];
+    assert_eq!(lines(&output), expected);
+    assert_eq!(files(&folder), 0);
+}
+
+#[test]
+fn the_supervised_worker_panics_and_answers_again() {
+    let folder = folder();
+
+    let output = example("supervised_worker", &folder)
+        .output()
+        .expect("runs");
+
+    let expected = [
+        "The adder has 42.",
+        "It gets a 13, which makes it panic.",
+        "sums/adder ended: panic: thirteen!",
+        "sums/adder lives again: life 2",
+        "At the same address, a new adder has 7.",
+        "All stopped, gracefully: true.",
+    ];
+    assert_eq!(lines(&output), expected);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("thirteen!"));
+    assert_eq!(files(&folder), 0);
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_node_ends_after_its_time_and_keeps_nothing_unless_told() {
+    let folder = folder();
+
+    let mut node = example("node", &folder);
+    let output = node.args(["--name", "a", "--for", "0"]).output();
+
+    let lines = lines(&output.expect("runs"));
+    assert_eq!(
+        lines.first().map(String::as_str),
+        Some("The node a runs, and knows 0 events.")
+    );
+    assert_eq!(
+        lines.last().map(String::as_str),
+        Some("The node a has stopped, gracefully: true.")
+    );
+    assert_eq!(files(&folder), 0);
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_node_greets_as_its_settings_say_until_a_signal_and_finds_its_events_again() {
+    let folder = folder();
+    let run = || {
+        let mut node = example("node", &folder);
+        node.args(["--name", "b", "--data", "data", "--http", "127.0.0.1:0"]);
+        node.env("UNDERPIN__APP__GREETING", "good evening");
+        let mut node = node.stdout(Stdio::piped()).spawn().expect("starts");
+        let output = BufReader::new(node.stdout.take().expect("piped"));
+        let mut lines = output.lines().map(|line| line.expect("text"));
+
+        let first = lines.next().expect("a first line");
+        let address = lines.next().expect("an address");
+        assert!(address.starts_with("It serves http://127.0.0.1:"), "{address}");
+        let greeting = lines.next().expect("a greeting");
+        assert!(greeting.starts_with("good evening! (event "), "{greeting}");
+        let signal = format!("kill -TERM {}", node.id());
+        let sent = Command::new("sh").args(["-c", &signal]).status();
+        assert!(sent.expect("a shell").success());
+        let last = lines.last();
+        assert_eq!(last.as_deref(), Some("The node b has stopped, gracefully: true."));
+        assert!(node.wait().expect("ends").success());
+        first
+    };
+
+    let (first, second) = (run(), run());
+
+    assert_eq!(first, "The node b runs, and knows 0 events.");
+    assert_ne!(first, second);
+}
