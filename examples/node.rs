@@ -63,7 +63,9 @@ async fn main() -> anyhow::Result<()> {
         println!("It serves http://{address}.");
     }
 
-    let settings = node.app_config::<Settings>().context("they have this type")?;
+    let settings = node
+        .app_config::<Settings>()
+        .context("they have this type")?;
     let events = node.events().clone();
     let greeter = ChildSpec::task("greeter", move |ctx| {
         let (settings, events) = (settings.clone(), events.clone());
@@ -90,6 +92,9 @@ async fn main() -> anyhow::Result<()> {
             node.shutdown().await
         }
     };
-    println!("The node {name} has stopped, gracefully: {}.", report.is_graceful());
+    println!(
+        "The node {name} has stopped, gracefully: {}.",
+        report.is_graceful()
+    );
     Ok(())
 }

@@ -123,14 +123,20 @@ fn the_node_greets_as_its_settings_say_until_a_signal_and_finds_its_events_again
 
         let first = lines.next().expect("a first line");
         let address = lines.next().expect("an address");
-        assert!(address.starts_with("It serves http://127.0.0.1:"), "{address}");
+        assert!(
+            address.starts_with("It serves http://127.0.0.1:"),
+            "{address}"
+        );
         let greeting = lines.next().expect("a greeting");
         assert!(greeting.starts_with("good evening! (event "), "{greeting}");
         let signal = format!("kill -TERM {}", node.id());
         let sent = Command::new("sh").args(["-c", &signal]).status();
         assert!(sent.expect("a shell").success());
         let last = lines.last();
-        assert_eq!(last.as_deref(), Some("The node b has stopped, gracefully: true."));
+        assert_eq!(
+            last.as_deref(),
+            Some("The node b has stopped, gracefully: true.")
+        );
         assert!(node.wait().expect("ends").success());
         first
     };

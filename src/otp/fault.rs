@@ -10,40 +10,54 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, Message};
 
 use super::{Address, ExitReason, Supervisor, incarnation::Incarnation, start::Control};
 
-/// Where a child can be hurt. Part of its incarnation.
+/// Where a child can be hurt. Part of its incarnation; what is asked of it before the child runs happens when it does.
 #[derive(Debug, Default)]
 pub(crate) struct Fault {
-    words: OnceLock<Arc<str>>,
-    waker: AtomicWaker,
     control: OnceLock<Control>,
+    waker: AtomicWaker,
+    killed: OnceLock<()>,
+    words: OnceLock<Arc<str>>,
 }
 
 impl Fault {
-    /// Says what kills the child.
+    /// The child runs; this is what kills it.
     pub(crate) fn aim(&self, control: &Control) {
         let _ = self.control.set(control.clone());
+        self.act();
     }
 
     /// Runs as the child, before each poll of its code.
     pub(crate) fn strike(&self, waker: &Waker) {
         self.waker.register(waker);
-        if let Some(words) = self.words.get() {
+        if let (Some(words), Some(_)) = (self.words.get(), self.control.get()) {
             panic!("{words}");
         }
     }
 
     fn kill(&self) {
-        if let Some(control) = self.control.get() {
-            control.kill();
-        }
+        let _ = self.killed.set(());
+        self.act();
     }
 
-    /// A child that waits for something inside its code is woken; an actor that waits for its next message is nudged.
     fn panic(&self, words: &str) {
         let _ = self.words.set(words.into());
-        self.waker.wake();
-        if let Some(Control::Actor(actor)) = self.control.get() {
-            tokio::spawn(nudge(actor.clone()));
+        self.act();
+    }
+
+    /// To panic, a child that waits for something inside its code is woken; an actor that waits for its next message is
+    /// nudged.
+    fn act(&self) {
+        let Some(control) = self.control.get() else {
+            return;
+        };
+        if self.killed.get().is_some() {
+            control.kill();
+        }
+        if self.words.get().is_some() {
+            self.waker.wake();
+            if let Control::Actor(actor) = control {
+                tokio::spawn(nudge(actor.clone()));
+            }
         }
     }
 }

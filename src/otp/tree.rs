@@ -168,6 +168,15 @@ impl TreeNode {
         self.facts.lock().last_exit = Some(reason.clone());
     }
 
+    /// Its latest life was over before it began.
+    pub(crate) fn start_failed(&self, reason: &ExitReason) {
+        let mut facts = self.facts.lock();
+        facts.last_exit = Some(reason.clone());
+        if let Some(incarnation) = &facts.incarnation {
+            incarnation.finish(reason.clone());
+        }
+    }
+
     pub(crate) fn snapshot(&self, now: Instant) -> Tree {
         let children = self.children.lock().values().cloned().collect::<Vec<_>>();
         let facts = self.facts.lock();

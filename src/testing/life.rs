@@ -80,7 +80,7 @@ mod sealed {
         fn path(&self, supervisor: &Supervisor) -> Option<Arc<str>>;
     }
 
-    impl Child for &str {
+    impl Child for str {
         fn path(&self, supervisor: &Supervisor) -> Option<Arc<str>> {
             let tree = supervisor.tree()?;
             let below = format!("{}/{self}", tree.path);
@@ -89,7 +89,7 @@ mod sealed {
         }
     }
 
-    impl<M: ractor::Message> Child for &Address<M> {
+    impl<M: ractor::Message> Child for Address<M> {
         fn path(&self, supervisor: &Supervisor) -> Option<Arc<str>> {
             supervisor.path_of(self)
         }
@@ -103,7 +103,7 @@ impl Life {
     ///
     /// There is no such child, or it has not been started yet.
     #[track_caller]
-    pub fn of(supervisor: &Supervisor, child: impl Child) -> Self {
+    pub fn of(supervisor: &Supervisor, child: &(impl Child + ?Sized)) -> Self {
         let caller = Location::caller();
         // First, so that nothing that follows is missed.
         let reports = supervisor.reports();

@@ -46,9 +46,11 @@ pub fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) -> impl Futu
                 pause.next().await;
             }
         };
-        if patiently(looking).await.is_none() {
-            panic!("{caller}: waited {PATIENCE:?} and it did not come true: {what}");
-        }
+        let came_true = patiently(looking).await.is_some();
+        assert!(
+            came_true,
+            "{caller}: waited {PATIENCE:?} and it did not come true: {what}"
+        );
     }
 }
 

@@ -9,16 +9,15 @@ use underpin::{
     events::{Event, Query},
     ids::EventId,
     node::{HealthStatus, Node},
-    otp::{BoxError, ChildSpec, ChildState, Intensity, SupervisorSpec},
-    ractor::ActorCell,
+    otp::{BoxError, ChildSpec, Intensity, SupervisorSpec},
+    testing::{self, Life, eventually},
     value::Value,
 };
 
 const LONG: Duration = Duration::from_secs(20);
 
 async fn in_memory() -> Node {
-    let node = Node::builder().memory().without_environment().start();
-    node.await.expect("starts")
+    testing::in_memory().start().await.expect("starts")
 }
 
 async fn in_folder(folder: &std::path::Path) -> Node {
@@ -31,47 +30,21 @@ fn event(node: &Node, kind: &str) -> Event {
     event.build().expect("valid")
 }
 
-/// Waits for something that the node does by itself.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begin = Instant::now();
-    while !holds().await {
-        assert!(begin.elapsed() < LONG, "{what} did not happen");
-        tokio::task::yield_now().await;
-    }
-}
-
 fn incarnation(node: &Node, path: &str) -> u64 {
     let tree = node.tree().expect("runs");
     tree.find(path).map_or(0, |child| child.incarnation)
-}
-
-/// Kills one service and says how long it took to be back.
-async fn kill(node: &Node, path: &str, actor: ActorCell) -> Duration {
-    let before = incarnation(node, path);
-    let begin = Instant::now();
-    actor.kill();
-    eventually("a restart", async || {
-        let tree = node.tree().expect("runs");
-        let child = tree.find(path).expect("is there");
-        child.incarnation > before && child.state == ChildState::Running
-    })
-    .await;
-    begin.elapsed()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f103_a_killed_service_is_back_at_once_and_the_others_keep_their_identity() {
     let node = in_memory().await;
     let services = ["node/telemetry", "node/events", "node/config"];
-    let actors = [
-        node.telemetry().actor().expect("runs"),
-        node.events().actor().expect("runs"),
-        node.config().actor().expect("runs"),
-    ];
-    for (killed, actor) in services.into_iter().zip(actors) {
+    for killed in services {
         let before = services.map(|path| incarnation(&node, path));
 
-        let took = kill(&node, killed, actor).await;
+        let begin = Instant::now();
+        Life::of(node.supervisor(), killed).kill().restarted().await;
+        let took = begin.elapsed();
 
         for (path, before) in services.into_iter().zip(before) {
             let expected = before + u64::from(path == killed);
@@ -113,9 +86,10 @@ async fn f104_services_killed_in_the_middle_of_work_restart_and_work() {
         }
     });
     for _ in 0..5 {
-        if let Some(actor) = node.events().actor() {
-            kill(&node, "node/events", actor).await;
-        }
+        Life::of(node.supervisor(), "events")
+            .kill()
+            .restarted()
+            .await;
     }
 
     let stored = storing.await.expect("stores all");
@@ -275,7 +249,7 @@ async fn a_folder_that_cannot_be_made_is_a_clear_error() {
 
 #[tokio::test]
 async fn wrong_settings_are_refused_before_anything_starts() {
-    let node = Node::builder().memory().without_environment();
+    let node = testing::in_memory();
     let refused = node.set("underpin.events.durabilty=always").start().await;
 
     let words = refused.expect_err("a typo").to_string();
@@ -287,9 +261,7 @@ async fn a_child_that_crash_loops_leaves_the_node_up_and_degraded_with_the_reaso
     let crashing = ChildSpec::task("crashing", |_| async {
         Err::<(), BoxError>("no luck".into())
     });
-    let node = Node::builder()
-        .memory()
-        .without_environment()
+    let node = testing::in_memory()
         .child(crashing)
         .start()
         .await
@@ -321,7 +293,7 @@ async fn a_child_that_crash_loops_leaves_the_node_up_and_degraded_with_the_reaso
 async fn the_programs_children_start_when_the_services_are_ready_and_stop_before_them() {
     let (seen, looked) = std::sync::mpsc::channel();
     let app = SupervisorSpec::new("app", Intensity::new(1, Duration::from_secs(1)));
-    let node = Node::builder().memory().without_environment().app(app);
+    let node = testing::in_memory().app(app);
     let child = ChildSpec::task("late", move |ctx| {
         let seen = seen.clone();
         async move {

@@ -607,7 +607,7 @@ impl Room {
                 StartError::Failed { reason, .. } => reason.clone(),
                 other => ExitReason::Error(other.to_string().into()),
             };
-            child.node.exited(&reason);
+            child.node.start_failed(&reason);
             self.place
                 .reports
                 .send(child.node.path(), Lifecycle::StartFailed { reason });

@@ -7,10 +7,10 @@ use std::{
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use underpin::otp::{
-    Address, CallError, ChildSpec, Intensity, Lifecycle, Permit, Reply, ReportStream,
+    Address, CallError, ChildSpec, Intensity, Lifecycle, Permit, Reply, Report, ReportStream,
     SupervisorSpec, Unanswered,
 };
-use underpin::{ractor, testing::report};
+use underpin::{ractor, testing};
 
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
@@ -164,10 +164,18 @@ pub(crate) async fn incarnation_within(address: &Address<Do>, limit: Duration) -
     }
 }
 
+/// Waits for a report that `wanted` picks out.
+#[track_caller]
+pub(crate) fn report<T>(
+    reports: &mut ReportStream,
+    wanted: impl FnMut(&Report) -> Option<T>,
+) -> impl Future<Output = T> {
+    testing::report(reports, "what this story waits for", wanted)
+}
+
 /// Waits until the child at `path` has started its `n`th life.
 pub(crate) async fn started(reports: &mut ReportStream, path: &str, n: u64) {
-    let what = format!("life {n} of {path}");
-    report(reports, &what, |report| {
+    report(reports, |report| {
         let fits = matches!(report.what, Lifecycle::Started { incarnation } if incarnation >= n);
         (&*report.path == path && fits).then_some(())
     })
