@@ -1,6 +1,6 @@
 use std::{
     collections::VecDeque,
-    fmt::Write as _,
+    fmt,
     panic::Location,
     pin::pin,
     sync::mpsc::{self, RecvTimeoutError},
@@ -126,8 +126,8 @@ impl Others {
     }
 }
 
-impl std::fmt::Display for Others {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return f.write_str("nothing was reported");
         }

@@ -2,17 +2,18 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::mpsc,
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
+use tokio::sync::Notify;
 use underpin::{
     events::Query,
     node::Node,
     otp::{
         Address, Budget, ChildSpec, ExitReason, Intensity, Lifecycle, OnExceed, Reply, Restart,
-        Shutdown, SupervisorSpec,
+        Shutdown, Supervisor, SupervisorSpec,
     },
     ractor::{Actor, ActorProcessingErr, ActorRef},
     resilience::Backoff,
@@ -164,6 +165,72 @@ async fn a_crash_of_the_programs_own_making_is_awaited_just_the_same() {
 
         let reason = ExitReason::Error("nothing to sell".into());
         assert_eq!((restarted.to, restarted.reason), (2, reason));
+    })
+    .await;
+}
+
+/// Takes its time to start, from its second life on.
+struct Slow {
+    gate: Arc<Notify>,
+    life: u64,
+}
+
+impl Actor for Slow {
+    type Msg = Message;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<(), ActorProcessingErr> {
+        if self.life > 1 {
+            self.gate.notified().await;
+        }
+        Ok(())
+    }
+}
+
+fn slow(address: &Address<Message>, gate: &Arc<Notify>) -> ChildSpec {
+    let gate = Arc::clone(gate);
+    ChildSpec::actor("slow", address, move |ctx| {
+        let (gate, life) = (Arc::clone(&gate), ctx.incarnation());
+        (Slow { gate, life }, ())
+    })
+}
+
+/// Ends the first life, and takes the second while it is still starting.
+async fn second_life(shop: &Supervisor) -> Life {
+    Life::of(shop, "slow").kill().ended().await;
+    eventually("the second start has begun", async || {
+        let tree = shop.tree().expect("it runs");
+        tree.children[0].incarnation == 2
+    })
+    .await;
+    Life::of(shop, "slow")
+}
+
+#[tokio::test]
+async fn a_child_that_is_still_starting_crashes_once_it_runs() {
+    let (gate, address) = (Arc::new(Notify::new()), Address::new());
+    with_tree(shop(slow(&address, &gate)), async |shop| {
+        let life = second_life(shop).await.panic("too late");
+
+        gate.notify_one();
+
+        assert_eq!(life.ended().await, ExitReason::Panic("too late".into()));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_life_that_never_began_ends_with_the_reason_of_its_failed_start() {
+    let (gate, address) = (Arc::new(Notify::new()), Address::new());
+    let child = slow(&address, &gate).start_timeout(SECOND);
+    with_tree(shop(child), async |shop| {
+        let reason = second_life(shop).await.ended().await;
+
+        assert!(
+            reason.to_string().contains("did not start within 1s"),
+            "{reason}"
+        );
     })
     .await;
 }
