@@ -60,7 +60,7 @@ async fn main() -> anyhow::Result<()> {
     let total = adder.call(Message::Total, PATIENCE).await?;
     println!("The adder has {total}.");
 
-    println!("It gets a 13, which makes it panic.");
+    println!("It gets a 13, which makes it panic, as standard error tells.");
     adder.send(Message::Add(13))?;
     while let Some(report) = reports.next().await {
         match report.what {
