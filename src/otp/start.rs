@@ -140,9 +140,15 @@ impl Started {
     /// Ends the child at its next `.await`.
     pub(crate) fn kill(&self) {
         self.cancel.cancel();
-        match &self.control {
-            Control::Actor(actor) => actor.kill(),
-            Control::Task(task) => task.abort(),
+        self.control.kill();
+    }
+}
+
+impl Control {
+    pub(crate) fn kill(&self) {
+        match self {
+            Self::Actor(actor) => actor.kill(),
+            Self::Task(task) => task.abort(),
         }
     }
 }
