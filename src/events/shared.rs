@@ -264,7 +264,10 @@ impl Shared {
 
     fn fail(&self, log: &Arc<Log>, failure: &Failure) {
         log.fail(failure);
-        let reason = format!("the last write failed: {}", failure.reason);
+        let reason = format!(
+            "the last write failed: {}; the next one shows whether that is over",
+            failure.reason
+        );
         tracing::error!(reason = %failure.reason, "the event log failed and is opened anew");
         self.metrics.failures.inc();
         *self.last_failure.lock() = Some(reason.clone());

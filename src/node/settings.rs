@@ -22,8 +22,10 @@ use crate::{
 /// | `events.keep_events`, `events.keep_days`, `events.keep_bytes` | 0: no limit | written while running, used from the next start on |
 /// | `telemetry.retention_secs` | 300 | at start |
 /// | `health.crash_loop` | 3 | while running |
+///
+/// A key that is not in the table is an error; configuration looks for those itself, and says what was probably meant.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Settings {
     /// The HTTP interface.
@@ -38,7 +40,7 @@ pub struct Settings {
 
 /// `underpin.http`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct HttpSettings {
     /// Where the interface listens: a loopback address and a port; port 0 takes any that is free.
@@ -47,7 +49,7 @@ pub struct HttpSettings {
 
 /// `underpin.events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct EventSettings {
     /// When an event counts as stored.
@@ -83,7 +85,7 @@ pub enum Durability {
 
 /// `underpin.telemetry`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct TelemetrySettings {
     /// How long a gauge or histogram that nobody writes to is still shown, in seconds.
@@ -92,7 +94,7 @@ pub struct TelemetrySettings {
 
 /// `underpin.health`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct HealthSettings {
     /// How many crashes of one child within a minute make the node count as degraded.

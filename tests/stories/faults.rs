@@ -358,25 +358,6 @@ async fn a_full_disk_leaves_the_node_up_and_heals_by_itself() {
     assert!(node.shutdown().await.is_graceful());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_heals_also_when_nobody_stores() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let disk = Moody::new(folder.path());
-    let node = in_folder(folder.path()).events_disk(Arc::new(disk.clone()));
-    let node = node.start().await.expect("starts");
-    disk.set_full(true);
-    let refused = node.events().store(event(&node, "full")).await;
-    assert!(refused.is_err());
-
-    disk.set_full(false);
-
-    eventually("the end of the complaint", async || {
-        !says(&node.health(), "node/events", "the last write failed")
-    })
-    .await;
-    node.shutdown().await;
-}
-
 // A disk that hangs.
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
