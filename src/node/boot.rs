@@ -59,9 +59,10 @@ fn prepare(builder: &NodeBuilder) -> Result<Ground, NodeError> {
     let loaded = config::load(sources(builder))?;
     let settings = settings(&loaded);
     #[cfg(feature = "web")]
-    let listening = match builder.http {
-        true => Some(crate::web::Listening::bind(settings.http.listen)?),
-        false => None,
+    let listening = if builder.http {
+        Some(crate::web::Listening::bind(settings.http.listen)?)
+    } else {
+        None
     };
     Ok(Ground {
         loaded,

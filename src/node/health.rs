@@ -75,9 +75,10 @@ impl Record {
             });
         }
         self.standing = standing;
-        let health = match reasons.is_empty() {
-            true => HealthStatus::Healthy,
-            false => HealthStatus::Degraded,
+        let health = if reasons.is_empty() {
+            HealthStatus::Healthy
+        } else {
+            HealthStatus::Degraded
         };
         Health { health, reasons }
     }

@@ -8,7 +8,10 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use crate::{ids::Identity, otp::ChildSpec};
+use crate::{
+    ids::{Identity, IdentityError},
+    otp::ChildSpec,
+};
 
 /// The node's identity, until it is given back. `None` where nothing is kept.
 #[derive(Debug, Clone)]
@@ -83,12 +86,13 @@ impl Keeper {
         match renewed.await {
             Ok(Ok(_)) => *self.trouble.lock() = None,
             // Ids are made all the same, and the next tick tries again.
-            Ok(Err(error)) => self.note(error.to_string()),
+            Ok(Err(error)) => self.note(&error),
             Err(_) => tracing::debug!("the runtime is shutting down"),
         }
     }
 
-    fn note(&self, trouble: String) {
+    fn note(&self, error: &IdentityError) {
+        let trouble = error.to_string();
         let before = self.trouble.lock().replace(trouble.clone());
         if before.as_ref() != Some(&trouble) {
             tracing::warn!(%trouble, "the mark ahead of the event ids was not kept");

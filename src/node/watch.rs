@@ -143,7 +143,7 @@ impl Watch {
         }
         complaints.extend(about_events(&self.events.health()));
         complaints.extend(about_config(&self.config));
-        complaints.extend(self.keeper.trouble().map(about_ids));
+        complaints.extend(self.keeper.trouble().as_deref().map(about_ids));
         let limit = self.config.get_or("underpin.health.crash_loop", 3);
         complaints.extend(self.crashes.lock().loops(limit, now));
         complaints
@@ -159,7 +159,7 @@ fn about_node(kind: &'static str, words: &str) -> Complaint {
     }
 }
 
-fn about_ids(trouble: String) -> Complaint {
+fn about_ids(trouble: &str) -> Complaint {
     Complaint {
         part: "node/wiring/ids".into(),
         kind: "mark".into(),

@@ -66,7 +66,10 @@ fn names(request: &Request) -> Result<(), guard::Outside> {
     let host = the_one(request, &header::HOST)?;
     let origin = the_one(request, &header::ORIGIN)?;
     // An absolute request names the host in its address, which is what counts (RFC 9112, section 3.2.2).
-    let address = request.uri().authority().map(|host| host.as_str());
+    let address = request
+        .uri()
+        .authority()
+        .map(axum::http::uri::Authority::as_str);
     guard::check(address.or(host), origin)
 }
 
@@ -132,8 +135,9 @@ async fn tree(State(interface): State<Interface>) -> Result<Response, ApiError> 
 
 /// OpenMetrics, except for those who name only the older format. Prometheus itself names both.
 fn wanted(accept: &str) -> Format {
-    match accept.contains("text/plain") && !accept.contains("openmetrics") {
-        true => Format::Prometheus,
-        false => Format::OpenMetrics,
+    if accept.contains("text/plain") && !accept.contains("openmetrics") {
+        Format::Prometheus
+    } else {
+        Format::OpenMetrics
     }
 }

@@ -1,5 +1,7 @@
 //! Errors as answers.
 
+use std::fmt::Display;
+
 use axum::{
     Json,
     extract::rejection::{BytesRejection, PathRejection, QueryRejection},
@@ -19,7 +21,7 @@ pub(super) struct ApiError {
 }
 
 impl ApiError {
-    pub(super) fn new(status: StatusCode, code: &'static str, message: impl ToString) -> Self {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Display) -> Self {
         Self {
             status,
             code,
@@ -29,24 +31,24 @@ impl ApiError {
     }
 
     /// The request is not what the interface takes; the same again will fail again.
-    pub(super) fn malformed(message: impl ToString) -> Self {
+    pub(super) fn malformed(message: impl Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed", message)
     }
 
-    pub(super) fn forbidden(message: impl ToString) -> Self {
+    pub(super) fn forbidden(message: impl Display) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
-    pub(super) fn too_large(message: impl ToString) -> Self {
+    pub(super) fn too_large(message: impl Display) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 
-    pub(super) fn not_found(message: impl ToString) -> Self {
+    pub(super) fn not_found(message: impl Display) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
     /// A part of the node is down or busy; a retry may work.
-    pub(super) fn unavailable(message: impl ToString) -> Self {
+    pub(super) fn unavailable(message: impl Display) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 

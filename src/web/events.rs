@@ -221,7 +221,7 @@ struct Refused {
 }
 
 impl Refused {
-    fn add(&mut self, line: usize, why: impl ToString) {
+    fn add(&mut self, line: usize, why: &dyn std::fmt::Display) {
         self.count += 1;
         if self.told.len() < REFUSED_TOLD {
             self.told
@@ -255,7 +255,7 @@ fn read_lines(bytes: &[u8], id: impl Fn() -> EventId) -> Lines {
         }
         match read_event(line, &id) {
             Ok(event) => lines.good.push((number, event)),
-            Err(error) => lines.refused.add(number, error),
+            Err(error) => lines.refused.add(number, &error),
         }
     }
     lines
@@ -281,7 +281,7 @@ async fn sift(events: &Events, lines: &mut Lines) -> Result<(), StoreError> {
     for (number, event) in std::mem::take(&mut lines.good) {
         let id = event.id();
         if let Err(error) = event.check() {
-            lines.refused.add(number, error);
+            lines.refused.add(number, &error);
             continue;
         }
         let known = match seen.get(&id) {
@@ -289,7 +289,7 @@ async fn sift(events: &Events, lines: &mut Lines) -> Result<(), StoreError> {
             None => events.get(id).await?,
         };
         if known.is_some_and(|known| known != event) {
-            lines.refused.add(number, StoreError::Conflict { id });
+            lines.refused.add(number, &StoreError::Conflict { id });
             continue;
         }
         seen.insert(id, event.clone());

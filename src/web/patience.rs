@@ -82,10 +82,10 @@ impl AsyncWrite for Patient {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write(cx, |stream, cx| stream.poll_flush(cx))
+        self.write(cx, AsyncWrite::poll_flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write(cx, |stream, cx| stream.poll_shutdown(cx))
+        self.write(cx, AsyncWrite::poll_shutdown)
     }
 }
