@@ -15,7 +15,7 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 /// Far beyond what anything here takes; a story that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 fn underpin() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_underpin"));

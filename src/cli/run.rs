@@ -75,7 +75,7 @@ fn builder(arguments: &Run) -> NodeBuilder {
     arguments
         .sets
         .iter()
-        .fold(builder, |builder, setting| builder.set(setting))
+        .fold(builder, underpin::node::NodeBuilder::set)
 }
 
 /// Logs to stderr. RUST_LOG chooses; without it, what is worth knowing.

@@ -372,7 +372,7 @@ fn first_line(pipe: &mut impl Read) -> io::Result<Vec<u8>> {
 
 fn length(arguments: &Import) -> Option<u64> {
     let metadata = std::fs::metadata(&arguments.file).ok()?;
-    metadata.is_file().then(|| metadata.len())
+    metadata.is_file().then_some(metadata.len())
 }
 
 fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Failure {

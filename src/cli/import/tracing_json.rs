@@ -95,7 +95,7 @@ impl<'a> Line<'a> {
                 "level" => line.level = Some(text("level", value)?),
                 "target" => line.target = Some(text("target", value)?),
                 "fields" if value.get().starts_with('{') => {
-                    line.fields = members("fields", value)?.0
+                    line.fields = members("fields", value)?.0;
                 }
                 "span" if value.get().starts_with('{') => {
                     line.span = Some(members("span", value)?);
