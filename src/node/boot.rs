@@ -59,11 +59,9 @@ fn prepare(builder: &NodeBuilder) -> Result<Ground, NodeError> {
     let loaded = config::load(sources(builder))?;
     let settings = settings(&loaded);
     #[cfg(feature = "web")]
-    let listening = if builder.http {
-        Some(crate::web::Listening::bind(settings.http.listen)?)
-    } else {
-        None
-    };
+    let address = builder.http.then_some(settings.http.listen);
+    #[cfg(feature = "web")]
+    let listening = address.map(crate::web::Listening::bind).transpose()?;
     Ok(Ground {
         loaded,
         settings,

@@ -8,10 +8,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use crate::{
-    ids::{Identity, IdentityError},
-    otp::ChildSpec,
-};
+use crate::{ids::Identity, otp::ChildSpec};
 
 /// The node's identity, until it is given back. `None` where nothing is kept.
 #[derive(Debug, Clone)]
@@ -86,16 +83,15 @@ impl Keeper {
         match renewed.await {
             Ok(Ok(_)) => *self.trouble.lock() = None,
             // Ids are made all the same, and the next tick tries again.
-            Ok(Err(error)) => self.note(&error),
+            Ok(Err(error)) => self.note(&error.to_string()),
             Err(_) => tracing::debug!("the runtime is shutting down"),
         }
     }
 
-    fn note(&self, error: &IdentityError) {
-        let trouble = error.to_string();
-        let before = self.trouble.lock().replace(trouble.clone());
-        if before.as_ref() != Some(&trouble) {
-            tracing::warn!(%trouble, "the mark ahead of the event ids was not kept");
+    fn note(&self, trouble: &str) {
+        let before = self.trouble.lock().replace(trouble.to_owned());
+        if before.as_deref() != Some(trouble) {
+            tracing::warn!(trouble, "the mark ahead of the event ids was not kept");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header, uri::Authority},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -66,10 +66,7 @@ fn names(request: &Request) -> Result<(), guard::Outside> {
     let host = the_one(request, &header::HOST)?;
     let origin = the_one(request, &header::ORIGIN)?;
     // An absolute request names the host in its address, which is what counts (RFC 9112, section 3.2.2).
-    let address = request
-        .uri()
-        .authority()
-        .map(axum::http::uri::Authority::as_str);
+    let address = request.uri().authority().map(Authority::as_str);
     guard::check(address.or(host), origin)
 }
 

@@ -1,7 +1,5 @@
 //! Errors as answers.
 
-use std::fmt::Display;
-
 use axum::{
     Json,
     extract::rejection::{BytesRejection, PathRejection, QueryRejection},
@@ -21,7 +19,11 @@ pub(super) struct ApiError {
 }
 
 impl ApiError {
-    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Display) -> Self {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "an error comes as `map_err` hands it over"
+    )]
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl ToString) -> Self {
         Self {
             status,
             code,
@@ -31,24 +33,24 @@ impl ApiError {
     }
 
     /// The request is not what the interface takes; the same again will fail again.
-    pub(super) fn malformed(message: impl Display) -> Self {
+    pub(super) fn malformed(message: impl ToString) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed", message)
     }
 
-    pub(super) fn forbidden(message: impl Display) -> Self {
+    pub(super) fn forbidden(message: impl ToString) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", message)
     }
 
-    pub(super) fn too_large(message: impl Display) -> Self {
+    pub(super) fn too_large(message: impl ToString) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 
-    pub(super) fn not_found(message: impl Display) -> Self {
+    pub(super) fn not_found(message: impl ToString) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
     /// A part of the node is down or busy; a retry may work.
-    pub(super) fn unavailable(message: impl Display) -> Self {
+    pub(super) fn unavailable(message: impl ToString) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 

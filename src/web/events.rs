@@ -221,11 +221,10 @@ struct Refused {
 }
 
 impl Refused {
-    fn add(&mut self, line: usize, why: &dyn std::fmt::Display) {
+    fn add(&mut self, line: usize, why: &str) {
         self.count += 1;
         if self.told.len() < REFUSED_TOLD {
-            self.told
-                .push(json!({ "line": line, "why": why.to_string() }));
+            self.told.push(json!({ "line": line, "why": why }));
         }
     }
 }
@@ -281,7 +280,7 @@ async fn sift(events: &Events, lines: &mut Lines) -> Result<(), StoreError> {
     for (number, event) in std::mem::take(&mut lines.good) {
         let id = event.id();
         if let Err(error) = event.check() {
-            lines.refused.add(number, &error);
+            lines.refused.add(number, &error.to_string());
             continue;
         }
         let known = match seen.get(&id) {
@@ -289,7 +288,8 @@ async fn sift(events: &Events, lines: &mut Lines) -> Result<(), StoreError> {
             None => events.get(id).await?,
         };
         if known.is_some_and(|known| known != event) {
-            lines.refused.add(number, &StoreError::Conflict { id });
+            let conflict = StoreError::Conflict { id };
+            lines.refused.add(number, &conflict.to_string());
             continue;
         }
         seen.insert(id, event.clone());
