@@ -24,18 +24,20 @@ Exit codes:
   1  refused, failed or not found
   2  wrong usage
   3  the node could not be reached, or could not answer at this time
-Errors are written to stderr; with --json as {\"version\":1,\"error\":{\"code\":\"..\",\"message\":\"..\"}} on one line.";
+Results are written to stdout, errors to stderr; with --json an error is one line
+{\"version\":1,\"error\":{\"code\":\"..\",\"message\":\"..\"}}.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   underpin run
   underpin run --memory --http 127.0.0.1:0
-  underpin run --name a --data /var/lib/underpin --config node.toml --set underpin.events.hot_bytes=33554432
+  underpin run --name a --data /var/lib/underpin --config node.toml
+  underpin run --set underpin.events.durability=interval --set app.greeting=hello
   RUST_LOG=debug underpin run --log json 2> node.log
 
 When the node is ready it prints one line on stdout: `ready http://127.0.0.1:4610`, with --json
-{\"version\":1,\"ready\":\"http://127.0.0.1:4610\"}. Everything else goes to stderr. It runs until SIGTERM or Ctrl-C,
-stops its services in order and then exits with 0.
+{\"version\":1,\"ready\":\"http://127.0.0.1:4610\"}. Everything else goes to stderr. It runs until
+SIGTERM or Ctrl-C, stops its services in order and then exits with 0; a second signal ends it at once.
 
 Exit codes:
   0  stopped as it was told to
@@ -50,27 +52,34 @@ Examples:
   underpin events query --json | underpin events import - --node http://127.0.0.1:4611
 
 Formats (auto looks at the first lines of the input; a file is of one format):
-  ndjson   one event an object: kind, and if there are any id, time (RFC 3339, or ns since 1970), source, correlation,
-           parent, data. A name that is none of these is refused. --kind is for lines that do not say theirs.
-  tracing  the JSON of tracing-subscriber, also flattened. Kind is tracing.<level> (`tracing.error`), source the target,
-           correlation the first of trace_id, correlation_id, correlation, request_id, req_id, traceparent in the fields
-           or, innermost first, in the spans; data the fields with level, spans and place.
-  text     any log by line. The package log gives dpkg.<action> (`dpkg.install`), syslog log.syslog with the program as
-           source, everything else log.line with the file's name as source. Time is read where there is one (in the
-           local time zone where it says none; the year of a syslog time is the one that fits the file's last change),
-           else it is the time of the import. Correlation is taken from request_id=.., trace_id=.., correlation_id=..,
-           req_id=.. and traceparent=.. in the line. Bytes that are not UTF-8 are replaced, and data.lossy is true.
-  --kind takes the place of the kinds above in tracing and text.
+  ndjson   One event an object: kind, and if there are any id, time (RFC 3339, or nanoseconds
+           since 1970), source, correlation, parent, data. A name that is none of these is
+           refused. --kind is for lines that do not say theirs.
+  tracing  The JSON of tracing-subscriber, also flattened. Kind is tracing.<level>
+           (`tracing.error`), source the target, data the fields with level, spans and place.
+           Correlation is the first of trace_id, correlation_id, correlation, request_id, req_id,
+           traceparent in the fields, else in the innermost span that has one.
+  text     Any log, line by line. The package log gives dpkg.<action> (`dpkg.install`); syslog
+           gives log.syslog with the program as source; everything else log.line with the file's
+           name as source. Time is read where the line has one, else it is the time of the
+           import; where it names no zone it is local time, and a syslog time without year is
+           put in the year that fits the file's last change. Correlation is taken from
+           trace_id=.., correlation_id=.., correlation=.., request_id=.., req_id=.. or
+           traceparent=.. in the line. Bytes that are not UTF-8 are replaced, and data.lossy
+           is then true.
+  In tracing and text, --kind takes the place of these kinds.
 
-How far a file was read is kept in the node's store together with its events, by the file's path. Run the same command
-again and it goes on from there, also after either side was killed: no line is lost and none is stored twice. A file that was
-rotated, truncated or replaced is read from its start. A last line without its end of line is stored as it is; if it grows
-later, the whole line is stored as one more event. Lines are refused above 1 MiB. A file of which nothing could be stored
-leaves no mark.
+How far a file was read is kept in the node's store together with its events, under the file's
+path. Run the same command again and it goes on from there, also after either side was killed: no
+line is lost and none is stored twice. A file that was rotated, truncated or replaced is read from
+its start. A last line without its end of line is stored as it is; if it grows later, the whole
+line is stored as one more event. Lines above 1 MiB are refused. A file of which nothing could be
+stored leaves no mark.
 
-The result counts events stored, lines refused, and lines skipped because they were stored earlier; with --json
-{\"version\":1,\"stored\":5000,\"refused\":2,\"skipped\":0}. Refused lines are told on stderr with their reason: the first 20,
-with --json all, as {\"version\":1,\"line\":7,\"why\":\"..\"}.
+The result counts the events stored, the lines refused, and the lines skipped because they were
+stored earlier; with --json {\"version\":1,\"stored\":5000,\"refused\":2,\"skipped\":0}. Refused
+lines are told on stderr with their reason: the first 20, with --json all of them, each as
+{\"version\":1,\"line\":7,\"why\":\"..\"}.
 
 Exit codes:
   0    done; a warning tells of refused lines
@@ -83,10 +92,11 @@ const QUERY_EXAMPLES: &str = "\
 Examples:
   underpin events query --since 10m
   underpin events query --correlation req-7f3a --order time
-  underpin events query --kind tracing.error --since 2026-11-23 --limit 20 --json | jq .data.message
+  underpin events query --kind tracing.error --since 2026-11-23 --json | jq .data.message
 
-Times are an age (30s, 10m, 2h, 3d, 1w), a date (2026-11-23: from its start for --since, to its end for --until), a local
-time (2026-11-23T10:00), RFC 3339 (2026-11-23T10:00:00Z) or nanoseconds since 1970.
+Times are an age (30s, 10m, 2h, 3d, 1w), a date (2026-11-23: from its start for --since, to its
+end for --until), a local time (2026-11-23T10:00), RFC 3339 (2026-11-23T10:00:00Z) or nanoseconds
+since 1970.
 
 Exit codes:
   0  answered, also when nothing was found

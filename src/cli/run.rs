@@ -72,10 +72,7 @@ fn builder(arguments: &Run) -> NodeBuilder {
     if let Some(file) = &arguments.config {
         builder = builder.config_file(file);
     }
-    arguments
-        .sets
-        .iter()
-        .fold(builder, underpin::node::NodeBuilder::set)
+    arguments.sets.iter().fold(builder, NodeBuilder::set)
 }
 
 /// Logs to stderr. RUST_LOG chooses; without it, what is worth knowing.

@@ -78,6 +78,13 @@ fn shop(child: ChildSpec) -> SupervisorSpec {
     SupervisorSpec::new("shop", LENIENT).child(child)
 }
 
+async fn busy(shop: &Supervisor) {
+    eventually("the till is busy", async || {
+        shop.tree().is_some_and(|tree| tree.children[0].busy)
+    })
+    .await;
+}
+
 /// The words that a story, which must fail, fails with.
 async fn failure(story: impl Future<Output = ()>) -> String {
     let panicked = AssertUnwindSafe(story).catch_unwind().await;
@@ -113,14 +120,11 @@ async fn an_actor_panics_when_told_whether_it_waits_for_a_message_or_is_busy_wit
     with_tree(shop(till(&address)), async |shop| {
         let idle = Life::of(shop, &address).panic("boom").restarted().await;
         address.send(Message::WaitForEver).expect("it runs");
-        eventually("the till is busy", async || {
-            shop.tree().is_some_and(|tree| tree.children[0].busy)
-        })
-        .await;
-        let busy = Life::of(shop, &address).panic("bang").restarted().await;
+        busy(shop).await;
+        let in_work = Life::of(shop, &address).panic("bang").restarted().await;
 
         assert_eq!(idle.reason, ExitReason::Panic("boom".into()));
-        assert_eq!(busy.reason, ExitReason::Panic("bang".into()));
+        assert_eq!(in_work.reason, ExitReason::Panic("bang".into()));
         assert_eq!(address.call(Message::Sold, SECOND).await, Ok(0));
     })
     .await;
@@ -312,8 +316,9 @@ async fn a_child_that_leaked_fails_the_test() {
     let spec = shop(till(&address).shutdown(Shutdown::Brutal)).child(idle("clock"));
     let (release, until) = mpsc::channel();
 
-    let words = failure(with_tree(spec, async |_| {
+    let words = failure(with_tree(spec, async |shop| {
         address.send(Message::Block(until)).expect("it runs");
+        busy(shop).await;
     }))
     .await;
 

@@ -356,7 +356,11 @@ mod tests {
                 .year()
         };
         assert_eq!(year("Dec 31 10:00:00 h", "2026-01-01T00:00:00Z"), 2025);
-        assert_eq!(year("Jan  1 00:30:00 h", "2025-12-31T23:00:00Z"), 2026 - 1);
+        assert_eq!(
+            year("Jan  1 00:30:00 h", "2025-12-31T23:00:00Z"),
+            2025,
+            "half past midnight in the zone is the evening before in UTC"
+        );
         assert_eq!(year("Jan  1 10:00:00 h", "2025-12-31T23:00:00Z"), 2026);
         assert_eq!(year("Nov 24 10:00:00 h", "2026-11-23T12:00:00Z"), 2026);
         assert_eq!(year("Nov 25 10:00:00 h", "2026-11-23T12:00:00Z"), 2025);
