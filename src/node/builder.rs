@@ -16,6 +16,7 @@ pub struct NodeBuilder {
     pub(super) node_id: Option<NodeId>,
     /// `None` keeps nothing.
     pub(super) folder: Option<PathBuf>,
+    #[cfg(feature = "web")]
     pub(super) http: bool,
     pub(super) file: Option<PathBuf>,
     pub(super) conf_d: Option<PathBuf>,
@@ -35,6 +36,7 @@ impl Default for NodeBuilder {
             name: "underpin".to_owned(),
             node_id: None,
             folder: Some(PathBuf::from("underpin-data")),
+            #[cfg(feature = "web")]
             http: false,
             file: None,
             conf_d: None,

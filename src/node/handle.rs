@@ -1,4 +1,6 @@
-use std::{net::SocketAddr, sync::Arc};
+#[cfg(feature = "web")]
+use std::net::SocketAddr;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Health, NodeBuilder,
@@ -63,7 +65,13 @@ impl Node {
     /// Its number, as it stands in its event ids.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
-        self.ids.node()
+        self.watch.node
+    }
+
+    /// How long it has been there.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.watch.uptime()
     }
 
     /// Its events.
