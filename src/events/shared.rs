@@ -263,7 +263,6 @@ impl Shared {
     }
 
     fn fail(&self, log: &Arc<Log>, failure: &Failure) {
-        log.fail(failure);
         let reason = format!(
             "the last write failed: {}; the next one shows whether that is over",
             failure.reason
@@ -272,6 +271,7 @@ impl Shared {
         self.metrics.failures.inc();
         *self.last_failure.lock() = Some(reason.clone());
         self.phase.send_replace(Phase::Down(reason));
+        log.fail(failure);
     }
 
     /// The log to read from, waiting a moment for the first one.

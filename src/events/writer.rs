@@ -71,8 +71,9 @@ impl Writer {
             *self.log.facts.writing.lock() = None;
             let done = done.unwrap_or_else(|_| Err(Failure::new("its writer panicked")));
             if let Err(failure) = done {
-                self.log.fail(&failure);
+                // Before the callers are told: who was refused finds the reason in the store's health.
                 witness.failed(&failure);
+                self.log.fail(&failure);
                 return;
             }
             if closed {

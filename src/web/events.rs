@@ -361,7 +361,8 @@ pub(super) async fn import(
 fn about_batch(batch: &[Event], error: StoreError) -> ApiError {
     let index = match &error {
         StoreError::Event(_) => batch.iter().position(|event| event.check().is_err()),
-        StoreError::Conflict { id } => batch.iter().position(|event| event.id() == *id),
+        // Of two in one batch the later one is refused.
+        StoreError::Conflict { id } => batch.iter().rposition(|event| event.id() == *id),
         _ => None,
     };
     match index {
