@@ -141,6 +141,12 @@ impl Node {
         self.watch.phase() == Phase::Running
     }
 
+    /// How long it has been there.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.watch.uptime()
+    }
+
     /// A picture of its whole tree.
     #[must_use]
     pub fn tree(&self) -> Option<Tree> {

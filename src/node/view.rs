@@ -32,7 +32,7 @@ impl Overview for View {
             "health": health.health,
             "reasons": health.reasons,
             "name": watch.name.as_str(),
-            "node": watch.node.get(),
+            "node": watch.events.ids().node().get(),
             "underpin": env!("CARGO_PKG_VERSION"),
             "ready": self.ready().is_ok(),
             "time": Timestamp::now(),

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::{Configuration, Revision, Serving},
     events::{Events, EventsHealth},
-    ids::{NodeId, NodeName},
+    ids::NodeName,
     otp::{ChildState, Supervisor, Tree},
     telemetry::Telemetry,
 };
@@ -29,7 +29,6 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) name: NodeName,
-    pub(super) node: NodeId,
     pub(super) events: Events,
     pub(super) config: Configuration,
     pub(super) telemetry: Telemetry,
@@ -56,7 +55,6 @@ pub(super) enum Phase {
 impl Watch {
     pub(super) fn new(
         name: NodeName,
-        node: NodeId,
         events: &Events,
         config: &Configuration,
         telemetry: &Telemetry,
@@ -68,7 +66,6 @@ impl Watch {
             in_memory,
             loaded_revision: config.revision(),
             name,
-            node,
             events: events.clone(),
             config: config.clone(),
             telemetry: telemetry.clone(),

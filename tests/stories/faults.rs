@@ -826,3 +826,114 @@ async fn two_nodes_in_one_process_fail_alone() {
     assert_eq!(well.health().health, HealthStatus::Healthy);
     assert!(well.shutdown().await.is_graceful());
 }
+
+// Load.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f104_settings_and_figures_are_whole_after_kills_in_the_middle_of_work() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = Arc::new(in_folder(folder.path()).start().await.expect("starts"));
+    let own = Arc::clone(&node);
+    let updating = tokio::spawn(async move {
+        for n in 0..60 {
+            own.telemetry().counter("updates", &[]).inc();
+            // Of a call that was not answered it is not known whether it was done; doing it again is safe.
+            while own.config().update("app.n", n).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    for path in ["node/config", "node/telemetry"].repeat(3) {
+        kill(&node, path, the_actor(&node, path).await).await;
+    }
+
+    updating.await.expect("ends");
+
+    assert_eq!(node.config().get::<i64>("app.n"), Ok(59));
+    assert_eq!(node.telemetry().counter("updates", &[]).value(), 60);
+    let revision = node.config().revision();
+    let node = Arc::into_inner(node).expect("the only one");
+    node.shutdown().await;
+    let node = in_folder(folder.path()).start().await.expect("starts");
+    assert_eq!(node.config().get::<i64>("app.n"), Ok(59));
+    assert_eq!(node.config().revision(), revision);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f110_and_f112_mixed_load_is_counted_to_the_last() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = Arc::new(in_folder(folder.path()).start().await.expect("starts"));
+    let begin = Instant::now();
+    let work: Vec<_> = (0..4)
+        .map(|task| {
+            let node = Arc::clone(&node);
+            tokio::spawn(async move {
+                for n in 0..50 {
+                    node.config().update("app.n", n).await.expect("updates");
+                    let id = node.events().store(event(&node, "load")).await;
+                    let found = node.events().get(id.expect("stores")).await;
+                    assert!(found.expect("reads").is_some());
+                    let labels = [("task", &*task.to_string())];
+                    node.telemetry().counter("load", &labels).inc();
+                }
+            })
+        })
+        .collect();
+    for task in work {
+        task.await.expect("all of it succeeds");
+    }
+    println!("200 updates, stores and reads took {:?}", begin.elapsed());
+
+    assert!(begin.elapsed() < Duration::from_secs(15));
+    assert_eq!(count(&node, "load").await, 200);
+    assert_eq!(node.config().status().updates_count, 200);
+    for task in 0..4 {
+        let labels = [("task", &*task.to_string())];
+        assert_eq!(node.telemetry().counter("load", &labels).value(), 50);
+    }
+    assert_eq!(node.health().health, HealthStatus::Healthy);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f113_a_node_under_lasting_load_stays_healthy() {
+    let node = Node::builder().memory().without_environment();
+    let node = Arc::new(node.start().await.expect("starts"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let workers: Vec<_> = (0..50)
+        .map(|worker| {
+            let (node, stop) = (Arc::clone(&node), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut done = 0_u64;
+                while !stop.load(SeqCst) {
+                    match (worker + done) % 4 {
+                        0 => drop(node.config().get::<i64>("underpin.health.crash_loop")),
+                        1 => drop(node.events().store(event(&node, "load")).await),
+                        2 => node.telemetry().counter("load", &[]).inc(),
+                        _ => drop(node.events().recent(5).await.expect("queries")),
+                    }
+                    done += 1;
+                    tokio::time::sleep(Duration::from_millis(1 + done % 10)).await;
+                }
+                done
+            })
+        })
+        .collect();
+    let begin = Instant::now();
+    while begin.elapsed() < a_while() {
+        let tree = node.tree().expect("runs");
+        assert!(tree.walk().all(|child| child.admitted <= 1000));
+        assert_eq!(node.health().health, HealthStatus::Healthy);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stop.store(true, SeqCst);
+
+    let mut done = 0;
+    for worker in workers {
+        done += worker.await.expect("no panic");
+    }
+
+    assert!(done > 500, "{done}");
+    let tree = node.tree().expect("runs");
+    assert!(tree.walk().all(|child| child.restarts == 0));
+}
