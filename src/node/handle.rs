@@ -65,13 +65,7 @@ impl Node {
     /// Its number, as it stands in its event ids.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
-        self.watch.node
-    }
-
-    /// How long it has been there.
-    #[must_use]
-    pub fn uptime(&self) -> Duration {
-        self.watch.uptime()
+        self.ids.node()
     }
 
     /// Its events.
