@@ -1,0 +1,169 @@
+//! `Durability::Always`: stored means synced.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use super::{
+    engines::{self, Engine},
+    material::{Material, Record},
+    memory::together,
+    plain_log::{GroupCommit, PlainLog},
+    store::Store,
+};
+use crate::{
+    figure::{LIMIT, Sides, UNDERPIN},
+    measure::{Tally, Workers, drive},
+};
+
+/// Batches of a piece: made before the clock runs, stored while it does.
+const BATCHES: usize = 16;
+const PRODUCERS: usize = 64;
+
+/// One caller that stores batches, each synced before the next.
+///
+/// Not equal: the engines and `limit` get bytes that are encoded already, underpin encodes. The engines keep each event by
+/// id, an index by correlation and one by kind and time, all in one transaction; underpin keeps the bytes on disk and the
+/// same indexes, and one by source, in memory. `limit` appends the bytes of a batch with one write and `fdatasync`, and
+/// could not find any of them again.
+pub(super) fn batches(sides: &mut Sides, size: usize) -> Result<()> {
+    let folder = sides.folder()?;
+    let runtime = Workers::Two.runtime();
+    let (store, mut material) = (Store::on_disk(&runtime, folder.path())?, Material::new());
+    sides.add(UNDERPIN, move |time| {
+        let _kept = &folder;
+        let mut tally = Tally::default();
+        while tally.is_below(time) {
+            let batches: Vec<_> = (0..BATCHES).map(|_| material.events(size)).collect();
+            let events = store.events.clone();
+            let took = drive(&runtime, async move {
+                let begin = Instant::now();
+                for batch in batches {
+                    events.store_batch(batch).await.expect("it is stored");
+                }
+                begin.elapsed()
+            });
+            tally.add((BATCHES * size) as u64, took);
+        }
+        Ok(tally.per_second())
+    });
+
+    let folder = sides.folder()?;
+    let mut log = PlainLog::create(folder.path())?;
+    add_batches(sides, LIMIT, size, move |records| {
+        let _kept = &folder;
+        Ok(log.append(records.iter().map(|record| &record.bytes[..]))?)
+    });
+    for (who, open) in engines::ALL {
+        let folder = sides.folder()?;
+        let engine = open(folder.path())?;
+        add_batches(sides, who, size, move |records| {
+            let _kept = &folder;
+            engine.commit(records)
+        });
+    }
+    Ok(())
+}
+
+fn add_batches(
+    sides: &mut Sides,
+    who: &'static str,
+    size: usize,
+    mut commit: impl FnMut(&[Record]) -> Result<()> + 'static,
+) {
+    let mut material = Material::new();
+    sides.add(who, move |time| {
+        let mut tally = Tally::default();
+        while tally.is_below(time) {
+            let batches: Vec<_> = (0..BATCHES).map(|_| material.records(size)).collect();
+            let begin = Instant::now();
+            for batch in &batches {
+                commit(batch)?;
+            }
+            tally.add((BATCHES * size) as u64, begin.elapsed());
+        }
+        Ok(tally.per_second())
+    });
+}
+
+/// 64 callers, each of which stores one event after the other.
+///
+/// Not equal: as in [`batches`]; `limit` is a group commit made by hand, whose callers are tasks on two workers as
+/// underpin's are. The engines have a thread for each caller and a transaction for each event, since none of them commits
+/// for several callers at once when it is not told to.
+pub(super) fn producers(sides: &mut Sides) -> Result<()> {
+    const EACH: usize = 64;
+    let folder = sides.folder()?;
+    let runtime = Workers::Two.runtime();
+    let (store, mut material) = (Store::on_disk(&runtime, folder.path())?, Material::new());
+    sides.add(UNDERPIN, move |time| {
+        let _kept = &folder;
+        let producer = |material: &mut Material| {
+            let (store, events) = (store.events.clone(), material.events(EACH));
+            async move {
+                for event in events {
+                    store.store(event).await.expect("it is stored");
+                }
+            }
+        };
+        Ok(bursts(time, EACH, || {
+            let work = (0..PRODUCERS).map(|_| producer(&mut material)).collect();
+            drive(&runtime, together(work))
+        }))
+    });
+
+    let folder = sides.folder()?;
+    let runtime = Workers::Two.runtime();
+    let (log, writer) = GroupCommit::start(PlainLog::create(folder.path())?);
+    let mut material = Material::new();
+    sides.add(LIMIT, move |time| {
+        let _kept = (&folder, &writer);
+        let producer = |material: &mut Material| {
+            let (log, records) = (log.clone(), material.records(EACH));
+            async move {
+                for record in records {
+                    log.append(&record.bytes).await;
+                }
+            }
+        };
+        Ok(bursts(time, EACH, || {
+            let work = (0..PRODUCERS).map(|_| producer(&mut material)).collect();
+            drive(&runtime, together(work))
+        }))
+    });
+    for (who, open) in engines::ALL {
+        let folder = sides.folder()?;
+        let engine = Arc::from(open(folder.path())?);
+        let mut material = Material::new();
+        sides.add(who, move |time| {
+            let _kept = &folder;
+            Ok(bursts(time, 1, || threads(&engine, &mut material)))
+        });
+    }
+    Ok(())
+}
+
+/// Events per second in bursts in which every producer stores `each`.
+fn bursts(time: Duration, each: usize, mut burst: impl FnMut() -> Duration) -> f64 {
+    let mut tally = Tally::default();
+    while tally.is_below(time) {
+        tally.add((PRODUCERS * each) as u64, burst());
+    }
+    tally.per_second()
+}
+
+/// A burst of one event from each of the producers, every one a thread with a transaction of its own.
+fn threads(engine: &Arc<dyn Engine>, material: &mut Material) -> Duration {
+    let records = material.records(PRODUCERS);
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        for record in records.chunks(1) {
+            scope.spawn(|| engine.commit(record).expect("the engine stores"));
+        }
+    });
+    begin.elapsed()
+}

@@ -1,0 +1,58 @@
+use std::path::Path;
+
+use anyhow::Result;
+use heed::{
+    Database, Env, EnvOpenOptions,
+    types::{Bytes, Unit},
+};
+
+use super::{Engine, Record, by_correlation, by_kind_and_time};
+
+/// Three databases in one environment with LMDB's default flags: every commit is synced.
+pub(super) struct Lmdb {
+    environment: Env,
+    events: Database<Bytes, Bytes>,
+    correlations: Database<Bytes, Unit>,
+    kinds: Database<Bytes, Unit>,
+}
+
+/// Address space, not memory; far more than a run writes.
+const MAP_BYTES: usize = 16 << 30;
+
+impl Lmdb {
+    pub(super) fn open(folder: &Path) -> Result<Self> {
+        let mut options = EnvOpenOptions::new();
+        options.map_size(MAP_BYTES).max_dbs(3);
+        #[expect(
+            unsafe_code,
+            reason = "LMDB maps its file; the folder is ours alone, new, and on a local disk"
+        )]
+        let environment = unsafe { options.open(folder)? };
+        let mut transaction = environment.write_txn()?;
+        let events = environment.create_database(&mut transaction, Some("events"))?;
+        let correlations = environment.create_database(&mut transaction, Some("correlations"))?;
+        let kinds = environment.create_database(&mut transaction, Some("kinds"))?;
+        transaction.commit()?;
+        Ok(Self {
+            environment,
+            events,
+            correlations,
+            kinds,
+        })
+    }
+}
+
+impl Engine for Lmdb {
+    fn commit(&self, records: &[Record]) -> Result<()> {
+        let mut transaction = self.environment.write_txn()?;
+        for record in records {
+            self.events
+                .put(&mut transaction, &record.id.to_be_bytes(), &record.bytes)?;
+            self.correlations
+                .put(&mut transaction, &by_correlation(record), &())?;
+            self.kinds
+                .put(&mut transaction, &by_kind_and_time(record), &())?;
+        }
+        Ok(transaction.commit()?)
+    }
+}

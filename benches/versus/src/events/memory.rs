@@ -1,0 +1,139 @@
+//! `Durability::Memory`: stored means encoded, indexed and shown to readers.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
+use underpin::events::Event;
+
+use super::{inline::Inline, material::Material, store::Store};
+use crate::{
+    figure::{LIMIT, Sides, UNDERPIN},
+    measure::{Tally, Workers, drive},
+};
+
+/// Events of a piece: made before the clock runs, stored while it does.
+const PIECE: usize = 12_800;
+
+/// Callers that store one event after the other, as tasks on two workers.
+///
+/// Not equal: the callers of `limit` encode and index under one mutex and never wait for anything else; underpin's are
+/// admitted, refuse a known id, and readers could look at any time. A new store for every round, on both sides.
+pub(super) fn store(sides: &mut Sides, callers: usize) -> Result<()> {
+    let runtime = Workers::Two.runtime();
+    let mut material = Material::new();
+    sides.add(UNDERPIN, move |time| {
+        let store = Store::in_memory(&runtime)?;
+        let rate = pieces(&runtime, time, callers, &mut material, |events| {
+            let store = store.events.clone();
+            async move {
+                for event in events {
+                    store.store(event).await.expect("it is stored");
+                }
+            }
+        });
+        store.stop(&runtime);
+        Ok(rate)
+    });
+    let runtime = Workers::Two.runtime();
+    let mut material = Material::new();
+    sides.add(LIMIT, move |time| {
+        let store = Arc::new(Mutex::new(Inline::default()));
+        Ok(pieces(&runtime, time, callers, &mut material, |events| {
+            let store = store.clone();
+            async move {
+                for event in events {
+                    store.lock().push(&event);
+                }
+            }
+        }))
+    });
+    Ok(())
+}
+
+/// One caller that stores batches, each atomic.
+///
+/// Not equal: `limit` encodes and indexes in one loop without a lock; the rest as in [`store`].
+pub(super) fn batch(sides: &mut Sides, size: usize) -> Result<()> {
+    let runtime = Workers::Two.runtime();
+    let mut material = Material::new();
+    sides.add(UNDERPIN, move |time| {
+        let store = Store::in_memory(&runtime)?;
+        let rate = batches(&runtime, time, size, &mut material, |batches| {
+            let store = store.events.clone();
+            async move {
+                for batch in batches {
+                    store.store_batch(batch).await.expect("it is stored");
+                }
+            }
+        });
+        store.stop(&runtime);
+        Ok(rate)
+    });
+    let runtime = Workers::Two.runtime();
+    let mut material = Material::new();
+    sides.add(LIMIT, move |time| {
+        let store = Arc::new(Mutex::new(Inline::default()));
+        Ok(batches(&runtime, time, size, &mut material, |batches| {
+            let store = store.clone();
+            async move {
+                let mut store = store.lock();
+                for batch in batches {
+                    batch.iter().for_each(|event| store.push(event));
+                }
+            }
+        }))
+    });
+    Ok(())
+}
+
+/// Events per second that `callers` tasks reach, each with its share of a piece.
+fn pieces<W: Future<Output = ()> + Send + 'static>(
+    runtime: &Runtime,
+    time: Duration,
+    callers: usize,
+    material: &mut Material,
+    mut caller: impl FnMut(Vec<Event>) -> W,
+) -> f64 {
+    let mut tally = Tally::default();
+    while tally.is_below(time) {
+        let work: Vec<_> = (0..callers)
+            .map(|_| caller(material.events(PIECE / callers)))
+            .collect();
+        let took = drive(runtime, together(work));
+        tally.add((PIECE / callers * callers) as u64, took);
+    }
+    tally.per_second()
+}
+
+/// Events per second of one caller that stores batches of `size`.
+fn batches<W: Future<Output = ()> + Send + 'static>(
+    runtime: &Runtime,
+    time: Duration,
+    size: usize,
+    material: &mut Material,
+    mut caller: impl FnMut(Vec<Vec<Event>>) -> W,
+) -> f64 {
+    let mut tally = Tally::default();
+    while tally.is_below(time) {
+        let batches: Vec<_> = (0..PIECE / size).map(|_| material.events(size)).collect();
+        let done = (batches.len() * size) as u64;
+        let took = drive(runtime, together(vec![caller(batches)]));
+        tally.add(done, took);
+    }
+    tally.per_second()
+}
+
+/// How long tasks take that are started together, from the first start to the last end.
+pub(super) async fn together<W: Future<Output = ()> + Send + 'static>(work: Vec<W>) -> Duration {
+    let begin = Instant::now();
+    let tasks: Vec<_> = work.into_iter().map(tokio::spawn).collect();
+    for task in tasks {
+        task.await.expect("a measured task came to its end");
+    }
+    begin.elapsed()
+}

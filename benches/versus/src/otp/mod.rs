@@ -1,0 +1,101 @@
+//! Messages to an actor, and its restart.
+//!
+//! All actors count: `Inc` adds one, `Get` answers the count. Mailboxes of the peers are unbounded; underpin admits 1024
+//! requests at once and carries a permit and a correlation context in each, which is what it adds.
+
+mod actix;
+mod bare;
+mod count;
+mod kameo;
+mod restart;
+mod supervised;
+
+use anyhow::Result;
+
+use crate::{
+    figure::{Figure, Goal, LIMIT, Sides, UNDERPIN, Unit},
+    measure::{Workers, drive},
+};
+
+/// What an actor says that panics because it was told to.
+pub const BOOM: &str = "boom";
+
+pub const FIGURES: &[Figure] = &[
+    Figure {
+        name: "otp.call",
+        unit: Unit::Nanoseconds,
+        goals: CALL,
+        sides: |sides| call(sides, Workers::Two),
+    },
+    Figure {
+        name: "otp.call.1w",
+        unit: Unit::Nanoseconds,
+        goals: CALL,
+        sides: |sides| call(sides, Workers::One),
+    },
+    Figure {
+        name: "otp.cast",
+        unit: Unit::MessagesPerSecond,
+        goals: &[Goal::Ratio(0.8, "ractor")],
+        sides: |sides| cast(sides, Workers::Two),
+    },
+    Figure {
+        name: "otp.cast.1w",
+        unit: Unit::MessagesPerSecond,
+        goals: &[Goal::Ratio(0.75, "ractor")],
+        sides: |sides| cast(sides, Workers::One),
+    },
+    Figure {
+        name: "otp.restart",
+        unit: Unit::Microseconds,
+        goals: &[Goal::Ratio(1.5, "ractor")],
+        sides: restart::sides,
+    },
+];
+
+const CALL: &[Goal] = &[Goal::Ratio(1.15, "ractor"), Goal::Ratio(1.5, LIMIT)];
+
+/// One caller asks for the count, again and again.
+///
+/// Not equal: `ractor` has a timeout as underpin has, `limit` is bare ractor without; kameo and actix have none either.
+/// actix runs on one thread only and stands in `otp.call.1w` alone.
+fn call(sides: &mut Sides, workers: Workers) -> Result<()> {
+    let runtime = workers.runtime();
+    sides.add(UNDERPIN, move |time| {
+        Ok(drive(&runtime, supervised::call(time)))
+    });
+    let runtime = workers.runtime();
+    sides.add(LIMIT, move |time| Ok(drive(&runtime, bare::call(time))));
+    let runtime = workers.runtime();
+    sides.add("ractor", move |time| {
+        Ok(drive(&runtime, bare::call_with_timeout(time)))
+    });
+    let runtime = workers.runtime();
+    sides.add("kameo", move |time| Ok(drive(&runtime, kameo::call(time))));
+    if matches!(workers, Workers::One) {
+        sides.add("actix", |time| Ok(actix::call(time)));
+    }
+    Ok(())
+}
+
+/// One producer casts, and yields every 256 messages; timed from the first cast until the last is handled.
+///
+/// Not equal: underpin's casts are admitted and counted, and wait when 1024 are in flight; all others pile up in the
+/// mailbox. `limit` and `ractor` are the same code, so that their distance is the noise of the run. actix stands in
+/// `otp.cast.1w` alone.
+fn cast(sides: &mut Sides, workers: Workers) -> Result<()> {
+    let runtime = workers.runtime();
+    sides.add(UNDERPIN, move |time| {
+        Ok(drive(&runtime, supervised::cast(time)))
+    });
+    for who in [LIMIT, "ractor"] {
+        let runtime = workers.runtime();
+        sides.add(who, move |time| Ok(drive(&runtime, bare::cast(time))));
+    }
+    let runtime = workers.runtime();
+    sides.add("kameo", move |time| Ok(drive(&runtime, kameo::cast(time))));
+    if matches!(workers, Workers::One) {
+        sides.add("actix", |time| Ok(actix::cast(time)));
+    }
+    Ok(())
+}
