@@ -907,10 +907,14 @@ async fn end(spec: ChildSpec, life: Life) -> Ended {
         } => {
             // A panic in there leaves no report.
             let _ = task.await;
+            let ended = std::mem::replace(&mut *ended.lock(), Ended::NOTHING);
             for reply in replies {
-                reply.send(Ok(()));
+                reply.send(match &ended.leaked {
+                    Some(_) => Err(SupervisorError::Leaked(Arc::clone(&id))),
+                    None => Ok(()),
+                });
             }
-            std::mem::replace(&mut *ended.lock(), Ended::NOTHING)
+            ended
         }
         Life::Leaked(task) if !task.is_finished() => stop::leaked_start(id, Duration::ZERO, task),
         Life::Leaked(_) | Life::Waiting { .. } | Life::Retrying { .. } | Life::Stopped => {

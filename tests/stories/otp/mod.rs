@@ -2,6 +2,7 @@
 
 mod administration;
 mod calls;
+mod edges;
 mod probe;
 mod restarts;
 mod stopping;

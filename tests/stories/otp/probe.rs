@@ -1,6 +1,7 @@
 //! An actor that does whatever a story needs, and notes what happens to it.
 
 use std::{
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError, mpsc},
     time::Duration,
 };
@@ -31,6 +32,8 @@ pub(crate) enum Do {
     /// Says when it has begun, and blocks until the other end goes.
     BlockThread(tokio::sync::oneshot::Sender<()>, mpsc::Receiver<()>),
     CallYourself(Address<Do>, Reply<String>),
+    /// Awaits this inside of the handler.
+    Await(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 underpin::otp::message!(Do);
 
@@ -116,6 +119,7 @@ impl Actor for Probe {
                 let answer = address.call(Do::Total, LONG).await;
                 reply.send(format!("{answer:?}"));
             }
+            Do::Await(work) => work.await,
         }
         Ok(())
     }
