@@ -317,6 +317,9 @@ async fn a_child_that_leaked_fails_the_test() {
     let (release, until) = mpsc::channel();
 
     let words = failure(with_tree(spec, async |shop| {
+        // Both have finished with the start: else the thread that the till blocks might have the supervisor to run next.
+        address.call(Message::Sold, SECOND).await.expect("answers");
+        shop.count_children().await.expect("answers");
         address.send(Message::Block(until)).expect("it runs");
         busy(shop).await;
     }))

@@ -5,7 +5,7 @@ use underpin::otp::{
     SupervisorError,
 };
 
-use super::probe::{Do, LONG, Notes, Probe, broken, lenient, probe, report};
+use super::probe::{Do, LONG, Notes, Probe, broken, incarnation, lenient, probe, report};
 
 fn slow_to_stop(
     name: &'static str,
@@ -152,6 +152,9 @@ async fn p12_a_child_that_blocks_its_thread_is_reported_as_leaked_and_the_stop_g
     let supervisor = Supervisor::start(spec).await.expect("starts");
     let (release, until) = std::sync::mpsc::channel();
     let (begun, blocked) = tokio::sync::oneshot::channel();
+    // Both have finished with the start: else the thread that the child blocks might have the supervisor to run next.
+    incarnation(&a).await;
+    supervisor.count_children().await.expect("answers");
     a.send(Do::BlockThread(begun, until)).expect("sent");
     blocked.await.expect("blocks now");
 
