@@ -81,6 +81,8 @@ struct Mood {
     full: AtomicBool,
     stuck: Mutex<bool>,
     changed: Condvar,
+    /// A sync hangs.
+    hangs: AtomicBool,
 }
 
 impl Moody {
@@ -169,6 +171,7 @@ impl DiskFile for MoodyFile {
     fn sync(&self) -> io::Result<()> {
         let mut stuck = self.mood.stuck.lock();
         while *stuck {
+            self.mood.hangs.store(true, SeqCst);
             self.mood.changed.wait(&mut stuck);
         }
         drop(stuck);
@@ -423,7 +426,7 @@ async fn f116_a_stuck_store_does_not_hold_up_the_shutdown() {
     let (events, stuck) = (node.events().clone(), event(&node, "stuck"));
     disk.set_stuck(true);
     let waiting = tokio::spawn(async move { events.store(stuck).await });
-    tokio::task::yield_now().await;
+    eventually("the hanging sync", async || disk.mood.hangs.load(SeqCst)).await;
 
     let begin = Instant::now();
     let report = node.shutdown().await;
