@@ -1,6 +1,7 @@
 //! The house rules that a machine can check. A failure names the file and the rule.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -150,6 +151,90 @@ fn nothing_is_left_unfinished() {
     }
 }
 
+#[test]
+fn the_list_of_scenarios_names_every_numbered_test() {
+    let list = fs::read_to_string("tests/SCENARIOS.md").expect("the list is here");
+    let mut sections = list.split("\n## ");
+    let with_a_story = sections.find(|section| section.starts_with("With a story"));
+    let listed: BTreeSet<String> = with_a_story
+        .expect("the list has this section")
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter_map(number)
+        .collect();
+
+    let mut files = sources();
+    files.extend(sources_under("tests/stories"));
+    let tests = files.iter().flat_map(|(_, text)| test_names(text));
+    let tested: BTreeSet<String> = tests.flat_map(numbers).collect();
+
+    let missing: Vec<_> = tested.difference(&listed).collect();
+    let idle: Vec<_> = listed.difference(&tested).collect();
+    assert!(missing.is_empty(), "tests/SCENARIOS.md lacks {missing:?}");
+    assert!(idle.is_empty(), "no test is named after {idle:?}");
+}
+
+#[test]
+fn the_name_of_a_test_says_its_numbers() {
+    assert_eq!(numbers("f36_an_event"), ["F36"]);
+    assert_eq!(numbers("f105_and_f107_each"), ["F105", "F107"]);
+    assert_eq!(numbers("f20_f21_any"), ["F20", "F21"]);
+    assert_eq!(numbers("t01_to_t03_a_child"), ["T01", "T02", "T03"]);
+    assert_eq!(numbers("a_plain_name"), [""; 0]);
+}
+
+/// The scenarios a test stands for: `f36_…`, `f20_f21_…`, `f105_and_f107_…`, `t01_to_t03_…`.
+fn numbers(test: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut words = test.split('_').peekable();
+    let mut range = false;
+    while let Some(word) = words.next() {
+        match (number(&word.to_uppercase()), word) {
+            (Some(last), _) if range => {
+                let first = found.pop().expect("a range has a beginning");
+                found.extend(from_to(&first, &last));
+                range = false;
+            }
+            (Some(one), _) => found.push(one),
+            (None, "and" | "to") if !found.is_empty() => {
+                let goes_on = words.peek().and_then(|next| number(&next.to_uppercase()));
+                range = word == "to" && goes_on.is_some();
+            }
+            (None, _) => break,
+        }
+    }
+    found
+}
+
+fn from_to(first: &str, last: &str) -> Vec<String> {
+    let (letter, digits) = first.split_at(1);
+    let of = |digits: &str| digits.parse::<u32>().expect("a number has digits");
+    (of(digits)..=of(&last[1..]))
+        .map(|n| format!("{letter}{n:0width$}", width = digits.len()))
+        .collect()
+}
+
+/// The number of a scenario: a capital letter, then digits.
+fn number(word: &str) -> Option<String> {
+    let digits = word.strip_prefix(|c: char| c.is_ascii_uppercase())?;
+    let fits = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    fits.then(|| word.to_owned())
+}
+
+/// The functions whose attributes, which stand right above them, say that they are tests.
+fn test_names(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_test = false;
+    text.lines().filter_map(move |line| {
+        let line = line.trim_start();
+        if line.starts_with("#[") {
+            is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+            return None;
+        }
+        let function = line.trim_start_matches("async ").strip_prefix("fn ")?;
+        let name = function.split(['(', '<']).next();
+        std::mem::take(&mut is_test).then_some(name).flatten()
+    })
+}
+
 /// Lines of code before the unit tests, comments left out.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     let before_tests = text.split("#[cfg(test)]").next().unwrap_or_default();
@@ -180,8 +265,12 @@ fn in_room(path: &Path, room: &str) -> bool {
 }
 
 fn sources() -> Vec<(PathBuf, String)> {
+    sources_under("src")
+}
+
+fn sources_under(folder: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut folders = vec![PathBuf::from("src")];
+    let mut folders = vec![PathBuf::from(folder)];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder)
             .expect("the source is readable")
