@@ -65,7 +65,9 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<bool> {
     let wanted = wanted(&arguments.filter)?;
     if arguments.list {
-        wanted.iter().for_each(|figure| println!("{}", figure.name));
+        for figure in wanted {
+            println!("{}", figure.name);
+        }
         return Ok(true);
     }
     silence_wanted_panics();
@@ -140,15 +142,12 @@ fn wanted(filters: &[String]) -> Result<Vec<&'static Figure>> {
 
 /// Beside the program: a temporary folder of the system is often not a disk.
 fn folder(wanted: Option<PathBuf>) -> Result<PathBuf> {
-    let folder = match wanted {
-        Some(folder) => folder,
-        None => {
-            let program = env::current_exe().context("looking for a folder to measure in")?;
-            program
-                .parent()
-                .context("the program has no folder")?
-                .to_owned()
-        }
+    let folder = if let Some(folder) = wanted {
+        folder
+    } else {
+        let program = env::current_exe().context("looking for a folder to measure in")?;
+        let folder = program.parent().context("the program has no folder")?;
+        folder.to_owned()
     };
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     Ok(folder)

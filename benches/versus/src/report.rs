@@ -29,8 +29,8 @@ impl Tsv {
             ]
             .join("\t");
             let (min, max) = (number(side.min), number(side.max));
-            self.values.push_str(&format!("{line}\n"));
-            self.spread.push_str(&format!("{line}\t{min}\t{max}\n"));
+            let _ = writeln!(self.values, "{line}");
+            let _ = writeln!(self.spread, "{line}\t{min}\t{max}");
         }
     }
 

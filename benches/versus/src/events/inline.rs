@@ -7,7 +7,7 @@ use std::{io::Write, sync::Arc};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use underpin::{events::Event, value::codec};
+use underpin::{events::Event, ids::CorrelationId, value::codec};
 
 /// An encoded, indexed store that only grows.
 #[derive(Debug, Default)]
@@ -68,12 +68,11 @@ impl Inline {
 
 impl Chains {
     fn push(&mut self, text: &str, row: u32) {
-        let before = match self.newest.get_mut(text) {
-            Some(newest) => std::mem::replace(newest, row),
-            None => {
-                self.newest.insert(text.into(), row);
-                NONE
-            }
+        let before = if let Some(newest) = self.newest.get_mut(text) {
+            std::mem::replace(newest, row)
+        } else {
+            self.newest.insert(text.into(), row);
+            NONE
         };
         self.before.push(before);
     }
@@ -81,7 +80,7 @@ impl Chains {
 
 /// What the correlation is indexed by.
 pub(super) fn correlation(event: &Event) -> u64 {
-    event.correlation().map_or(0, |id| id.hash64())
+    event.correlation().map_or(0, CorrelationId::hash64)
 }
 
 /// A record as underpin's log has it: length, checksum, id, time, lengths, texts, data.

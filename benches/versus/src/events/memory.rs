@@ -83,7 +83,9 @@ pub(super) fn batch(sides: &mut Sides, size: usize) -> Result<()> {
             async move {
                 let mut store = store.lock();
                 for batch in batches {
-                    batch.iter().for_each(|event| store.push(event));
+                    for event in &batch {
+                        store.push(event);
+                    }
                 }
             }
         }))
