@@ -199,7 +199,10 @@ impl<M: Message> Address<M> {
     ) -> Result<T, CallError> {
         self.check_caller()?;
         let deadline = Instant::now().checked_add(timeout);
-        let permit = self.admit(deadline).await?;
+        let permit = match self.slot.gate.try_enter() {
+            Some(permit) => permit,
+            None => self.admit_later(deadline).await?,
+        };
         let (reply, answer) = Reply::new(permit, deadline);
         let live = self.deliver(request(reply), deadline).await?;
         match within(deadline, answer).await {
@@ -224,7 +227,7 @@ impl<M: Message> Address<M> {
         }
         // An actor that waits for a place at its own address waits for itself.
         self.check_caller()?;
-        let permit = self.admit(None).await?;
+        let permit = self.admit_later(None).await?;
         self.send(message(permit))
     }
 
@@ -319,11 +322,9 @@ impl<M: Message> Address<M> {
         }
     }
 
-    async fn admit(&self, deadline: Option<Instant>) -> Result<Permit, NotSent> {
+    /// For when there was no place: the usual case does without a future of its own.
+    async fn admit_later(&self, deadline: Option<Instant>) -> Result<Permit, NotSent> {
         let gate = &self.slot.gate;
-        if let Some(permit) = gate.try_enter() {
-            return Ok(permit);
-        }
         let admitted = match deadline {
             _ if !gate.waits() => None,
             None => Some(gate.enter().await),

@@ -59,20 +59,37 @@ impl Default for Admission {
     }
 }
 
+/// Two counters that only rise, since a single one would go back and forth between the caller's core and the actor's at
+/// every message: callers write the one and look at the other only when there seems to be no place.
 #[derive(Debug)]
 pub(crate) struct Gate {
+    entered: OwnLine<Entered>,
+    left: OwnLine<AtomicU64>,
     admission: Admission,
-    in_flight: AtomicUsize,
     waiting: AtomicUsize,
     refused: AtomicU64,
     freed: Notify,
 }
 
+/// What callers write.
+#[derive(Debug, Default)]
+struct Entered {
+    count: AtomicU64,
+    /// How many had left when that was last looked at.
+    seen_left: AtomicU64,
+}
+
+/// 128 bytes: two cache lines, since x86 fetches them in pairs and some ARM cores have lines of 128.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct OwnLine<T>(T);
+
 impl Gate {
     pub(crate) fn new(admission: Admission) -> Arc<Self> {
         Arc::new(Self {
+            entered: OwnLine::default(),
+            left: OwnLine::default(),
             admission,
-            in_flight: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
             freed: Notify::new(),
@@ -84,7 +101,9 @@ impl Gate {
     }
 
     pub(crate) fn admitted(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        let left = self.left.0.load(Ordering::Relaxed);
+        let entered = self.entered.0.count.load(Ordering::Relaxed);
+        usize::try_from(entered.saturating_sub(left)).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn refused(&self) -> u64 {
@@ -92,16 +111,42 @@ impl Gate {
     }
 
     /// Takes a place if there is one.
+    #[inline]
     pub(crate) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
-        let limit = self.admission.limit;
-        let more = |now: usize| (now < limit).then_some(now + 1);
-        let taken = self
-            .in_flight
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
-        taken.ok().map(|_| Permit {
+        self.take_place().then(|| Permit {
             gate: Arc::clone(self),
-            context: Context::current(),
+            context: Context::current_boxed(),
         })
+    }
+
+    fn take_place(&self) -> bool {
+        let Entered { count, seen_left } = &self.entered.0;
+        let mut entered = count.load(Ordering::Relaxed);
+        loop {
+            if self.is_full(entered, seen_left.load(Ordering::Relaxed)) {
+                // In one order with a leaver's count and its look at who waits, so that one of the two sees the other.
+                let left = self.left.0.load(Ordering::SeqCst);
+                seen_left.fetch_max(left, Ordering::Relaxed);
+                if self.is_full(entered, left) {
+                    return false;
+                }
+            }
+            // It only succeeds on the newest count, so that an older one, with which a full gate may look empty, does no harm.
+            let more = count.compare_exchange_weak(
+                entered,
+                entered + 1,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            match more {
+                Ok(_) => return true,
+                Err(newer) => entered = newer,
+            }
+        }
+    }
+
+    fn is_full(&self, entered: u64, left: u64) -> bool {
+        entered.saturating_sub(left) >= self.admission.limit as u64
     }
 
     /// Counts a caller that was sent away.
@@ -127,7 +172,7 @@ impl Gate {
 
     fn leave(&self) {
         // In one order with a waiter's count and its look at the places, so that one of the two sees the other.
-        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.left.0.fetch_add(1, Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.freed.notify_one();
         }
@@ -154,14 +199,15 @@ impl Drop for Waiting<'_> {
 /// Put it into a cast's message variant and let it go when the work is done.
 pub struct Permit {
     gate: Arc<Gate>,
-    context: Context,
+    /// Mostly none; in its own place, since every byte of a message is copied several times on its way.
+    context: Option<Box<Context>>,
 }
 
 impl Permit {
     /// The correlation that came with the request.
     #[must_use]
     pub fn context(&self) -> Context {
-        self.context
+        self.context.as_deref().copied().unwrap_or_default()
     }
 }
 

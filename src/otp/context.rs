@@ -28,6 +28,13 @@ impl Context {
         CURRENT.get()
     }
 
+    /// The same to send along; `None` where it is empty.
+    #[inline]
+    pub(super) fn current_boxed() -> Option<Box<Self>> {
+        let current = Self::current();
+        (current != Self::default()).then(|| Box::new(current))
+    }
+
     /// Runs `work` in this context, across its `.await`s.
     ///
     /// ```

@@ -3,7 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -131,18 +131,24 @@ impl Incarnation {
 
     /// Runs a callback of the child as the child: its panic becomes an [`ExitReason`], and a call that it makes to itself
     /// is recognised.
-    pub(crate) async fn run<F: Future>(&self, callback: F) -> Result<F::Output, ExitReason> {
-        self.run_start(0, callback).await
+    ///
+    /// Takes it pinned: an async function would copy it, with the message inside, once or twice.
+    #[inline]
+    pub(crate) fn run<'a, F: Future>(
+        &'a self,
+        callback: Pin<&'a mut F>,
+    ) -> impl Future<Output = Result<F::Output, ExitReason>> + 'a {
+        self.run_start(0, callback)
     }
 
     /// The same while the child starts, when it must not call the supervisor that waits for it.
-    pub(crate) async fn run_start<F: Future>(
-        &self,
+    #[inline]
+    pub(crate) fn run_start<'a, F: Future>(
+        &'a self,
         supervisor: u64,
-        callback: F,
-    ) -> Result<F::Output, ExitReason> {
-        let mut callback = pin!(callback);
-        poll_fn(|cx| {
+        mut callback: Pin<&'a mut F>,
+    ) -> impl Future<Output = Result<F::Output, ExitReason>> + 'a {
+        poll_fn(move |cx| {
             let polled = self.catch(supervisor, || {
                 #[cfg(feature = "testing")]
                 self.fault.strike(cx.waker());
@@ -154,7 +160,6 @@ impl Incarnation {
                 Err(panicked) => Poll::Ready(Err(panicked)),
             }
         })
-        .await
     }
 
     /// Runs a piece of the child's code as the child.

@@ -6,8 +6,8 @@
 //!
 //! Guarantees: a child's successor starts only after everything of its predecessor is gone; children stop in reverse
 //! start order, each within its time; a request is never sent twice, and an error tells whether it may have run.
-//! Not offered: a kill of code that blocks its thread (it is reported as leaked), or a bound on messages sent without a
-//! permit.
+//! Not offered: a kill of code that blocks its thread (it is reported as leaked, and tokio may keep whatever that thread was
+//! to run next waiting as long), or a bound on messages sent without a permit.
 
 mod address;
 mod admission;

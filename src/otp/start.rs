@@ -1,6 +1,6 @@
 //! How each kind of child comes to life, and what a supervisor holds of it while it lives.
 
-use std::{future::Future, marker::PhantomData, sync::Arc};
+use std::{future::Future, marker::PhantomData, pin::pin, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
@@ -274,7 +274,11 @@ where
             let asked = cancel.clone();
             let join = tokio::spawn(async move {
                 let _notice = notice;
-                let left = match watched.run(work).await {
+                let outcome = {
+                    let work = pin!(work);
+                    watched.run(work).await
+                };
+                let left = match outcome {
                     Ok(Ok(())) if asked.is_cancelled() => ExitReason::Shutdown(None),
                     Ok(Ok(())) => ExitReason::Normal,
                     Ok(Err(error)) => ExitReason::from_error(&*error),

@@ -1,6 +1,6 @@
 //! The wrapper around a user's actor: it tells panic from error from stop, and lets nothing of the actor outlive its end.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::Mutex;
@@ -76,8 +76,10 @@ impl<A: Actor> Actor for Supervised<A> {
         myself: ActorRef<A::Msg>,
         arguments: A::Arguments,
     ) -> Result<(), ActorProcessingErr> {
-        let start = self.actor.pre_start(myself, arguments);
-        let started = self.incarnation.run_start(self.supervisor_id, start).await;
+        let started = {
+            let start = pin!(self.actor.pre_start(myself, arguments));
+            self.incarnation.run_start(self.supervisor_id, start).await
+        };
         match started {
             Ok(Ok(state)) => {
                 *self.state.lock().await = Some(state);
@@ -95,8 +97,10 @@ impl<A: Actor> Actor for Supervised<A> {
     ) -> Result<(), ActorProcessingErr> {
         let mut state = self.state.lock().await;
         let inner = state.as_mut().ok_or(GONE)?;
-        let callback = self.actor.post_start(myself, inner);
-        let outcome = self.incarnation.run(callback).await;
+        let outcome = {
+            let callback = pin!(self.actor.post_start(myself, inner));
+            self.incarnation.run(callback).await
+        };
         self.note(outcome, &mut state)
     }
 
@@ -106,11 +110,17 @@ impl<A: Actor> Actor for Supervised<A> {
         message: A::Msg,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        let mut state = self.state.lock().await;
+        // A try costs a third of a lock that could wait.
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(_) => self.state.lock().await,
+        };
         let inner = state.as_mut().ok_or(GONE)?;
         self.incarnation.step();
-        let callback = self.actor.handle(myself, message, inner);
-        let outcome = self.incarnation.run(callback).await;
+        let outcome = {
+            let callback = pin!(self.actor.handle(myself, message, inner));
+            self.incarnation.run(callback).await
+        };
         // What went wrong is noted before the message counts as handled: a caller whose reply was dropped looks at both.
         let noted = self.note(outcome, &mut state);
         self.incarnation.step();
@@ -125,8 +135,10 @@ impl<A: Actor> Actor for Supervised<A> {
     ) -> Result<(), ActorProcessingErr> {
         let mut state = self.state.lock().await;
         let inner = state.as_mut().ok_or(GONE)?;
-        let callback = self.actor.handle_supervisor_evt(myself, event, inner);
-        let outcome = self.incarnation.run(callback).await;
+        let outcome = {
+            let callback = pin!(self.actor.handle_supervisor_evt(myself, event, inner));
+            self.incarnation.run(callback).await
+        };
         self.note(outcome, &mut state)
     }
 
@@ -137,8 +149,10 @@ impl<A: Actor> Actor for Supervised<A> {
     ) -> Result<(), ActorProcessingErr> {
         let mut state = self.state.lock().await;
         let inner = state.as_mut().ok_or(GONE)?;
-        let callback = self.actor.post_stop(myself, inner);
-        let outcome = self.incarnation.run(callback).await;
+        let outcome = {
+            let callback = pin!(self.actor.post_stop(myself, inner));
+            self.incarnation.run(callback).await
+        };
         self.note(outcome, &mut state)?;
         match discard(state.take()) {
             Ok(()) => {

@@ -1,5 +1,6 @@
 use std::{
     future::Future,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -171,7 +172,7 @@ impl TaskSupervisor {
                 tokio::select! {
                     biased;
                     () = cancel.cancelled() => end.0.leave(Left::Reason(ExitReason::Shutdown(None))),
-                    outcome = end.0.run(work) => match outcome {
+                    outcome = async { end.0.run(pin!(work)).await } => match outcome {
                         Ok(value) => {
                             end.0.leave(Left::Clean);
                             // Whoever has the answer may start the next one.

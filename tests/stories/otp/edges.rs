@@ -402,6 +402,8 @@ async fn a_start_that_blocks_its_thread_does_not_hold_up_the_stop() {
         state(&supervisor, "blocked/a").is_some_and(|(state, _)| state == ChildState::Starting)
     })
     .await;
+    // It has finished with the start: else the thread that is blocked might have the supervisor to run next.
+    supervisor.count_children().await.expect("answers");
     let _awake = Awake::keep();
     let _ = go.send(());
     blocked.await.expect("blocks now");
