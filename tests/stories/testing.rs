@@ -52,7 +52,7 @@ impl Actor for Till {
             Message::Sold(reply) => reply.send(*sold),
             Message::WaitForEver => std::future::pending().await,
             Message::Block(until) => {
-                let _ = until.recv();
+                let _ = tokio::task::block_in_place(|| until.recv());
             }
         }
         Ok(())

@@ -388,7 +388,7 @@ async fn a_start_that_blocks_its_thread_does_not_hold_up_the_stop() {
             let (gate, begun, until) = stage.expect("starts once");
             let _ = gate.await;
             let _ = begun.send(());
-            let _ = until.recv();
+            let _ = tokio::task::block_in_place(|| until.recv());
             Ok(())
         }
     });
@@ -507,7 +507,7 @@ async fn blocked_task(tasks: &TaskSupervisor) -> (underpin::otp::Task<()>, mpsc:
     let (begun, blocked) = oneshot::channel();
     let work = async move {
         let _ = begun.send(());
-        let _ = until.recv();
+        let _ = tokio::task::block_in_place(|| until.recv());
     };
     let task = tasks.spawn_nolink(work).expect("has a place");
     blocked.await.expect("blocks now");

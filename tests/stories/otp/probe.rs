@@ -113,7 +113,8 @@ impl Actor for Probe {
             Do::SleepForEver => std::future::pending().await,
             Do::BlockThread(begun, until) => {
                 let _ = begun.send(());
-                let _ = until.recv();
+                // In place, so that tokio moves what this thread was to run next to another.
+                let _ = tokio::task::block_in_place(|| until.recv());
             }
             Do::CallYourself(address, reply) => {
                 let answer = address.call(Do::Total, LONG).await;
