@@ -3,7 +3,7 @@
 use std::{future::Future, marker::PhantomData, pin::pin, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
+use ractor::{Actor, ActorCell, ActorRef, Message, SpawnErr};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +13,7 @@ use super::{
     incarnation::{Incarnation, Left},
     lifecycle::Reports,
     supervised::Supervised,
-    supervisor::{ChildReport, Message},
+    supervisor::ChildReport,
     tree::TreeNode,
 };
 
@@ -38,18 +38,49 @@ pub(crate) struct Seat {
     pub(crate) incarnation: Arc<Incarnation>,
     pub(crate) notice: ExitNotice,
     /// `None` at the root of a tree.
-    pub(crate) supervisor: Option<ActorRef<Message>>,
-    /// The supervisor's own incarnation: what its children must not call while they start.
-    pub(crate) supervisor_id: u64,
+    pub(crate) overseer: Option<Overseer>,
     pub(crate) node: Arc<TreeNode>,
     pub(crate) reports: Reports,
+}
+
+impl Seat {
+    /// The supervisor's own incarnation: what its children must not call while they start; 0 at the root.
+    fn supervisor_id(&self) -> u64 {
+        self.overseer.as_ref().map_or(0, |overseer| overseer.id)
+    }
+}
+
+/// A supervisor of any kind, as its children see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Overseer {
+    cell: ActorCell,
+    /// Its incarnation.
+    id: u64,
+    tell: fn(&ActorCell, Ending) -> bool,
+}
+
+/// What a child's task tells its supervisor with its last breath.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    pub(crate) child: u64,
+    pub(crate) incarnation: u64,
+}
+
+impl Overseer {
+    pub(crate) fn new<M: Message + From<Ending>>(me: &ActorRef<M>, incarnation: u64) -> Self {
+        Self {
+            cell: me.get_cell(),
+            id: incarnation,
+            tell: |cell, ending| cell.send_message(M::from(ending)).is_ok(),
+        }
+    }
 }
 
 /// Tells the supervisor that a child has ended, when it is dropped. It lives inside the child's own task, so no end goes
 /// unseen: not a panic, not a kill, not an unlinked child.
 pub(crate) struct ExitNotice {
     /// `None` at the root of a tree.
-    pub(crate) supervisor: Option<ActorRef<Message>>,
+    pub(crate) overseer: Option<Overseer>,
     pub(crate) child: u64,
     pub(crate) incarnation: Arc<Incarnation>,
 }
@@ -57,15 +88,14 @@ pub(crate) struct ExitNotice {
 impl Drop for ExitNotice {
     fn drop(&mut self) {
         self.incarnation.end();
-        let exited = Message::Exited {
+        let ending = Ending {
             child: self.child,
             incarnation: self.incarnation.id,
-            asked_again: false,
         };
         let told = self
-            .supervisor
+            .overseer
             .as_ref()
-            .is_some_and(|supervisor| supervisor.send_message(exited).is_ok());
+            .is_some_and(|overseer| (overseer.tell)(&overseer.cell, ending));
         if !told {
             self.incarnation.finish_from_left();
         }
@@ -190,7 +220,7 @@ where
     fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, ExitReason>> {
         let made = seat
             .incarnation
-            .catch(seat.supervisor_id, || (self.make)(&seat.context));
+            .catch(seat.supervisor_id(), || (self.make)(&seat.context));
         let slot = Arc::clone(&self.slot);
         let free = slot.check_free();
         Box::pin(async move {
@@ -221,13 +251,11 @@ pub(crate) async fn spawn_actor<A: Actor>(
     let supervised = Supervised::new(
         actor,
         Arc::clone(&incarnation),
-        seat.supervisor_id,
+        seat.supervisor_id(),
         seat.notice,
     );
-    let spawned = match seat.supervisor {
-        Some(supervisor) => {
-            Actor::spawn_linked(None, supervised, arguments, supervisor.get_cell()).await
-        }
+    let spawned = match seat.overseer {
+        Some(overseer) => Actor::spawn_linked(None, supervised, arguments, overseer.cell).await,
         None => Actor::spawn(None, supervised, arguments).await,
     };
     let (actor, join) = spawned.map_err(|error| why_not_spawned(&incarnation, &error))?;
@@ -259,11 +287,11 @@ where
     W: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
     fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, ExitReason>> {
+        let supervisor_id = seat.supervisor_id();
         let Seat {
             context,
             incarnation,
             notice,
-            supervisor_id,
             ..
         } = seat;
         let cancel = context.cancel.clone();

@@ -148,13 +148,12 @@ pub(super) async fn start_root(spec: SupervisorSpec) -> Result<(), SupervisorErr
             cancel: CancellationToken::new(),
         },
         notice: ExitNotice {
-            supervisor: None,
+            overseer: None,
             child: 0,
             incarnation: Arc::clone(&incarnation),
         },
         incarnation,
-        supervisor: None,
-        supervisor_id: 0,
+        overseer: None,
         node: Arc::clone(&node),
         reports: Reports::new(),
     };

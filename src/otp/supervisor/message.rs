@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{ChildCounts, ChildInfo};
-use crate::otp::{ChildSpec, ExitReason, Reply, SupervisorError};
+use crate::otp::{ChildSpec, ExitReason, Reply, SupervisorError, start::Ending};
 
 /// All that a supervisor can be asked or told. Private to the runtime.
 #[derive(Debug)]
@@ -61,3 +61,13 @@ pub(crate) enum Message {
 }
 
 crate::otp::message!(Message);
+
+impl From<Ending> for Message {
+    fn from(Ending { child, incarnation }: Ending) -> Self {
+        Self::Exited {
+            child,
+            incarnation,
+            asked_again: false,
+        }
+    }
+}

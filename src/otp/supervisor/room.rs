@@ -30,7 +30,7 @@ use crate::otp::{
     OnExceed, Reply, Restart, Shutdown, ShutdownCause, StartError, SupervisorError,
     incarnation::{Incarnation, Left, discard},
     lifecycle::Reports,
-    start::{Control, ExitNotice, Seat, Started},
+    start::{Control, ExitNotice, Overseer, Seat, Started},
     tree::TreeNode,
 };
 
@@ -434,6 +434,7 @@ impl Room {
         let incarnation = Incarnation::new(child.lives);
         child.node.starting(&incarnation, Instant::now());
         let id = incarnation.id;
+        let overseer = Overseer::new(&self.place.me, self.place.incarnation.id);
         let start = child.spec.start.start(Seat {
             context: ChildContext {
                 path: Arc::clone(child.node.path()),
@@ -441,13 +442,12 @@ impl Room {
                 cancel: cancel.clone(),
             },
             notice: ExitNotice {
-                supervisor: Some(self.place.me.clone()),
+                overseer: Some(overseer.clone()),
                 child: key,
                 incarnation: Arc::clone(&incarnation),
             },
             incarnation,
-            supervisor: Some(self.place.me.clone()),
-            supervisor_id: self.place.incarnation.id,
+            overseer: Some(overseer),
             node: Arc::clone(&child.node),
             reports: self.place.reports.clone(),
         });
