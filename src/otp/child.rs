@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Address, Intensity, SupervisorSpec,
-    start::{ActorStart, Seat, Start, Started, TaskStart},
+    start::{ActorStart, NotStarted, Seat, Start, Started, TaskStart},
 };
 use crate::resilience::Backoff;
 
@@ -271,7 +271,7 @@ impl ChildContext {
 }
 
 impl Start for Arc<dyn Start> {
-    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, super::ExitReason>> {
+    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>> {
         (**self).start(seat)
     }
 }

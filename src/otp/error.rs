@@ -73,6 +73,23 @@ pub enum StartError {
     },
 }
 
+/// Returned from `pre_start`, it declines the start: OTP's `ignore`. Nothing went wrong, nothing is retried, and the child
+/// stays listed as stopped (a temporary one is forgotten).
+///
+/// ```
+/// use underpin::{otp::Ignore, ractor::ActorProcessingErr};
+///
+/// async fn pre_start(enabled: bool) -> Result<u64, ActorProcessingErr> {
+///     if !enabled {
+///         return Err(Ignore.into());
+///     }
+///     Ok(0)
+/// }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the start declined: there is nothing to do")]
+pub struct Ignore;
+
 /// Why a supervisor refused what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -18,8 +18,12 @@ pub enum ExitReason {
     Error(Arc<str>),
     /// One of its callbacks panicked with this message.
     Panic(Arc<str>),
+    /// It was alive and hung: its health probe gave up on it, for this reason.
+    Unhealthy(Arc<str>),
     /// It was not alive when it was looked at.
     NoProc,
+    /// Its node cannot be reached, so nobody knows whether it lives.
+    NoConnection,
 }
 
 /// What stood behind a [`ExitReason::Shutdown`].
@@ -30,6 +34,8 @@ pub enum ShutdownCause {
     Said(Arc<str>),
     /// A supervisor gave up on a child.
     IntensityExceeded(Arc<IntensityExceeded>),
+    /// A supervisor with auto shutdown ended because this significant child did.
+    Significant(Arc<str>),
 }
 
 /// A supervisor gave up: more restarts than it was allowed.
@@ -88,7 +94,9 @@ impl fmt::Display for ExitReason {
             Self::Killed => f.write_str("killed"),
             Self::Error(words) => write!(f, "error: {words}"),
             Self::Panic(words) => write!(f, "panic: {words}"),
+            Self::Unhealthy(words) => write!(f, "unhealthy: {words}"),
             Self::NoProc => f.write_str("no such process"),
+            Self::NoConnection => f.write_str("no connection to its node"),
         }
     }
 }
@@ -99,6 +107,7 @@ impl fmt::Display for ShutdownCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Said(words) => f.write_str(words),
+            Self::Significant(child) => write!(f, "its significant child {child} ended"),
             Self::IntensityExceeded(facts) => write!(
                 f,
                 "{} needed more than {} restarts in {:?}",

@@ -11,9 +11,10 @@ use std::{
     task::Poll,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{ExitReason, scope};
+use super::{ExitReason, monitor::Watchers, scope};
 
 /// Shared by the child, its address, its supervisor and the tree.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(crate) struct Incarnation {
     /// The verdict, once everything of the child is gone.
     exit: OnceLock<ExitReason>,
     ended: Notify,
+    /// Those that wait for the verdict without a task of their own.
+    watchers: Mutex<Watchers>,
     /// Where a test can hurt it.
     #[cfg(feature = "testing")]
     pub(crate) fault: super::fault::Fault,
@@ -43,6 +46,8 @@ pub(crate) enum Left {
     Clean,
     /// This went wrong, or was said.
     Reason(ExitReason),
+    /// Its start declined: there was nothing to do.
+    Ignored,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -57,6 +62,7 @@ impl Incarnation {
             left: OnceLock::new(),
             exit: OnceLock::new(),
             ended: Notify::new(),
+            watchers: Mutex::default(),
             #[cfg(feature = "testing")]
             fault: super::fault::Fault::default(),
         })
@@ -102,13 +108,27 @@ impl Incarnation {
     pub(crate) fn finish(&self, reason: ExitReason) {
         let _ = self.exit.set(reason);
         self.ended.notify_waiters();
+        let watchers = std::mem::take(&mut *self.watchers.lock());
+        if let Some(reason) = self.exit.get() {
+            watchers.tell(reason);
+        }
+    }
+
+    /// Runs `enter` on those that wait for the verdict, or gives the verdict.
+    pub(crate) fn watch(&self, enter: impl FnOnce(&mut Watchers)) -> Option<&ExitReason> {
+        let mut watchers = self.watchers.lock();
+        let exit = self.exit.get();
+        if exit.is_none() {
+            enter(&mut watchers);
+        }
+        exit
     }
 
     /// The verdict from what the child left, where nobody can tell more.
     pub(crate) fn finish_from_left(&self) {
         self.finish(match self.left() {
             None => ExitReason::Killed,
-            Some(Left::Clean) => ExitReason::Normal,
+            Some(Left::Clean | Left::Ignored) => ExitReason::Normal,
             Some(Left::Reason(reason)) => reason.clone(),
         });
     }

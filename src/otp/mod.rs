@@ -19,6 +19,7 @@ mod exit;
 mod fault;
 mod incarnation;
 mod lifecycle;
+mod monitor;
 mod reply;
 mod scope;
 mod start;
@@ -33,9 +34,10 @@ pub use child::{
     BoxError, Budget, ChildContext, ChildKind, ChildSpec, OnExceed, Restart, Shutdown,
 };
 pub use context::Context;
-pub use error::{CallError, NotSent, StartError, SupervisorError, Unanswered};
+pub use error::{CallError, Ignore, NotSent, StartError, SupervisorError, Unanswered};
 pub use exit::{ExitReason, IntensityExceeded, ShutdownCause};
 pub use lifecycle::{Lifecycle, Report, ReportStream};
+pub use monitor::{Down, Forwarded, Monitor, MonitorRef, Monitors};
 pub use reply::Reply;
 pub use supervisor::{
     ChildCounts, ChildInfo, ChildReport, Intensity, ShutdownReport, StopKind, Supervisor,

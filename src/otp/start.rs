@@ -19,7 +19,7 @@ use super::{
 
 /// Starts a child, and starts it again.
 pub(crate) trait Start: Send + Sync + 'static {
-    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, ExitReason>>;
+    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>>;
 
     /// The address that is filled, where there is one.
     fn slot(&self) -> Option<Arc<Slot>> {
@@ -29,6 +29,20 @@ pub(crate) trait Start: Send + Sync + 'static {
     /// How the child's own children were stopped, the last time.
     fn stopped_children(&self) -> Vec<ChildReport> {
         Vec::new()
+    }
+}
+
+/// Why nothing runs after a start.
+#[derive(Debug)]
+pub(crate) enum NotStarted {
+    Failed(ExitReason),
+    /// It declined: OTP's `ignore`.
+    Ignored,
+}
+
+impl From<ExitReason> for NotStarted {
+    fn from(reason: ExitReason) -> Self {
+        Self::Failed(reason)
     }
 }
 
@@ -217,7 +231,7 @@ where
     A: Actor,
     F: Fn(&ChildContext) -> (A, A::Arguments) + Send + Sync + 'static,
 {
-    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, ExitReason>> {
+    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>> {
         let made = seat
             .incarnation
             .catch(seat.supervisor_id(), || (self.make)(&seat.context));
@@ -245,7 +259,7 @@ pub(crate) async fn spawn_actor<A: Actor>(
     actor: A,
     arguments: A::Arguments,
     seat: Seat,
-) -> Result<Started, ExitReason> {
+) -> Result<Started, NotStarted> {
     let incarnation = Arc::clone(&seat.incarnation);
     let cancel = seat.context.cancel.clone();
     let supervised = Supervised::new(
@@ -263,12 +277,14 @@ pub(crate) async fn spawn_actor<A: Actor>(
     Ok(Started::new(control, join, incarnation, cancel))
 }
 
-pub(crate) fn why_not_spawned(incarnation: &Incarnation, error: &SpawnErr) -> ExitReason {
-    match (incarnation.left(), error) {
+fn why_not_spawned(incarnation: &Incarnation, error: &SpawnErr) -> NotStarted {
+    let reason = match (incarnation.left(), error) {
+        (Some(Left::Ignored), _) => return NotStarted::Ignored,
         (Some(Left::Reason(reason)), _) => reason.clone(),
         (_, SpawnErr::StartupFailed(error)) => ExitReason::from_error(&**error),
         (_, other) => ExitReason::from_error(other),
-    }
+    };
+    NotStarted::Failed(reason)
 }
 
 pub(crate) struct TaskStart<F> {
@@ -286,7 +302,7 @@ where
     F: Fn(ChildContext) -> W + Send + Sync + 'static,
     W: Future<Output = Result<(), BoxError>> + Send + 'static,
 {
-    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, ExitReason>> {
+    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>> {
         let supervisor_id = seat.supervisor_id();
         let Seat {
             context,

@@ -6,7 +6,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::Mutex;
 
 use super::{
-    ExitReason,
+    ExitReason, Ignore,
     incarnation::{Incarnation, Left, discard},
     start::ExitNotice,
 };
@@ -84,6 +84,10 @@ impl<A: Actor> Actor for Supervised<A> {
             Ok(Ok(state)) => {
                 *self.state.lock().await = Some(state);
                 Ok(())
+            }
+            Ok(Err(error)) if error.is::<Ignore>() => {
+                self.incarnation.leave(Left::Ignored);
+                Err(error)
             }
             Ok(Err(error)) => self.note(Ok(Err(error)), &mut None),
             Err(panicked) => self.note(Err(panicked), &mut None),

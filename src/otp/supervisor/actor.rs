@@ -17,7 +17,7 @@ use crate::otp::{
     address::Slot,
     incarnation::{Incarnation, Left},
     lifecycle::Reports,
-    start::{Control, ExitNotice, Seat, Start, Started, spawn_actor},
+    start::{Control, ExitNotice, NotStarted, Seat, Start, Started, spawn_actor},
     tree::TreeNode,
 };
 
@@ -158,7 +158,13 @@ pub(super) async fn start_root(spec: SupervisorSpec) -> Result<(), SupervisorErr
         reports: Reports::new(),
     };
     let started = start.start(seat).await;
-    let started = started.map_err(|reason| StartError::Failed { child: id, reason })?;
+    let started = started.map_err(|error| StartError::Failed {
+        child: id,
+        reason: match error {
+            NotStarted::Failed(reason) => reason,
+            NotStarted::Ignored => ExitReason::Normal,
+        },
+    })?;
     node.enter(ChildState::Running, Instant::now());
     *shared.root.lock() = Some(started);
     Ok(())
@@ -176,7 +182,7 @@ impl NestedStart {
 }
 
 impl Start for NestedStart {
-    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, ExitReason>> {
+    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>> {
         let spec = self.spec.clone();
         let checked = spec.check();
         let free = spec.shared.address.slot().check_free();

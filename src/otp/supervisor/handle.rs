@@ -273,6 +273,10 @@ impl Supervisor {
         }
     }
 
+    pub(crate) fn address(&self) -> &Address<Message> {
+        &self.shared.address
+    }
+
     fn life(&self) -> Option<Arc<Live>> {
         let life = self.shared.address.slot().life();
         life.filter(|life| life.incarnation.exit().is_none())

@@ -6,13 +6,13 @@
 
 mod actor;
 mod handle;
-mod intensity;
+pub(in crate::otp) mod intensity;
 mod message;
 mod report;
 mod room;
-mod spec;
-mod stop;
-mod verdict;
+pub(in crate::otp) mod spec;
+pub(in crate::otp) mod stop;
+pub(in crate::otp) mod verdict;
 
 pub use handle::{ChildCounts, ChildInfo, Supervisor};
 pub use intensity::Intensity;

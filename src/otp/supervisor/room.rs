@@ -30,11 +30,12 @@ use crate::otp::{
     OnExceed, Reply, Restart, Shutdown, ShutdownCause, StartError, SupervisorError,
     incarnation::{Incarnation, Left, discard},
     lifecycle::Reports,
-    start::{Control, ExitNotice, Overseer, Seat, Started},
+    start::{Control, ExitNotice, NotStarted, Overseer, Seat, Started},
     tree::TreeNode,
 };
 
-type Outcome = Result<Started, StartError>;
+/// `None`: the start declined.
+type Outcome = Result<Option<Started>, StartError>;
 type Answer = Reply<Result<(), SupervisorError>>;
 
 /// A slow retry without a pause would be a fast one.
@@ -165,14 +166,15 @@ impl Room {
                 () = cancel.cancelled() => {
                     own.cancel();
                     let child = Arc::clone(&spec.id);
-                    if let Ok(Ok(started)) = time::timeout(stop::KILL_GRACE, start).await {
+                    if let Ok(Ok(Some(started))) = time::timeout(stop::KILL_GRACE, start).await {
                         stop::stop(child, started, spec.shutdown).await;
                     }
                     Err(StartError::Stopping { child: Arc::clone(&spec.id) })
                 }
             };
             match outcome {
-                Ok(started) => self.run(key, started),
+                Ok(Some(started)) => self.run(key, started),
+                Ok(None) => self.ignored(key),
                 Err(error) => {
                     self.note_failed_start(key, &error);
                     self.remove(key);
@@ -207,9 +209,11 @@ impl Room {
         let reason = match (started.incarnation.left(), self.words.remove(&key)) {
             (Some(Left::Reason(reason)), _) => reason.clone(),
             (None, _) => ExitReason::Killed,
-            (Some(Left::Clean), Some(words)) => ExitReason::from_stop(words.as_deref()),
-            (Some(Left::Clean), None) if asked_again => ExitReason::Normal,
-            (Some(Left::Clean), None) => {
+            (Some(Left::Clean | Left::Ignored), Some(words)) => {
+                ExitReason::from_stop(words.as_deref())
+            }
+            (Some(Left::Clean | Left::Ignored), None) if asked_again => ExitReason::Normal,
+            (Some(Left::Clean | Left::Ignored), None) => {
                 self.tell_me(Message::Exited {
                     child: key,
                     incarnation,
@@ -425,7 +429,7 @@ impl Room {
         let cancel = CancellationToken::new();
         let Some(child) = self.children.get_mut(&key) else {
             return Begun {
-                start: Box::pin(std::future::ready(Err(ExitReason::NoProc))),
+                start: Box::pin(std::future::ready(Err(ExitReason::NoProc.into()))),
                 incarnation: 0,
                 cancel,
             };
@@ -466,11 +470,7 @@ impl Room {
             return;
         };
         if let Some(outcome) = (&mut begun.start).now_or_never() {
-            let failed = |reason| StartError::Failed {
-                child: Arc::clone(&child.spec.id),
-                reason,
-            };
-            let outcome = outcome.map_err(failed);
+            let outcome = outcome_of(&child.spec.id, outcome);
             return self.settle(key, why, outcome);
         }
         let (spec, incarnation, cancel) =
@@ -523,7 +523,10 @@ impl Room {
     fn settle(&mut self, key: u64, why: Why, outcome: Outcome) {
         let error = match outcome {
             Ok(started) => {
-                self.run(key, started);
+                match started {
+                    Some(started) => self.run(key, started),
+                    None => self.ignored(key),
+                }
                 if let Why::Add(reply) | Why::Again(reply) = why {
                     reply.send(Ok(()));
                 }
@@ -611,6 +614,16 @@ impl Room {
             self.place
                 .reports
                 .send(child.node.path(), Lifecycle::StartFailed { reason });
+        }
+    }
+
+    /// Its start declined.
+    fn ignored(&mut self, key: u64) {
+        let temporary = |child: &Child| child.spec.restart == Restart::Temporary;
+        if self.children.get(&key).is_some_and(temporary) {
+            self.remove(key);
+        } else {
+            self.rest(key);
         }
     }
 
@@ -947,7 +960,7 @@ async fn end_start(
     }
     let started = outcome.lock().take();
     match started {
-        Some(Ok(started)) => stop::stop(Arc::clone(&spec.id), started, spec.shutdown).await,
+        Some(Ok(Some(started))) => stop::stop(Arc::clone(&spec.id), started, spec.shutdown).await,
         _ => Ended::NOTHING,
     }
 }
@@ -967,15 +980,23 @@ async fn finish_in(spec: &ChildSpec, begun: Begun) -> Outcome {
             limit: spec.start_timeout,
         });
     };
-    outcome.map_err(|reason| StartError::Failed {
-        child: Arc::clone(&spec.id),
-        reason,
-    })
+    outcome_of(&spec.id, outcome)
+}
+
+fn outcome_of(id: &Arc<str>, outcome: Result<Started, NotStarted>) -> Outcome {
+    match outcome {
+        Ok(started) => Ok(Some(started)),
+        Err(NotStarted::Ignored) => Ok(None),
+        Err(NotStarted::Failed(reason)) => Err(StartError::Failed {
+            child: Arc::clone(id),
+            reason,
+        }),
+    }
 }
 
 /// A start that was begun.
 struct Begun {
-    start: BoxFuture<'static, Result<Started, ExitReason>>,
+    start: BoxFuture<'static, Result<Started, NotStarted>>,
     incarnation: u64,
     cancel: CancellationToken,
 }

@@ -71,7 +71,7 @@ impl SupervisorSpec {
 }
 
 /// Ids become paths, so they must be something and must not look like one.
-pub(super) fn check_id(id: &str) -> Result<(), SupervisorError> {
+pub(crate) fn check_id(id: &str) -> Result<(), SupervisorError> {
     const ID_BYTES_MAX: usize = 128;
     if id.is_empty() || id.len() > ID_BYTES_MAX || id.contains('/') {
         let words = format!("{id:?} is not an id: use 1 to {ID_BYTES_MAX} bytes without a slash");

@@ -12,25 +12,25 @@ use crate::otp::{ExitReason, Shutdown, incarnation::Left, start::Started};
 
 /// How long a killed child may take to go. Kill is cooperative: it acts at the next `.await`, so that a child that blocks
 /// its thread does not go at all. A second is far more than any await needs.
-pub(super) const KILL_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const KILL_GRACE: Duration = Duration::from_secs(1);
 
 /// How a child was brought to its end, and its task when it is still there.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) report: Option<ChildReport>,
-    pub(super) leaked: Option<JoinHandle<()>>,
+pub(crate) struct Ended {
+    pub(crate) report: Option<ChildReport>,
+    pub(crate) leaked: Option<JoinHandle<()>>,
 }
 
 impl Ended {
     /// There was nothing to stop.
-    pub(super) const NOTHING: Self = Self {
+    pub(crate) const NOTHING: Self = Self {
         report: None,
         leaked: None,
     };
 }
 
 /// Stops a child and waits until it is gone, or until it is plain that it will not go.
-pub(super) async fn stop(id: Arc<str>, mut started: Started, shutdown: Shutdown) -> Ended {
+pub(crate) async fn stop(id: Arc<str>, mut started: Started, shutdown: Shutdown) -> Ended {
     let begin = Instant::now();
     let how = match shutdown {
         Shutdown::Brutal => kill(&mut started).await,
@@ -49,7 +49,7 @@ pub(super) async fn stop(id: Arc<str>, mut started: Started, shutdown: Shutdown)
     };
     let reason = match started.incarnation.left() {
         None => ExitReason::Killed,
-        Some(Left::Clean) => ExitReason::Shutdown(None),
+        Some(Left::Clean | Left::Ignored) => ExitReason::Shutdown(None),
         Some(Left::Reason(reason)) => reason.clone(),
     };
     started.incarnation.finish(reason.clone());
@@ -67,7 +67,7 @@ pub(super) async fn stop(id: Arc<str>, mut started: Started, shutdown: Shutdown)
 }
 
 /// Reports a start that did not even end when it was aborted.
-pub(super) fn leaked_start(id: Arc<str>, took: Duration, task: JoinHandle<()>) -> Ended {
+pub(crate) fn leaked_start(id: Arc<str>, took: Duration, task: JoinHandle<()>) -> Ended {
     Ended {
         report: Some(ChildReport {
             id,

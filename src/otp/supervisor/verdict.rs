@@ -2,7 +2,7 @@ use crate::otp::{ExitReason, Restart};
 
 /// What becomes of a child that ended by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It is started again.
     Restart,
     /// Its spec is kept; it stays down.
@@ -12,7 +12,7 @@ pub(super) enum Verdict {
 }
 
 /// OTP's table of restart types and exit reasons.
-pub(super) fn verdict(restart: Restart, reason: &ExitReason) -> Verdict {
+pub(crate) fn verdict(restart: Restart, reason: &ExitReason) -> Verdict {
     match (restart, reason.is_clean()) {
         (Restart::Permanent, _) | (Restart::Transient, false) => Verdict::Restart,
         (Restart::Transient, true) => Verdict::Keep,

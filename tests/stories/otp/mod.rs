@@ -3,6 +3,7 @@
 mod administration;
 mod calls;
 mod edges;
+mod monitors;
 mod probe;
 mod restarts;
 mod stopping;
