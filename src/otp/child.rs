@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Address, Intensity, SupervisorSpec,
+    office::NestedStart,
     start::{ActorStart, NotStarted, Seat, Start, Started, TaskStart},
 };
 use crate::resilience::Backoff;
@@ -151,7 +152,7 @@ impl ChildSpec {
     #[must_use]
     pub fn supervisor(spec: SupervisorSpec) -> Self {
         let id = Arc::clone(spec.id());
-        let start = super::supervisor::NestedStart::new(spec);
+        let start = NestedStart::new(spec);
         // Its children have limits of their own, for starting as for stopping.
         Self::new(id, ChildKind::Supervisor, start)
             .shutdown(Shutdown::Infinity)

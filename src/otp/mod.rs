@@ -20,6 +20,7 @@ mod fault;
 mod incarnation;
 mod lifecycle;
 mod monitor;
+mod office;
 mod reply;
 mod scope;
 mod start;

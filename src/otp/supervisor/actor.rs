@@ -2,36 +2,24 @@
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    ChildReport, Message, ShutdownReport, SupervisorSpec,
+    Message, ShutdownReport, SupervisorSpec,
     intensity::Window,
     room::{Place, Room},
 };
 use crate::otp::{
-    ChildContext, ChildKind, ChildState, ExitReason, StartError, SupervisorError,
-    address::Slot,
+    ExitReason,
     incarnation::{Incarnation, Left},
-    lifecycle::Reports,
-    start::{Control, ExitNotice, NotStarted, Seat, Start, Started, spawn_actor},
-    tree::TreeNode,
+    office::Arguments,
 };
 
 /// Marker type; all data lives in [`Room`].
-pub(super) struct SupervisorActor {
-    spec: SupervisorSpec,
-    incarnation: Arc<Incarnation>,
-}
-
-pub(super) struct Arguments {
-    node: Arc<TreeNode>,
-    reports: Reports,
-    /// Fires when the supervisor is to stop before it has started.
-    cancel: CancellationToken,
+pub(crate) struct SupervisorActor {
+    pub(super) spec: SupervisorSpec,
+    pub(super) incarnation: Arc<Incarnation>,
 }
 
 impl Actor for SupervisorActor {
@@ -49,18 +37,14 @@ impl Actor for SupervisorActor {
             reports,
             cancel,
         } = arguments;
-        let shared = &self.spec.shared;
-        shared.wait_for_the_left_behind().await;
-        *shared.stopped.lock() = ShutdownReport::default();
-        node.clear();
-        shared.node.store(Some(Arc::clone(&node)));
-        shared.reports.store(Some(Arc::new(reports.clone())));
+        let office = &self.spec.office;
+        office.open(&node, &reports).await;
         let place = Place {
             me,
             incarnation: Arc::clone(&self.incarnation),
             node,
             reports,
-            shared: Arc::clone(shared),
+            office: Arc::clone(office),
         };
         let mut room = Room::new(place, Window::new(self.spec.intensity));
         room.start_all(self.spec.children.clone(), &cancel).await?;
@@ -122,97 +106,12 @@ impl Actor for SupervisorActor {
     ) -> Result<(), ActorProcessingErr> {
         let begin = Instant::now();
         let children = room.stop_all().await;
-        *self.spec.shared.stopped.lock() = ShutdownReport {
+        *self.spec.office.stopped.lock() = ShutdownReport {
             children,
             took: begin.elapsed(),
         };
         self.incarnation
             .leave(Left::Reason(ExitReason::Shutdown(None)));
         Ok(())
-    }
-}
-
-/// Starts the root of a tree.
-pub(super) async fn start_root(spec: SupervisorSpec) -> Result<(), SupervisorError> {
-    let id = Arc::clone(&spec.id);
-    let shared = Arc::clone(&spec.shared);
-    let start = NestedStart::new(spec);
-    let now = Instant::now();
-    let node = TreeNode::new(&id, None, ChildKind::Supervisor, start.slot(), now);
-    let incarnation = Incarnation::new(1);
-    node.starting(&incarnation, now);
-    let seat = Seat {
-        context: ChildContext {
-            path: Arc::clone(&id),
-            incarnation: 1,
-            cancel: CancellationToken::new(),
-        },
-        notice: ExitNotice {
-            overseer: None,
-            child: 0,
-            incarnation: Arc::clone(&incarnation),
-        },
-        incarnation,
-        overseer: None,
-        node: Arc::clone(&node),
-        reports: Reports::new(),
-    };
-    let started = start.start(seat).await;
-    let started = started.map_err(|error| StartError::Failed {
-        child: id,
-        reason: match error {
-            NotStarted::Failed(reason) => reason,
-            NotStarted::Ignored => ExitReason::Normal,
-        },
-    })?;
-    node.enter(ChildState::Running, Instant::now());
-    *shared.root.lock() = Some(started);
-    Ok(())
-}
-
-/// A supervisor as a child of another.
-pub(crate) struct NestedStart {
-    spec: SupervisorSpec,
-}
-
-impl NestedStart {
-    pub(crate) fn new(spec: SupervisorSpec) -> Self {
-        Self { spec }
-    }
-}
-
-impl Start for NestedStart {
-    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>> {
-        let spec = self.spec.clone();
-        let checked = spec.check();
-        let free = spec.shared.address.slot().check_free();
-        Box::pin(async move {
-            checked.map_err(|error| ExitReason::from_error(&error))?;
-            free?;
-            let slot = Arc::clone(spec.shared.address.slot());
-            let arguments = Arguments {
-                node: Arc::clone(&seat.node),
-                reports: seat.reports.clone(),
-                cancel: seat.context.cancel.clone(),
-            };
-            let actor = SupervisorActor {
-                spec,
-                incarnation: Arc::clone(&seat.incarnation),
-            };
-            let mut started = spawn_actor(actor, arguments, seat).await?;
-            if let Control::Actor(cell) = &started.control {
-                slot.fill(cell.clone(), Arc::clone(&started.incarnation));
-            }
-            started.slot = Some(slot);
-            Ok(started)
-        })
-    }
-
-    fn slot(&self) -> Option<Arc<Slot>> {
-        Some(Arc::clone(self.spec.shared.address.slot()))
-    }
-
-    fn stopped_children(&self) -> Vec<ChildReport> {
-        self.spec.shared.stopped.lock().children.clone()
     }
 }

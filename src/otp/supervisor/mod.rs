@@ -19,5 +19,4 @@ pub use intensity::Intensity;
 pub use report::{ChildReport, ShutdownReport, StopKind};
 pub use spec::SupervisorSpec;
 
-pub(crate) use actor::NestedStart;
 pub(crate) use message::Message;

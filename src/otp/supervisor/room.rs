@@ -19,7 +19,6 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     ChildCounts, ChildInfo, ChildReport, Message,
-    handle::Shared,
     intensity::Window,
     spec::check_id,
     stop::{self, Ended},
@@ -30,6 +29,7 @@ use crate::otp::{
     OnExceed, Reply, Restart, Shutdown, ShutdownCause, StartError, SupervisorError,
     incarnation::{Incarnation, Left, discard},
     lifecycle::Reports,
+    office::Office,
     start::{Control, ExitNotice, NotStarted, Overseer, Seat, Started},
     tree::TreeNode,
 };
@@ -52,10 +52,10 @@ pub(super) struct Place {
     pub(super) incarnation: Arc<Incarnation>,
     pub(super) node: Arc<TreeNode>,
     pub(super) reports: Reports,
-    pub(super) shared: Arc<Shared>,
+    pub(super) office: Arc<Office<Message>>,
 }
 
-pub(super) struct Room {
+pub(crate) struct Room {
     place: Place,
     window: Window,
     began: Instant,
@@ -859,7 +859,7 @@ impl Drop for Room {
     /// them.
     fn drop(&mut self) {
         let now = Instant::now();
-        let mut left = self.place.shared.left_behind.lock();
+        let mut left = self.place.office.left_behind.lock();
         for child in std::mem::take(&mut self.children).into_values() {
             child.node.enter(ChildState::Stopped, now);
             match child.life {
@@ -878,7 +878,7 @@ impl Drop for Room {
             let _ = discard(child.spec);
         }
         self.place.node.enter(ChildState::Stopped, now);
-        self.place.shared.reports.store(None);
+        self.place.office.close();
     }
 }
 

@@ -1,7 +1,11 @@
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Intensity, Supervisor, handle::Shared};
-use crate::otp::{ChildSpec, SupervisorError};
+use super::{Intensity, Message, Supervisor, actor::SupervisorActor};
+use crate::otp::{
+    ChildSpec, SupervisorError,
+    incarnation::Incarnation,
+    office::{AnySupervisorSpec, Office},
+};
 
 /// What a supervisor is to be: its id, its intensity, its children in start order.
 ///
@@ -11,7 +15,7 @@ pub struct SupervisorSpec {
     pub(super) id: Arc<str>,
     pub(super) intensity: Intensity,
     pub(super) children: Vec<ChildSpec>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) office: Arc<Office<Message>>,
 }
 
 impl SupervisorSpec {
@@ -22,7 +26,7 @@ impl SupervisorSpec {
             id: id.into(),
             intensity,
             children: Vec::new(),
-            shared: Arc::new(Shared::default()),
+            office: Office::new(),
         }
     }
 
@@ -49,11 +53,23 @@ impl SupervisorSpec {
     /// The handle to this supervisor. It exists before the supervisor runs, and survives its restarts.
     #[must_use]
     pub fn handle(&self) -> Supervisor {
-        Supervisor::new(Arc::clone(&self.shared))
+        Supervisor::new(Arc::clone(&self.office))
+    }
+}
+
+impl AnySupervisorSpec for SupervisorSpec {
+    type Message = Message;
+    type Actor = SupervisorActor;
+
+    fn id(&self) -> &Arc<str> {
+        &self.id
     }
 
-    /// Checks everything that can be checked before anything starts.
-    pub(super) fn check(&self) -> Result<(), SupervisorError> {
+    fn office(&self) -> &Arc<Office<Message>> {
+        &self.office
+    }
+
+    fn check(&self) -> Result<(), SupervisorError> {
         check_id(&self.id)?;
         let mut seen = HashSet::new();
         for child in &self.children {
@@ -67,6 +83,13 @@ impl SupervisorSpec {
             }
         }
         Ok(())
+    }
+
+    fn actor(self, incarnation: Arc<Incarnation>) -> SupervisorActor {
+        SupervisorActor {
+            spec: self,
+            incarnation,
+        }
     }
 }
 

@@ -1,0 +1,250 @@
+//! What a supervisor of any kind has in common with its handles, whatever its lives; and how it comes to life, at the root of a
+//! tree or in another supervisor.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use ractor::{Actor, ActorCell, ActorStatus, Message};
+use tokio::{
+    task::JoinHandle,
+    time::{self, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Address, Admission, CallError, ChildContext, ChildKind, ChildReport, ChildState, ExitReason,
+    NotSent, Reply, ReportStream, ShutdownReport, StartError, SupervisorError, Tree,
+    address::{Live, Slot},
+    incarnation::Incarnation,
+    lifecycle::Reports,
+    start::{Control, ExitNotice, NotStarted, Seat, Start, Started, spawn_actor},
+    tree::TreeNode,
+};
+
+/// Where a supervisor is reached, and what outlives its lives. `M` is what it can be asked.
+#[derive(Debug)]
+pub(crate) struct Office<M: Message> {
+    pub(crate) address: Address<M>,
+    node: ArcSwapOption<TreeNode>,
+    reports: ArcSwapOption<Reports>,
+    /// Children of a life that was cut off; the next one waits for them.
+    pub(crate) left_behind: Mutex<Vec<JoinHandle<()>>>,
+    pub(crate) stopped: Mutex<ShutdownReport>,
+    /// The root of a tree is held by its handles and by itself; a nested supervisor is held by its parent.
+    root: Mutex<Option<Started>>,
+}
+
+impl<M: Message> Office<M> {
+    /// How long a new life waits for what an earlier one left behind. They were killed; what blocks a thread may never go.
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            // Requests wait for starts and stops, which have limits of their own; looking must not wait behind them.
+            address: Address::with_admission(Admission::NONE),
+            node: ArcSwapOption::empty(),
+            reports: ArcSwapOption::empty(),
+            left_behind: Mutex::default(),
+            stopped: Mutex::default(),
+            root: Mutex::default(),
+        })
+    }
+
+    /// A life begins.
+    pub(crate) async fn open(&self, node: &Arc<TreeNode>, reports: &Reports) {
+        self.wait_for_the_left_behind().await;
+        *self.stopped.lock() = ShutdownReport::default();
+        node.clear();
+        self.node.store(Some(Arc::clone(node)));
+        self.reports.store(Some(Arc::new(reports.clone())));
+    }
+
+    /// A life is over, however it ended.
+    pub(crate) fn close(&self) {
+        self.reports.store(None);
+    }
+
+    async fn wait_for_the_left_behind(&self) {
+        let left = std::mem::take(&mut *self.left_behind.lock());
+        let gone = async {
+            for task in left {
+                let _ = task.await;
+            }
+        };
+        if time::timeout(Self::PATIENCE, gone).await.is_err() {
+            tracing::warn!(
+                "children of a killed supervisor are still there; its new life begins beside them"
+            );
+        }
+    }
+
+    pub(crate) async fn stop(&self) -> ShutdownReport {
+        let Some(life) = self.life() else {
+            return ShutdownReport::default();
+        };
+        life.actor.stop(Some("shutdown".into()));
+        life.incarnation.ended().await;
+        self.stopped.lock().clone()
+    }
+
+    pub(crate) async fn ended(&self) -> ExitReason {
+        match self.address.slot().life() {
+            None => ExitReason::NoProc,
+            Some(life) => life.incarnation.ended().await,
+        }
+    }
+
+    pub(crate) fn tree(&self) -> Option<Tree> {
+        let node = self.node.load();
+        node.as_ref().map(|node| node.snapshot(Instant::now()))
+    }
+
+    pub(crate) fn reports(&self) -> Option<ReportStream> {
+        let reports = self.reports.load();
+        reports.as_ref().map(|reports| reports.subscribe())
+    }
+
+    pub(crate) fn actor(&self) -> Option<ActorCell> {
+        self.life().map(|life| life.actor.clone())
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn node(&self) -> Option<Arc<TreeNode>> {
+        self.node.load_full()
+    }
+
+    /// OTP's management calls wait for ever, and so do these: a start or a stop has its own limit.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> M,
+    ) -> Result<T, SupervisorError> {
+        let life = self.life().ok_or(SupervisorError::Down)?;
+        if life.actor.get_status() >= ActorStatus::Stopping {
+            // It stops its children now, and this may be one of them.
+            return Err(SupervisorError::Down);
+        }
+        tokio::select! {
+            biased;
+            answer = self.address.call(request, Duration::MAX) => answer.map_err(|error| match error {
+                CallError::NotSent(NotSent::CallingSelf) => SupervisorError::CallingSelf,
+                CallError::NotSent(_) => SupervisorError::Down,
+                CallError::Unanswered(_) => SupervisorError::Unanswered,
+            }),
+            _ = life.incarnation.ended() => Err(SupervisorError::Unanswered),
+        }
+    }
+
+    pub(crate) fn life(&self) -> Option<Arc<Live>> {
+        let life = self.address.slot().life();
+        life.filter(|life| life.incarnation.exit().is_none())
+    }
+}
+
+/// The spec of a supervisor of any kind.
+pub(crate) trait AnySupervisorSpec: Clone + Send + Sync + 'static {
+    type Message: Message;
+    type Actor: Actor<Msg = Self::Message, Arguments = Arguments>;
+
+    fn id(&self) -> &Arc<str>;
+
+    fn office(&self) -> &Arc<Office<Self::Message>>;
+
+    /// Checks everything that can be checked before anything starts.
+    fn check(&self) -> Result<(), SupervisorError>;
+
+    /// The actor for one life.
+    fn actor(self, incarnation: Arc<Incarnation>) -> Self::Actor;
+}
+
+/// What a supervisor is started with.
+pub(crate) struct Arguments {
+    pub(crate) node: Arc<TreeNode>,
+    pub(crate) reports: Reports,
+    /// Fires when the supervisor is to stop before it has started.
+    pub(crate) cancel: CancellationToken,
+}
+
+/// Starts the root of a tree.
+pub(crate) async fn start_root<S: AnySupervisorSpec>(spec: S) -> Result<(), SupervisorError> {
+    spec.check()?;
+    let id = Arc::clone(spec.id());
+    let office = Arc::clone(spec.office());
+    let start = NestedStart::new(spec);
+    let now = Instant::now();
+    let node = TreeNode::new(&id, None, ChildKind::Supervisor, start.slot(), now);
+    let incarnation = Incarnation::new(1);
+    node.starting(&incarnation, now);
+    let seat = Seat {
+        context: ChildContext {
+            path: Arc::clone(&id),
+            incarnation: 1,
+            cancel: CancellationToken::new(),
+        },
+        notice: ExitNotice {
+            overseer: None,
+            child: 0,
+            incarnation: Arc::clone(&incarnation),
+        },
+        incarnation,
+        overseer: None,
+        node: Arc::clone(&node),
+        reports: Reports::new(),
+    };
+    let started = start.start(seat).await;
+    let started = started.map_err(|error| StartError::Failed {
+        child: id,
+        reason: match error {
+            NotStarted::Failed(reason) => reason,
+            NotStarted::Ignored => ExitReason::Normal,
+        },
+    })?;
+    node.enter(ChildState::Running, Instant::now());
+    *office.root.lock() = Some(started);
+    Ok(())
+}
+
+/// A supervisor as a child of another.
+pub(crate) struct NestedStart<S> {
+    spec: S,
+}
+
+impl<S> NestedStart<S> {
+    pub(crate) fn new(spec: S) -> Self {
+        Self { spec }
+    }
+}
+
+impl<S: AnySupervisorSpec> Start for NestedStart<S> {
+    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>> {
+        let spec = self.spec.clone();
+        let checked = spec.check();
+        let slot = Arc::clone(spec.office().address.slot());
+        let free = slot.check_free();
+        Box::pin(async move {
+            checked.map_err(|error| ExitReason::from_error(&error))?;
+            free?;
+            let arguments = Arguments {
+                node: Arc::clone(&seat.node),
+                reports: seat.reports.clone(),
+                cancel: seat.context.cancel.clone(),
+            };
+            let actor = spec.actor(Arc::clone(&seat.incarnation));
+            let mut started = spawn_actor(actor, arguments, seat).await?;
+            if let Control::Actor(cell) = &started.control {
+                slot.fill(cell.clone(), Arc::clone(&started.incarnation));
+            }
+            started.slot = Some(slot);
+            Ok(started)
+        })
+    }
+
+    fn slot(&self) -> Option<Arc<Slot>> {
+        Some(Arc::clone(self.spec.office().address.slot()))
+    }
+
+    fn stopped_children(&self) -> Vec<ChildReport> {
+        self.spec.office().stopped.lock().children.clone()
+    }
+}
