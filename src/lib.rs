@@ -14,6 +14,8 @@
 
 pub use ractor;
 
+#[cfg(feature = "capture")]
+pub mod capture;
 pub mod config;
 pub mod events;
 pub mod ids;

@@ -34,6 +34,10 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "capture",
+        &["value", "ids", "resilience", "otp", "telemetry", "events"],
+    ),
+    (
         "node",
         &[
             "value",
@@ -43,6 +47,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "telemetry",
             "config",
             "events",
+            "capture",
             "web",
         ],
     ),
@@ -74,6 +79,9 @@ const PURE: &[&str] = &[
     "guard.rs",
     "query.rs",
     "recovery.rs",
+    "rules.rs",
+    "chrome.rs",
+    "fields.rs",
     "buckets.rs",
 ];
 

@@ -223,7 +223,7 @@ impl<M: Message> Address<M> {
     /// Cancel safe: a dropped future has sent nothing.
     pub async fn cast(&self, message: impl FnOnce(Permit) -> M) -> Result<(), NotSent> {
         if let Some(permit) = self.slot.gate.try_enter() {
-            return self.send(message(permit));
+            return self.send(message(self.own_start(permit)));
         }
         // An actor that waits for a place at its own address waits for itself.
         self.check_caller()?;
@@ -241,7 +241,7 @@ impl<M: Message> Address<M> {
             self.slot.gate.refuse();
             return Err(NotSent::Full);
         };
-        self.send(message(permit))
+        self.send(message(self.own_start(permit)))
     }
 
     /// Sends a plain message, outside of admission.
@@ -320,6 +320,14 @@ impl<M: Message> Address<M> {
         } else {
             Ok(())
         }
+    }
+
+    /// What an actor casts to itself starts a trace of its own.
+    fn own_start(&self, mut permit: Permit) -> Permit {
+        if permit.has_context() && self.check_caller().is_err() {
+            permit.link();
+        }
+        permit
     }
 
     /// For when there was no place: the usual case does without a future of its own.

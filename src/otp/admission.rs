@@ -209,6 +209,17 @@ impl Permit {
     pub fn context(&self) -> Context {
         self.context.as_deref().copied().unwrap_or_default()
     }
+
+    pub(super) fn has_context(&self) -> bool {
+        self.context.is_some()
+    }
+
+    /// Keeps the cause alone: what follows is a trace of its own.
+    pub(super) fn link(&mut self) {
+        if let Some(context) = &mut self.context {
+            **context = context.linked();
+        }
+    }
 }
 
 impl Drop for Permit {
