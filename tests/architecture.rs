@@ -79,9 +79,7 @@ const PURE: &[&str] = &[
     "guard.rs",
     "query.rs",
     "recovery.rs",
-    "rules.rs",
     "chrome.rs",
-    "fields.rs",
     "buckets.rs",
 ];
 
