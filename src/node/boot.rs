@@ -11,7 +11,7 @@ use crate::{
     events::{self, Events},
     ids::{IdGenerator, Identity, NodeId, NodeName},
     otp::{
-        Budget, ChildSpec, Intensity, OnExceed, Shutdown, Supervisor, SupervisorSpec,
+        Budget, ChildSpec, Groups, Intensity, OnExceed, Shutdown, Supervisor, SupervisorSpec,
         TaskSupervisor,
     },
     resilience::{Backoff, BackoffError},
@@ -141,6 +141,7 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
     let events = Events::new(options, disk, Arc::clone(&ids), &telemetry);
     let config = Configuration::new(loaded, config::Options::default(), &telemetry);
     let tasks = TaskSupervisor::new();
+    let groups = Groups::new(name.as_str());
     let app = builder.app.handle();
     let keeper = Keeper::new(identity);
     let in_memory = settings.events.durability == Durability::Memory;
@@ -181,6 +182,7 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
         config,
         telemetry,
         tasks,
+        groups,
         ids,
         keeper,
         watch,

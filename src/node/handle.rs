@@ -11,7 +11,7 @@ use crate::{
     config::{Config, Configuration, Schema},
     events::Events,
     ids::{IdGenerator, NodeId},
-    otp::{ShutdownReport, Supervisor, TaskSupervisor, Tree},
+    otp::{Groups, ShutdownReport, Supervisor, TaskSupervisor, Tree},
     telemetry::Telemetry,
 };
 
@@ -41,6 +41,7 @@ pub struct Node {
     pub(super) config: Configuration,
     pub(super) telemetry: Telemetry,
     pub(super) tasks: TaskSupervisor,
+    pub(super) groups: Groups,
     pub(super) ids: Arc<IdGenerator>,
     pub(super) keeper: Keeper,
     pub(super) watch: Arc<Watch>,
@@ -96,6 +97,12 @@ impl Node {
     #[must_use]
     pub fn tasks(&self) -> &TaskSupervisor {
         &self.tasks
+    }
+
+    /// Its groups of actors, which no other node in this process meets.
+    #[must_use]
+    pub fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     /// The supervisor of the program's own children; more can be started while the node runs.

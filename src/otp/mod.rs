@@ -17,6 +17,7 @@ mod error;
 mod exit;
 #[cfg(feature = "testing")]
 mod fault;
+mod group;
 mod incarnation;
 mod lifecycle;
 mod monitor;
@@ -37,6 +38,10 @@ pub use child::{
 pub use context::Context;
 pub use error::{CallError, Ignore, NotSent, StartError, SupervisorError, Unanswered};
 pub use exit::{ExitReason, IntensityExceeded, ShutdownCause};
+pub use group::{
+    Broadcast, Group, GroupEvent, GroupForwarding, GroupMonitor, GroupSnapshot, Groups, JoinError,
+    NotJoined,
+};
 pub use lifecycle::{Lifecycle, Report, ReportStream};
 pub use monitor::{Down, Forwarded, Monitor, MonitorRef, Monitors};
 pub use reply::Reply;

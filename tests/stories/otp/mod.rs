@@ -3,6 +3,7 @@
 mod administration;
 mod calls;
 mod edges;
+mod groups;
 mod monitors;
 mod probe;
 mod restarts;
