@@ -1,15 +1,14 @@
-//! The service: keeps the history, looks at the process, forgets idle series. Nothing that counts or reads waits for it.
+//! The service: keeps the history, polls, forgets idle series. Nothing that counts or reads waits for it.
 
 use std::{sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-
-use super::{
-    handle::Shared,
-    message::Message,
-    process::Figures,
-    state::{Due, Schedule},
+use tokio::{
+    task::{self, JoinHandle},
+    time::{self, Instant},
 };
+
+use super::{message::Message, polls::Turn, shared::Shared, state::Schedule};
 
 /// Marker type; all data lives in [`Room`] and in what the handles share.
 pub(super) struct TelemetryActor;
@@ -21,6 +20,8 @@ pub(super) struct Room {
 
 /// The shortest step, so that an interval of zero is not a busy loop.
 const STEP_MIN: Duration = Duration::from_millis(10);
+/// How long a step waits for its polls. One that takes longer goes on by itself, and has no further turn until it is done.
+const POLLS_WITHIN: Duration = Duration::from_secs(1);
 
 impl Actor for TelemetryActor {
     type Msg = Message;
@@ -32,7 +33,7 @@ impl Actor for TelemetryActor {
         myself: ActorRef<Message>,
         shared: Arc<Shared>,
     ) -> Result<Room, ActorProcessingErr> {
-        let schedule = Schedule::new(&shared.options, shared.clock.now());
+        let schedule = Schedule::new(shared.options.sweep_every, shared.clock.now());
         myself.cast(Message::Tick)?;
         Ok(Room { shared, schedule })
     }
@@ -45,8 +46,11 @@ impl Actor for TelemetryActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Tick => {
-                let due = room.schedule.due(room.shared.clock.now());
-                room.step(due).await;
+                room.poll(false).await;
+                if room.schedule.sweep_is_due(room.shared.clock.now()) {
+                    room.sweep();
+                }
+                room.shared.remember();
                 // The next step is asked for after this one, so that steps never pile up. Ends with the actor.
                 let _timer = myself
                     .send_after(room.shared.options.history_every.max(STEP_MIN), || {
@@ -55,7 +59,9 @@ impl Actor for TelemetryActor {
             }
             Message::Refresh { reply } => {
                 if !reply.is_closed() {
-                    room.step(Due::ALL).await;
+                    room.poll(true).await;
+                    room.sweep();
+                    room.shared.remember();
                     reply.send(());
                 }
             }
@@ -65,24 +71,33 @@ impl Actor for TelemetryActor {
 }
 
 impl Room {
-    async fn step(&self, due: Due) {
-        if due.process {
-            self.look_at_process().await;
-        }
-        if due.sweep {
-            let expired = self.shared.sweep();
-            tracing::debug!(expired, "idle series swept");
-        }
-        self.shared.remember();
+    fn sweep(&self) {
+        let expired = self.shared.sweep();
+        tracing::debug!(expired, "idle series swept");
     }
 
-    /// Off the runtime's workers: a process with many open files takes milliseconds to look at.
-    async fn look_at_process(&self) {
-        match tokio::task::spawn_blocking(Figures::read).await {
-            Ok(Ok(figures)) => self.shared.show_process(&figures),
-            Ok(Err(error)) => tracing::debug!(%error, "no figures of the process"),
-            // The runtime is shutting down.
-            Err(error) => tracing::debug!(%error, "the process was not looked at"),
+    /// Off the runtime's workers, and all at the same time: a process with many open files takes milliseconds to look at.
+    async fn poll(&self, all: bool) {
+        let shared = &self.shared;
+        shared.show_rates();
+        let round = shared.polls.due(shared.clock.now(), all);
+        for late in &round.overdue {
+            shared.poll_overdue(late);
+        }
+        let turns: Vec<(Arc<str>, JoinHandle<()>)> = round.turns.into_iter().map(start).collect();
+        let until = Instant::now() + POLLS_WITHIN;
+        for (id, running) in turns {
+            match time::timeout_at(until, running).await {
+                Ok(Ok(())) => {}
+                Ok(Err(failed)) if failed.is_panic() => shared.poll_failed(&id),
+                Ok(Err(_)) => tracing::debug!("the runtime is shutting down"),
+                Err(_) => shared.poll_overdue(&id),
+            }
         }
     }
+}
+
+fn start(turn: Turn) -> (Arc<str>, JoinHandle<()>) {
+    let id = Arc::clone(turn.id());
+    (id, task::spawn_blocking(move || turn.take()))
 }

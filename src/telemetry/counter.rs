@@ -1,9 +1,9 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
-use super::sharded::{Sharded, Writer};
+use super::{
+    sharded::{Sharded, Writer},
+    sync::{AtomicU64, Ordering},
+};
 
 /// A number that only grows, such as requests served. Cheap to clone; all clones and all handles with the same name and
 /// labels count together.

@@ -55,6 +55,14 @@ pub enum MetricError {
         /// What was asked for.
         wanted: Kind,
     },
+    /// A counter of this name adds up whole numbers and is wanted for fractions, or the other way round.
+    #[error(
+        "counter `{name}` exists already, and one of the two adds up whole numbers and the other fractions; use another name"
+    )]
+    OtherNumbers {
+        /// The metric.
+        name: String,
+    },
     /// The metric would be shown under a line name that another metric uses (`x_count` beside a histogram `x`).
     #[error(
         "metric `{name}` would be shown as `{line}`, which metric `{other}` uses already; use another name"
@@ -66,6 +74,14 @@ pub enum MetricError {
         line: String,
         /// The metric that has it.
         other: String,
+    },
+    /// A measurement is converted to a base unit that the metric's name does not end in.
+    #[error("metric `{name}` is measured in {unit}; end its name in `_{unit}`")]
+    Unit {
+        /// The metric.
+        name: String,
+        /// The base unit of its values.
+        unit: &'static str,
     },
     /// There are as many metric names as a node may have.
     #[error(
@@ -95,9 +111,47 @@ pub enum HandlerError {
         /// The id.
         id: String,
     },
+    /// The thread of a handler that runs elsewhere was not given by the system; try again later.
+    #[error("no thread for handler `{id}`: {reason}")]
+    NoThread {
+        /// The id.
+        id: String,
+        /// What the system said.
+        reason: String,
+    },
     /// A handler was given no event to listen to.
     #[error("handler `{id}` has no event; give at least one")]
     NoEvent {
+        /// The id.
+        id: String,
+    },
+}
+
+/// Why metrics were not defined. Nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DefineError {
+    /// A metric cannot be had.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    /// The handler that feeds them cannot be attached.
+    #[error(transparent)]
+    Handler(#[from] HandlerError),
+}
+
+/// Why a poll was not added or removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PollError {
+    /// A poll with this id is there.
+    #[error("a poll `{id}` is there already; remove it first or use another id")]
+    AlreadyExists {
+        /// The id.
+        id: String,
+    },
+    /// No poll has this id (any more).
+    #[error("there is no poll `{id}`; it was removed, or it panicked")]
+    NotFound {
         /// The id.
         id: String,
     },

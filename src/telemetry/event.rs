@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::EventNameError;
+use super::{EventNameError, OwnedEmission};
 
 /// The name of an event: one to sixteen parts, such as `web, request, stop`.
 ///
@@ -67,8 +67,9 @@ pub enum Field<'a> {
     Number(Number),
     /// A text.
     Text(&'a str),
-    /// Anything that can be shown; formatted only if a handler does.
-    Debug(&'a dyn fmt::Debug),
+    /// Anything that can be shown; formatted only if a handler does. Any thread may do so, since a span's metadata goes
+    /// along with its future.
+    Debug(&'a (dyn fmt::Debug + Sync)),
     /// The name of another event.
     Event(&'a EventName),
 }
@@ -82,6 +83,17 @@ pub struct Emission<'a> {
     pub measurements: Measurements<'a>,
     /// What it is about.
     pub metadata: Metadata<'a>,
+    /// How many emissions this one stands for: 1, or n where one in n is handled
+    /// ([`Telemetry::sample`](super::Telemetry::sample)). What is added up is to be multiplied by it.
+    pub weight: u32,
+}
+
+impl Emission<'_> {
+    /// A copy that outlives the emitter. Texts longer than 4096 bytes are cut.
+    #[must_use]
+    pub fn keep(&self) -> OwnedEmission {
+        OwnedEmission::of(self)
+    }
 }
 
 impl EventName {

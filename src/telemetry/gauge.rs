@@ -1,7 +1,6 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::Arc;
+
+use super::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// A number that goes up and down, such as a queue's length. Cheap to clone; all handles with the same name and labels
 /// show the same value, the one set last.
@@ -16,30 +15,6 @@ pub struct Gauge(Arc<GaugeCell>);
 pub(super) struct GaugeCell {
     bits: AtomicU64,
     touched: AtomicBool,
-}
-
-/// A counter of what does not come in whole numbers, whose total is known from elsewhere (the processor time that the
-/// system counts).
-#[derive(Debug, Clone)]
-pub(super) struct Sum(Arc<SumCell>);
-
-#[derive(Debug, Default)]
-pub(super) struct SumCell(GaugeCell);
-
-impl Sum {
-    pub(super) fn over(cell: Arc<SumCell>) -> Self {
-        Self(cell)
-    }
-
-    pub(super) fn set(&self, total: f64) {
-        self.0.0.set(total);
-    }
-}
-
-impl SumCell {
-    pub(super) fn value(&self) -> f64 {
-        self.0.value()
-    }
 }
 
 impl Gauge {
@@ -85,7 +60,7 @@ impl Gauge {
 
 impl GaugeCell {
     #[inline]
-    fn set(&self, value: f64) {
+    pub(super) fn set(&self, value: f64) {
         self.bits.store(value.to_bits(), Ordering::Relaxed);
         self.touch();
     }

@@ -1,27 +1,13 @@
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use ractor::ActorCell;
 
 use super::{
-    Counter, Emission, EventName, Field, Format, Gauge, HandlerError, HandlerInfo, Histogram,
-    Measurements, Metadata, MetricError, Number, Options, Snapshot, SpanEnd, SpanName, Track,
-    actor::TelemetryActor,
-    clock::Clock,
-    counter::CounterCells,
-    gauge::GaugeCell,
-    handlers::Handlers,
-    histogram::HistogramCells,
-    history::History,
-    message::Message,
-    process::{Figures, ProcessMetrics},
-    registry::{Cells, Found, Limits, Registry},
-    span::Span,
-    text,
+    Counter, DefineError, Definition, Description, Emission, EventName, Field, Format, Gauge,
+    HandlerError, HandlerInfo, HandlerOptions, Histogram, Kind, Measurements, Metadata,
+    MetricError, Number, Options, PollError, Snapshot, SpanEnd, SpanName, Track,
+    actor::TelemetryActor, aggregate::Aggregates, counter::CounterCells, gauge::GaugeCell,
+    histogram::HistogramCells, message::Message, registry::Found, shared::Shared, span::Span, text,
 };
 use crate::otp::{Address, AddressStatus, CallError, ChildSpec};
 
@@ -32,26 +18,6 @@ use crate::otp::{Address, AddressStatus, CallError, ChildSpec};
 pub struct Telemetry {
     shared: Arc<Shared>,
     service: Address<Message>,
-}
-
-/// Everything that outlives the service's actor.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) options: Options,
-    pub(super) clock: Clock,
-    registry: Registry,
-    handlers: Handlers,
-    history: Mutex<History>,
-    own: OwnMetrics,
-    /// Made with the first figures: a process that was never looked at does not use nothing.
-    process: OnceLock<Option<ProcessMetrics>>,
-}
-
-/// What telemetry says about itself.
-#[derive(Debug)]
-struct OwnMetrics {
-    refused_metrics: Counter,
-    overflowed: Counter,
 }
 
 impl Telemetry {
@@ -125,10 +91,8 @@ impl Telemetry {
     /// ```
     #[must_use]
     pub fn counter(&self, name: &str, labels: &[(&str, &str)]) -> Counter {
-        self.try_counter(name, labels).unwrap_or_else(|refused| {
-            self.shared.refuse(&refused);
-            Counter::over(Arc::new(CounterCells::new()))
-        })
+        let registry = &self.shared.registry;
+        registry.series_or_lost::<CounterCells>(name, labels)
     }
 
     /// As [`counter`](Self::counter), with the refusal as an error.
@@ -137,17 +101,16 @@ impl Telemetry {
     ///
     /// [`MetricError`] if the name or a label is not usable, or the name is another kind of metric's.
     pub fn try_counter(&self, name: &str, labels: &[(&str, &str)]) -> Result<Counter, MetricError> {
-        self.shared.series(name, labels).map(Counter::over)
+        let found = self.shared.registry.series::<CounterCells>(name, labels);
+        found.map(Found::into_inner)
     }
 
     /// A handle to the gauge of this name and these labels; everything else as with [`counter`](Self::counter). A gauge
     /// that nobody wrote to for [`Options::retention`] is not shown until it is written to again.
     #[must_use]
     pub fn gauge(&self, name: &str, labels: &[(&str, &str)]) -> Gauge {
-        self.try_gauge(name, labels).unwrap_or_else(|refused| {
-            self.shared.refuse(&refused);
-            Gauge::over(Arc::default())
-        })
+        let registry = &self.shared.registry;
+        registry.series_or_lost::<GaugeCell>(name, labels)
     }
 
     /// As [`gauge`](Self::gauge), with the refusal as an error.
@@ -156,20 +119,15 @@ impl Telemetry {
     ///
     /// As [`try_counter`](Self::try_counter).
     pub fn try_gauge(&self, name: &str, labels: &[(&str, &str)]) -> Result<Gauge, MetricError> {
-        self.shared
-            .series::<GaugeCell>(name, labels)
-            .map(Gauge::over)
+        let found = self.shared.registry.series::<GaugeCell>(name, labels);
+        found.map(Found::into_inner)
     }
 
     /// A handle to the histogram of this name and these labels; everything else as with [`gauge`](Self::gauge).
     #[must_use]
     pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Histogram {
-        self.try_histogram(name, labels).unwrap_or_else(|refused| {
-            self.shared.refuse(&refused);
-            Histogram::over(Arc::new(HistogramCells::new(Counter::over(Arc::new(
-                CounterCells::new(),
-            )))))
-        })
+        let registry = &self.shared.registry;
+        registry.series_or_lost::<HistogramCells>(name, labels)
     }
 
     /// As [`histogram`](Self::histogram), with the refusal as an error.
@@ -182,16 +140,101 @@ impl Telemetry {
         name: &str,
         labels: &[(&str, &str)],
     ) -> Result<Histogram, MetricError> {
-        self.shared.series(name, labels).map(Histogram::over)
+        let registry = &self.shared.registry;
+        let found = registry.series::<HistogramCells>(name, labels);
+        found.map(Found::into_inner)
     }
 
-    /// Says what a metric means, for those who read it; before or after it is first used.
+    /// Says what a metric is and means, for those who read it: before or after it is first used, also if it never is. The
+    /// labels are the names of those that its series have.
     ///
     /// # Errors
     ///
-    /// [`MetricError::Name`] if no metric can have this name, [`MetricError::TooManyNames`] if there are too many.
-    pub fn describe(&self, name: &str, help: &str) -> Result<(), MetricError> {
-        self.shared.registry.describe(name, help)
+    /// [`MetricError::Name`] or [`MetricError::Label`] if there can be no such name, [`MetricError::TooManyNames`] if there
+    /// are too many.
+    pub fn describe(
+        &self,
+        kind: Kind,
+        name: &str,
+        labels: &[&str],
+        help: &str,
+    ) -> Result<(), MetricError> {
+        self.shared.registry.describe(kind, name, labels, help)
+    }
+
+    /// What was described of the metrics whose name is `prefix` or begins with it as whole words, by name.
+    #[must_use]
+    pub fn descriptions(&self, prefix: &str) -> Vec<Description> {
+        self.shared.registry.descriptions(prefix)
+    }
+
+    /// Makes metrics of executed events from now on, until [`undefine`](Self::undefine) is told the same id. The definitions
+    /// are one handler, attached under this id; if code of theirs panics, all are undefined, as a handler is detached.
+    ///
+    /// # Errors
+    ///
+    /// [`DefineError`] if one of the metrics cannot be had or the id is taken; then nothing is defined.
+    pub fn define(
+        &self,
+        id: &str,
+        definitions: impl IntoIterator<Item = Definition>,
+    ) -> Result<(), DefineError> {
+        let definitions = definitions.into_iter().collect();
+        let aggregates = Arc::new(Aggregates::new(&self.shared.registry, definitions)?);
+        let (events, known) = (aggregates.events(), Arc::downgrade(&aggregates));
+        self.attach_many(id, &events, aggregates, |emission, aggregates| {
+            aggregates.take(emission);
+        })?;
+        self.shared.remind(known);
+        Ok(())
+    }
+
+    /// Makes no more of what was defined under this id; what was counted stays.
+    ///
+    /// # Errors
+    ///
+    /// [`HandlerError::NotFound`] if nothing is defined under this id (any more).
+    pub fn undefine(&self, id: &str) -> Result<(), HandlerError> {
+        self.detach(id)
+    }
+
+    /// Has the service call `measure` at once and then at each interval, off the runtime's workers: for figures that
+    /// nobody tells, such as the length of a queue. Intervals are rounded up to [`Options::history_every`].
+    ///
+    /// It should be done within a second; while one is not, it has no further turn, and
+    /// `underpin_telemetry_overdue_polls` counts. One that panics is removed, and `underpin_telemetry_failed_polls` counts.
+    /// What it captures should not hold this telemetry, which holds it.
+    ///
+    /// # Errors
+    ///
+    /// [`PollError::AlreadyExists`] if the id is taken.
+    pub fn poll(
+        &self,
+        id: &str,
+        every: Duration,
+        measure: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(), PollError> {
+        self.shared.polls.add(id, every, Box::new(measure))
+    }
+
+    /// Ends what [`poll`](Self::poll) began; a turn that is under way goes on to its end.
+    ///
+    /// # Errors
+    ///
+    /// [`PollError::NotFound`] if there is no such poll (any more).
+    pub fn remove_poll(&self, id: &str) -> Result<(), PollError> {
+        self.shared.polls.remove(id)
+    }
+
+    /// Counts what other crates count through the facade [`metrics`] here, once it is installed there: see
+    /// [`MetricsRecorder`](super::MetricsRecorder).
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics_recorder(&self) -> super::MetricsRecorder {
+        let recorder = super::MetricsRecorder::new(&self.shared.registry);
+        let inner = Arc::downgrade(recorder.inner());
+        self.shared.remind(inner);
+        recorder
     }
 
     /// All metrics as they are now.
@@ -252,11 +295,11 @@ impl Telemetry {
         measurements: &[(&str, Number)],
         metadata: &[(&str, Field<'_>)],
     ) {
-        self.shared.handlers.execute(&Emission {
+        self.shared.handlers.execute(
             name,
-            measurements: Measurements::new(measurements, &[]),
-            metadata: Metadata::new(metadata, &[]),
-        });
+            Measurements::new(measurements, &[]),
+            Metadata::new(metadata, &[]),
+        );
     }
 
     /// Attaches a handler to one event. It runs in whoever executes the event and should be quick; `config` is handed to
@@ -295,7 +338,56 @@ impl Telemetry {
         C: fmt::Debug + Send + Sync + 'static,
         F: Fn(&Emission<'_>, &C) + Send + Sync + 'static,
     {
-        self.shared.handlers.attach(id, events, config, handler)
+        self.attach_with(id, events, &HandlerOptions::default(), config, handler)
+    }
+
+    /// Attaches a handler that runs elsewhere, or that stays when it fails.
+    ///
+    /// ```
+    /// use underpin::telemetry::{EventName, HandlerOptions, OnFailure, Options, Runs, Telemetry};
+    ///
+    /// static SOLD: EventName = EventName::from_static(&["shop", "sold"]);
+    ///
+    /// let telemetry = Telemetry::new(Options::default());
+    /// let (ledger, entries) = std::sync::mpsc::channel();
+    /// let options = HandlerOptions { on_failure: OnFailure::Keep, runs: Runs::ELSEWHERE };
+    /// telemetry.attach_with("ledger", &[SOLD.clone()], &options, ledger, |sold, ledger| {
+    ///     ledger.send(sold.name.to_string()).expect("somebody reads"); // might as well write to a disk
+    /// })?;
+    ///
+    /// telemetry.execute(&SOLD, &[], &[]);
+    ///
+    /// assert_eq!(entries.recv().as_deref(), Ok("shop.sold"));
+    /// # Ok::<(), underpin::telemetry::HandlerError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`attach_many`](Self::attach_many), and [`HandlerError::NoThread`] for one that runs elsewhere.
+    pub fn attach_with<C, F>(
+        &self,
+        id: &str,
+        events: &[EventName],
+        options: &HandlerOptions,
+        config: C,
+        handler: F,
+    ) -> Result<(), HandlerError>
+    where
+        C: fmt::Debug + Send + Sync + 'static,
+        F: Fn(&Emission<'_>, &C) + Send + Sync + 'static,
+    {
+        let handlers = &self.shared.handlers;
+        handlers.attach(id, events, options, (config, handler))
+    }
+
+    /// From now on handlers see one in `one_in` emissions of an event, each chosen by chance; 1 shows them all again. It
+    /// is for events that are executed millions of times a second by handlers that cost more than that.
+    ///
+    /// The rate goes along as [`Emission::weight`], is shown as `underpin_telemetry_sampled_one_in`, and scales what
+    /// [`define`](Self::define)d metrics count and add up, which are then estimates. A span's events are sampled each by itself.
+    pub fn sample(&self, event: &EventName, one_in: NonZeroU32) {
+        self.shared.handlers.sample(event, one_in);
+        self.shared.show_rates();
     }
 
     /// Detaches a handler from all its events. An emission that is under way may still run it.
@@ -343,104 +435,40 @@ impl Telemetry {
     ) -> T {
         Span::start(&self.shared.handlers, &self.shared.clock, name, metadata).run(work)
     }
-}
 
-impl Shared {
-    fn new(options: Options) -> Self {
-        let clock = Clock::start();
-        let new_counter = || Arc::new(CounterCells::new());
-        let [refused_metrics, overflowed, refused_values, failures] =
-            std::array::from_fn(|_| new_counter());
-        let limits = Limits {
-            names: options.names_max,
-            series: options.series_max,
-        };
-        let registry = Registry::new(limits, Counter::over(Arc::clone(&refused_values)));
-        for (name, help, cells) in [
-            (
-                "refused_metrics",
-                "Lookups of metrics with a name or labels that cannot be had.",
-                &refused_metrics,
-            ),
-            (
-                "overflowed",
-                "Lookups that were given a metric's overflow series.",
-                &overflowed,
-            ),
-            (
-                "refused_values",
-                "Values recorded in histograms that are no finite number.",
-                &refused_values,
-            ),
-            (
-                "handler_failures",
-                "Event handlers that panicked and were detached.",
-                &failures,
-            ),
-        ] {
-            let name = format!("underpin_telemetry_{name}");
-            let adopted = registry
-                .adopt(&name, Arc::clone(cells))
-                .and_then(|()| registry.describe(&name, help));
-            report(adopted);
-        }
-        Self {
-            clock,
-            handlers: Handlers::new(Counter::over(failures), clock),
-            history: Mutex::new(History::new(options.history_points, options.history_tracks)),
-            own: OwnMetrics {
-                refused_metrics: Counter::over(refused_metrics),
-                overflowed: Counter::over(overflowed),
-            },
-            process: OnceLock::new(),
-            registry,
-            options,
-        }
+    /// [`span`](Self::span) for asynchronous work. If its future is dropped before it is done, there is an `exception` event
+    /// of kind `cancelled`.
+    ///
+    /// ```
+    /// use underpin::telemetry::{Options, SpanName, Telemetry};
+    ///
+    /// static QUERY: SpanName = SpanName::from_static(&["db", "query"]);
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let telemetry = Telemetry::new(Options::default());
+    /// let rows = telemetry.span_async(&QUERY, &[("table", "users".into())], async |end| {
+    ///     tokio::task::yield_now().await;
+    ///     end.measure("rows", 17);
+    ///     vec![0; 17]
+    /// });
+    /// assert_eq!(rows.await.len(), 17);
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `work` does.
+    ///
+    /// # Cancel safety
+    ///
+    /// As safe as `work`; the events say that it was cancelled.
+    pub async fn span_async<T>(
+        &self,
+        name: &SpanName,
+        metadata: &[(&str, Field<'_>)],
+        work: impl AsyncFnOnce(&mut SpanEnd) -> T,
+    ) -> T {
+        let span = Span::start(&self.shared.handlers, &self.shared.clock, name, metadata);
+        span.run_async(work).await
     }
-
-    fn series<C: Cells>(&self, name: &str, labels: &[(&str, &str)]) -> Result<Arc<C>, MetricError> {
-        let found = self.registry.series(name, labels)?;
-        if matches!(found, Found::Overflow(_)) {
-            self.own.overflowed.inc();
-        }
-        Ok(found.into_cells())
-    }
-
-    /// Logs the first, second, fourth, eighth and so on: a bad name in a loop must not fill a disk.
-    fn refuse(&self, refused: &MetricError) {
-        self.own.refused_metrics.inc();
-        let so_far = self.own.refused_metrics.value();
-        if so_far.is_power_of_two() {
-            tracing::error!(so_far, "metric not shown: {refused}");
-        }
-    }
-
-    /// Adds a point to the history.
-    pub(super) fn remember(&self) {
-        let mut history = self.history.lock();
-        history.begin(self.clock.unix_ms());
-        self.registry
-            .sample(|name, labels, part, number| history.put(name, labels, part, number));
-    }
-
-    /// Forgets or hides idle series; returns how many.
-    pub(super) fn sweep(&self) -> usize {
-        self.registry
-            .sweep(self.clock.now(), self.options.retention)
-    }
-
-    pub(super) fn show_process(&self, figures: &Figures) {
-        let metrics = self
-            .process
-            .get_or_init(|| report(ProcessMetrics::new(&self.registry)));
-        if let Some(metrics) = metrics {
-            metrics.show(figures);
-        }
-    }
-}
-
-/// Telemetry's own metrics can only be refused where the limits leave no room for them.
-fn report<T>(own: Result<T, MetricError>) -> Option<T> {
-    own.inspect_err(|refused| tracing::error!("telemetry's own metric not shown: {refused}"))
-        .ok()
 }

@@ -1,26 +1,32 @@
 //! Who listens to which event, and the running of handlers in the emitter.
 
 use std::{
-    any::Any,
     backtrace::Backtrace,
     cell::Cell,
     collections::{BTreeMap, HashMap},
     fmt,
     hash::{BuildHasherDefault, Hasher},
-    panic::{self, AssertUnwindSafe},
-    sync::Arc,
+    num::NonZeroU32,
+    sync::{Arc, Weak},
+    thread,
 };
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::{runtime, sync::mpsc};
 
 use super::{
-    Counter, Emission, EventName, Field, HandlerError, Measurements, Metadata, Number, clock::Clock,
+    Counter, Emission, EventName, Field, HandlerError, HandlerOptions, Measurements, Metadata,
+    Number, OnFailure, OwnedEmission, Runs,
+    clock::Clock,
+    counter::CounterCells,
+    handler::{Body, Function, Handler, Panic, describe, discard},
+    registry::Registry,
 };
 
-/// Executed when a handler panicked and was detached: measurements `monotonic_time` and `system_time` (ns), metadata
-/// `event_name`, `handler_id`, `handler_config`, `kind`, `reason` and `stacktrace` (that of the place where the panic was
-/// caught, and only with `RUST_BACKTRACE` set: the place where it began is known to the program's panic hook alone).
+/// Executed when a handler panicked: measurements `monotonic_time` and `system_time` (ns), metadata `event_name`,
+/// `handler_id`, `handler_config`, `kind`, `reason` and `stacktrace` (that of the place where the panic was caught, and
+/// only with `RUST_BACKTRACE` set: the place where it began is known to the program's panic hook alone).
 pub static HANDLER_FAILURE: EventName =
     EventName::from_static(&["telemetry", "handler", "failure"]);
 
@@ -41,6 +47,12 @@ pub struct HandlerInfo {
     pub event: EventName,
     /// Its configuration, as `Debug` shows it.
     pub config: String,
+    /// How often it panicked.
+    pub failures: u64,
+    /// How many emissions it did not get: its queue was full, or it was left alone after a failure.
+    pub dropped: u64,
+    /// How many emissions wait in its queue, if it runs elsewhere.
+    pub waiting: usize,
 }
 
 /// The handler table. Read without a lock; changes take turns and publish a new table.
@@ -49,43 +61,21 @@ pub(super) struct Handlers {
     table: ArcSwap<Table>,
     changing: Mutex<()>,
     failures: Counter,
+    registry: Arc<Registry>,
     clock: Clock,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Table {
     by_id: BTreeMap<Arc<str>, Arc<Handler>>,
-    by_event: HashMap<EventName, Arc<[Arc<Handler>]>, BuildHasherDefault<ReadyHash>>,
+    by_event: HashMap<EventName, Listeners, BuildHasherDefault<ReadyHash>>,
 }
 
-struct Handler {
-    id: Arc<str>,
-    events: Vec<EventName>,
-    callback: Box<dyn Callback>,
-}
-
-trait Callback: Send + Sync {
-    fn call(&self, emission: &Emission<'_>);
-    fn config(&self) -> &dyn fmt::Debug;
-}
-
-struct Function<C, F> {
-    config: C,
-    function: F,
-}
-
-impl<C, F> Callback for Function<C, F>
-where
-    C: fmt::Debug + Send + Sync,
-    F: Fn(&Emission<'_>, &C) + Send + Sync,
-{
-    fn call(&self, emission: &Emission<'_>) {
-        (self.function)(emission, &self.config);
-    }
-
-    fn config(&self) -> &dyn fmt::Debug {
-        &self.config
-    }
+/// Who listens to an event, and how many of its emissions they are shown.
+#[derive(Debug, Clone)]
+struct Listeners {
+    handlers: Arc<[Arc<Handler>]>,
+    one_in: NonZeroU32,
 }
 
 /// Event names bring their hash along.
@@ -109,94 +99,200 @@ impl Hasher for ReadyHash {
 }
 
 impl Handlers {
-    pub(super) fn new(failures: Counter, clock: Clock) -> Self {
+    pub(super) fn new(failures: Counter, registry: &Arc<Registry>, clock: Clock) -> Self {
         Self {
             table: ArcSwap::default(),
             changing: Mutex::new(()),
             failures,
+            registry: Arc::clone(registry),
             clock,
         }
     }
 
     pub(super) fn attach<C, F>(
-        &self,
+        self: &Arc<Self>,
         id: &str,
         events: &[EventName],
-        config: C,
-        function: F,
+        options: &HandlerOptions,
+        (config, function): (C, F),
     ) -> Result<(), HandlerError>
     where
         C: fmt::Debug + Send + Sync + 'static,
         F: Fn(&Emission<'_>, &C) + Send + Sync + 'static,
     {
-        let handler = Arc::new(Handler {
-            id: id.into(),
-            events: distinct(events),
-            callback: Box::new(Function { config, function }),
-        });
-        self.change(|table| table.insert(handler))
+        // Most handlers never drop anything and need no metric of it.
+        let may_drop = options.runs != Runs::InEmitter
+            || matches!(options.on_failure, OnFailure::RetryAfter(_));
+        let dropped = if may_drop {
+            let labels = [("handler", id)];
+            self.registry
+                .series_or_lost::<CounterCells>(DROPPED, &labels)
+        } else {
+            Counter::over(Arc::new(CounterCells::new()))
+        };
+        let body = Arc::new(Body::new(
+            id,
+            distinct(events),
+            options.on_failure,
+            Box::new(Function { config, function }),
+            dropped,
+        ));
+        let (queue, work) = match options.runs {
+            Runs::InEmitter => (None, None),
+            Runs::Elsewhere { queue } => {
+                let (queue, work) = mpsc::channel(queue.get());
+                (Some(queue), Some(work))
+            }
+        };
+        let handler = Arc::new(Handler::new(Arc::clone(&body), queue));
+        self.change(|table| table.insert(handler))?;
+        match work {
+            None => Ok(()),
+            Some(work) => self.start_thread(&body, work),
+        }
+    }
+
+    /// The thread ends when the handler was detached, or when there is no table any more.
+    fn start_thread(
+        self: &Arc<Self>,
+        body: &Arc<Body>,
+        mut work: mpsc::Receiver<OwnedEmission>,
+    ) -> Result<(), HandlerError> {
+        let (table, own) = (Arc::downgrade(self), Arc::clone(body));
+        // So that it reads the clock that everybody else reads, and may spawn.
+        let runtime = runtime::Handle::try_current().ok();
+        let run = move || {
+            let _runtime = runtime.as_ref().map(runtime::Handle::enter);
+            while let Some(emission) = work.blocking_recv() {
+                let Some(handlers) = Weak::upgrade(&table) else {
+                    return;
+                };
+                emission.with(|emission| handlers.run(&own, emission));
+            }
+        };
+        let started = thread::Builder::new()
+            .name(format!("telemetry:{}", body.id))
+            .spawn(run);
+        started.map(drop).map_err(|error| {
+            self.detach_this(body);
+            HandlerError::NoThread {
+                id: body.id.to_string(),
+                reason: error.to_string(),
+            }
+        })
     }
 
     pub(super) fn detach(&self, id: &str) -> Result<(), HandlerError> {
         self.change(|table| table.remove(id).map(drop))
     }
 
+    /// From now on handlers are shown one in so many emissions of an event.
+    pub(super) fn sample(&self, event: &EventName, one_in: NonZeroU32) {
+        let changed = self.change(|table| {
+            table.sample(event, one_in);
+            Ok(())
+        });
+        debug_assert!(changed.is_ok(), "nothing in it can fail");
+    }
+
+    /// The events that are sampled.
+    pub(super) fn sampled(&self) -> Vec<(EventName, NonZeroU32)> {
+        let table = self.table.load();
+        let events = table.by_event.iter();
+        let sampled = events.filter(|(_, listeners)| listeners.one_in > NonZeroU32::MIN);
+        sampled
+            .map(|(event, listeners)| (event.clone(), listeners.one_in))
+            .collect()
+    }
+
     pub(super) fn list(&self, prefix: &[&str]) -> Vec<HandlerInfo> {
         let table = self.table.load();
-        let attached = table
-            .by_id
-            .values()
-            .flat_map(|handler| handler.events.iter().map(move |event| (handler, event)));
+        let attached = table.by_id.values().flat_map(|handler| {
+            handler
+                .body
+                .events
+                .iter()
+                .map(move |event| (handler, event))
+        });
         let wanted = attached.filter(|(_, event)| event.starts_with(prefix));
         wanted
             .map(|(handler, event)| HandlerInfo {
-                id: Arc::clone(&handler.id),
+                id: Arc::clone(&handler.body.id),
                 event: event.clone(),
-                config: format!("{:?}", handler.callback.config()),
+                config: format!("{:?}", handler.body.config()),
+                failures: handler.body.failures(),
+                dropped: handler.body.dropped(),
+                waiting: handler.waiting(),
             })
             .collect()
     }
 
     /// Runs the event's handlers, one after the other, here and now.
     #[inline]
-    pub(super) fn execute(&self, emission: &Emission<'_>) {
+    pub(super) fn execute(
+        &self,
+        name: &EventName,
+        measurements: Measurements<'_>,
+        metadata: Metadata<'_>,
+    ) {
         let table = self.table.load();
-        let Some(handlers) = table.by_event.get(emission.name) else {
+        let Some(listeners) = table.by_event.get(name) else {
             return;
         };
-        for handler in handlers.iter() {
-            if let Err(panic) =
-                panic::catch_unwind(AssertUnwindSafe(|| handler.callback.call(emission)))
-            {
-                self.failed(handler, emission.name, panic);
+        let weight = listeners.one_in.get();
+        if weight > 1 && fastrand::u32(0..weight) != 0 {
+            return;
+        }
+        let emission = Emission {
+            name,
+            measurements,
+            metadata,
+            weight,
+        };
+        for handler in listeners.handlers.iter() {
+            if let Err(panic) = handler.accept(&emission, || self.clock.now()) {
+                self.failed(&handler.body, name, panic);
             }
         }
     }
 
+    /// Runs one handler, in its own thread.
+    fn run(&self, body: &Arc<Body>, emission: &Emission<'_>) {
+        if let Err(panic) = body.run(emission, || self.clock.now()) {
+            self.failed(body, emission.name, panic);
+        }
+    }
+
     #[cold]
-    fn failed(&self, handler: &Arc<Handler>, event: &EventName, panic: Box<dyn Any + Send>) {
+    fn failed(&self, body: &Arc<Body>, event: &EventName, panic: Panic) {
         let reason = describe(&*panic);
         discard(panic);
         self.failures.inc();
-        self.detach_failed(handler);
-        tracing::error!(handler = &*handler.id, event = %event, reason, "telemetry handler panicked and was detached");
+        let failures = body.failed(self.clock.now());
+        if body.on_failure == OnFailure::Detach {
+            self.detach_this(body);
+            tracing::error!(handler = &*body.id, event = %event, reason, "telemetry handler panicked and was detached");
+        } else if failures.is_power_of_two() {
+            // One that fails at each emission must not fill a disk.
+            tracing::error!(handler = &*body.id, event = %event, reason, failures, "telemetry handler panicked");
+        }
         if ANNOUNCEMENTS.get() < ANNOUNCEMENTS_MAX {
             ANNOUNCEMENTS.set(ANNOUNCEMENTS.get() + 1);
-            self.announce(handler, event, &reason);
+            self.announce(body, event, &reason);
             ANNOUNCEMENTS.set(ANNOUNCEMENTS.get() - 1);
         }
     }
 
     /// Only this very handler: somebody may have put another one under its id meanwhile.
-    fn detach_failed(&self, failed: &Arc<Handler>) {
-        let detached = self.change(|table| match table.by_id.get(&failed.id) {
-            Some(current) if Arc::ptr_eq(current, failed) => table.remove(&failed.id).map(drop),
+    fn detach_this(&self, body: &Arc<Body>) {
+        let detached = self.change(|table| match table.by_id.get(&body.id) {
+            Some(current) if Arc::ptr_eq(&current.body, body) => table.remove(&body.id).map(drop),
             _ => Ok(()),
         });
         debug_assert!(detached.is_ok(), "the id was looked up in this table");
     }
 
-    fn announce(&self, handler: &Handler, event: &EventName, reason: &str) {
+    fn announce(&self, body: &Body, event: &EventName, reason: &str) {
         let measurements = [
             ("monotonic_time", Number::UInt(self.clock.monotonic_ns())),
             ("system_time", Number::UInt(self.clock.unix_ns())),
@@ -204,17 +300,17 @@ impl Handlers {
         let stacktrace = Backtrace::capture();
         let metadata = [
             ("event_name", Field::Event(event)),
-            ("handler_id", Field::Text(&handler.id)),
-            ("handler_config", Field::Debug(handler.callback.config())),
+            ("handler_id", Field::Text(&body.id)),
+            ("handler_config", Field::Debug(body.config())),
             ("kind", Field::Text("panic")),
             ("reason", Field::Text(reason)),
             ("stacktrace", Field::Debug(&stacktrace)),
         ];
-        self.execute(&Emission {
-            name: &HANDLER_FAILURE,
-            measurements: Measurements::new(&measurements, &[]),
-            metadata: Metadata::new(&metadata, &[]),
-        });
+        self.execute(
+            &HANDLER_FAILURE,
+            Measurements::new(&measurements, &[]),
+            Metadata::new(&metadata, &[]),
+        );
     }
 
     fn change(
@@ -234,23 +330,19 @@ impl Handlers {
 
 impl Table {
     fn insert(&mut self, handler: Arc<Handler>) -> Result<(), HandlerError> {
-        let id = handler.id.to_string();
-        if handler.events.is_empty() {
+        let id = handler.body.id.to_string();
+        if handler.body.events.is_empty() {
             return Err(HandlerError::NoEvent { id });
         }
-        if self.by_id.contains_key(&handler.id) {
+        if self.by_id.contains_key(&handler.body.id) {
             return Err(HandlerError::AlreadyExists { id });
         }
-        for event in &handler.events {
-            let before = self
-                .by_event
-                .get(event)
-                .into_iter()
-                .flat_map(|handlers| handlers.iter().cloned());
-            let with = before.chain([Arc::clone(&handler)]).collect();
-            self.by_event.insert(event.clone(), with);
+        for event in &handler.body.events {
+            let listeners = self.by_event.entry(event.clone()).or_default();
+            let before = listeners.handlers.iter().cloned();
+            listeners.handlers = before.chain([Arc::clone(&handler)]).collect();
         }
-        self.by_id.insert(Arc::clone(&handler.id), handler);
+        self.by_id.insert(Arc::clone(&handler.body.id), handler);
         Ok(())
     }
 
@@ -259,30 +351,41 @@ impl Table {
             .by_id
             .remove(id)
             .ok_or_else(|| HandlerError::NotFound { id: id.to_owned() })?;
-        for event in &handler.events {
-            let before = self.by_event.remove(event).unwrap_or_default();
-            let without: Arc<[_]> = before
-                .iter()
-                .filter(|other| other.id != handler.id)
-                .cloned()
-                .collect();
-            if !without.is_empty() {
-                self.by_event.insert(event.clone(), without);
-            }
+        for event in &handler.body.events {
+            self.relisten(event, |listeners| {
+                let before = listeners.handlers.iter();
+                let without = before.filter(|other| !Arc::ptr_eq(other, &handler));
+                listeners.handlers = without.cloned().collect();
+            });
         }
         Ok(handler)
     }
-}
 
-impl fmt::Debug for Handler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, events, .. } = self;
-        f.debug_struct("Handler")
-            .field("id", id)
-            .field("events", events)
-            .finish_non_exhaustive()
+    fn sample(&mut self, event: &EventName, one_in: NonZeroU32) {
+        self.relisten(event, |listeners| listeners.one_in = one_in);
+    }
+
+    /// An event that nobody listens to and that is not sampled is not kept.
+    fn relisten(&mut self, event: &EventName, change: impl FnOnce(&mut Listeners)) {
+        let listeners = self.by_event.entry(event.clone()).or_default();
+        change(listeners);
+        if listeners.handlers.is_empty() && listeners.one_in == NonZeroU32::MIN {
+            self.by_event.remove(event);
+        }
     }
 }
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self {
+            handlers: Arc::default(),
+            one_in: NonZeroU32::MIN,
+        }
+    }
+}
+
+/// The metric of what handlers did not get.
+pub(super) const DROPPED: &str = "underpin_telemetry_dropped_emissions";
 
 /// An event given twice is listened to once.
 fn distinct(events: &[EventName]) -> Vec<EventName> {
@@ -293,19 +396,4 @@ fn distinct(events: &[EventName]) -> Vec<EventName> {
         }
     }
     distinct
-}
-
-/// The panic's message.
-pub(super) fn describe(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic whose payload is no text")
-        .to_owned()
-}
-
-/// Drops a panic's payload, which may panic itself.
-fn discard(panic: Box<dyn Any + Send>) {
-    if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        std::mem::forget(again);
-    }
 }

@@ -1,15 +1,10 @@
-use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Counter, Distribution,
     buckets::{self, Place},
     sharded::{Sharded, Writer},
+    sync::{AtomicU64, OnceLock, Ordering},
 };
 
 /// How values are distributed, such as how long requests took. Cheap to clone; all handles with the same name and labels
@@ -66,8 +61,13 @@ impl Histogram {
     pub fn record(&self, value: f64) {
         match (buckets::common(value), self.0.shards.own()) {
             (Some(step), Some(shard)) => shard.record_common(value, step),
-            _ => self.0.record_anyhow(value),
+            _ => self.0.record_times(value, 1),
         }
+    }
+
+    /// Records a value `times` times at once.
+    pub fn record_many(&self, value: f64, times: u64) {
+        self.0.record_times(value, times);
     }
 
     /// Records a duration in seconds, the unit that a name ending in `_seconds` promises.
@@ -93,12 +93,15 @@ impl HistogramCells {
     }
 
     #[inline(never)]
-    fn record_anyhow(&self, value: f64) {
+    pub(super) fn record_times(&self, value: f64, times: u64) {
+        if times == 0 {
+            return;
+        }
         if value.is_finite() {
             let (shard, writer) = self.shards.mine();
-            shard.record(value, writer);
+            shard.record(value, times, writer);
         } else {
-            self.refused.inc();
+            self.refused.add(times);
         }
     }
 
@@ -120,7 +123,8 @@ impl HistogramCells {
     }
 
     pub(super) fn sum(&self) -> f64 {
-        self.shards.iter().map(Shard::sum).sum()
+        let shards = self.shards.iter().map(Shard::sum);
+        shards.fold(0.0, |sum, shard| sum + shard)
     }
 }
 
@@ -155,14 +159,19 @@ impl Shard {
         }
     }
 
-    fn record(&self, value: f64, writer: Writer) {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a float's sum is not exact beyond 2^53 anyway"
+    )]
+    fn record(&self, value: f64, times: u64, writer: Writer) {
         let (bucket, step) = match buckets::place(value) {
             Place::Positive(step) => (self.positive.bucket(step), step),
             Place::Negative(step) => (self.negative().bucket(step), step),
             Place::Zero => (&self.zero, 0),
         };
-        writer.add(bucket, 1);
-        writer.update(&self.sums[step % SUMS], |sum| Some(sum + value));
+        writer.add(bucket, times);
+        let sum_of_these = value * times as f64;
+        writer.update(&self.sums[step % SUMS], |sum| Some(sum + sum_of_these));
         writer.update(&self.min, |min| (value < min).then_some(value));
         writer.update(&self.max, |max| (value > max).then_some(value));
     }
@@ -257,6 +266,15 @@ mod tests {
         assert_eq!(seen.quantile(0.0), Some(-10.0));
         assert_eq!(seen.quantile(0.4), Some(0.0));
         assert_eq!(seen.quantile(1.0), Some(999_999.0));
+    }
+
+    #[test]
+    fn a_value_recorded_many_times_at_once_is_there_so_often() {
+        let (once, each) = (histogram(), histogram());
+        once.record_many(2.5, 4);
+        once.record_many(7.0, 0);
+        (0..4).for_each(|_| each.record(2.5));
+        assert_eq!(once.distribution(), each.distribution());
     }
 
     #[test]

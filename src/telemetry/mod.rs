@@ -1,7 +1,9 @@
 //! Telemetry: metrics that cost nanoseconds, events that handlers attach to, and the text that Prometheus reads.
 //!
 //! * [`Telemetry::counter`], [`gauge`](Telemetry::gauge) and [`histogram`](Telemetry::histogram) give handles to keep;
-//! * [`Telemetry::execute`] runs the handlers that were attached to an event, [`Telemetry::span`] measures work;
+//! * [`Telemetry::execute`] runs the handlers that were attached to an event, [`Telemetry::span`] measures work,
+//!   [`Telemetry::define`] makes metrics of events;
+//! * [`Telemetry::poll`] looks at what nobody tells; the process and the tokio runtime are looked at anyway;
 //! * [`Telemetry::snapshot`] and [`Telemetry::render`] read all metrics, [`Telemetry::history`] their last minutes.
 //!
 //! Guarantees: nothing that is counted is lost, whatever the number of threads, and whether or not the service runs; a
@@ -23,41 +25,65 @@
 //! ```
 
 mod actor;
+mod aggregate;
 mod buckets;
 mod clock;
 mod counter;
+mod definition;
+mod description;
 mod distribution;
 mod error;
 mod event;
 mod gauge;
 mod handle;
+mod handler;
 mod handlers;
 mod histogram;
 mod history;
+mod leases;
 mod message;
 mod names;
 mod options;
+mod owned;
+mod polls;
 mod process;
+#[cfg(feature = "metrics")]
+mod recorder;
 mod registry;
+mod remembered;
 mod sharded;
+mod shared;
 mod slots;
 mod snapshot;
 mod span;
 mod state;
+mod sum;
+mod summary;
+mod sync;
 mod text;
+mod total;
+mod unit;
+mod workers;
 
 pub use buckets::RELATIVE_ERROR;
 pub use counter::Counter;
+pub use definition::Definition;
+pub use description::Description;
 pub use distribution::Distribution;
-pub use error::{EventNameError, HandlerError, MetricError};
+pub use error::{DefineError, EventNameError, HandlerError, MetricError, PollError};
 pub use event::{Emission, EventName, Field, Measurements, Metadata, Number};
 pub use gauge::Gauge;
 pub use handle::Telemetry;
+pub use handler::{HandlerOptions, OnFailure, Runs};
 pub use handlers::{HANDLER_FAILURE, HandlerInfo};
 pub use histogram::Histogram;
 pub use history::{Part, Track};
 pub use names::{Kind, Labels, MetricName};
 pub use options::Options;
+pub use owned::{OwnedEmission, OwnedField};
+#[cfg(feature = "metrics")]
+pub use recorder::MetricsRecorder;
 pub use snapshot::{FamilySnapshot, Reading, SeriesSnapshot, Snapshot};
 pub use span::{SpanEnd, SpanName};
 pub use text::Format;
+pub use unit::Unit;

@@ -1,6 +1,6 @@
 //! Metric and label names: what is allowed, how it is written, what it would clash with.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ pub enum Kind {
     Gauge,
     /// A distribution of values.
     Histogram,
+    /// A distribution of values that is shown by its quantiles.
+    Summary,
 }
 
 /// A checked metric name as it is written: dots are underscores, and a counter's `_total` is left off.
@@ -46,6 +48,7 @@ impl Kind {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
             Self::Histogram => "histogram",
+            Self::Summary => "summary",
         }
     }
 
@@ -55,6 +58,7 @@ impl Kind {
             Self::Counter => &["", "_total", "_created"],
             Self::Gauge => &[""],
             Self::Histogram => &["", "_bucket", "_count", "_sum", "_created"],
+            Self::Summary => &["", "_count", "_sum", "_created"],
         }
     }
 }
@@ -73,7 +77,7 @@ impl MetricName {
         let written = normalise(name).ok_or_else(refused)?;
         let written = match kind {
             Kind::Counter => written.strip_suffix("_total").unwrap_or(&written),
-            Kind::Gauge | Kind::Histogram => &written,
+            Kind::Gauge | Kind::Histogram | Kind::Summary => &written,
         };
         if written.is_empty() {
             return Err(refused());
@@ -85,14 +89,6 @@ impl MetricName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// The name under which a description is kept: it is said before the metric's kind is known.
-    pub(super) fn without_total(&self) -> Self {
-        match self.0.strip_suffix("_total") {
-            Some(rest) if !rest.is_empty() => Self(rest.into()),
-            _ => self.clone(),
-        }
     }
 
     /// The names of all lines that a metric of this kind may write.
@@ -111,7 +107,8 @@ impl MetricName {
     }
 
     /// The unit that the name ends in, if it is one that OpenMetrics knows as a base unit.
-    pub(super) fn unit(&self) -> Option<&'static str> {
+    #[must_use]
+    pub fn unit(&self) -> Option<&'static str> {
         const UNITS: [&str; 9] = [
             "seconds", "bytes", "ratio", "celsius", "meters", "volts", "amperes", "joules", "grams",
         ];
@@ -146,7 +143,9 @@ impl Labels {
 
     /// The labels of the series that takes what does not fit.
     pub(super) fn overflow() -> Self {
-        Self([(OVERFLOW.into(), "true".into())].into())
+        static OVERFLOWED: LazyLock<Labels> =
+            LazyLock::new(|| Labels([(OVERFLOW.into(), "true".into())].into()));
+        OVERFLOWED.clone()
     }
 
     /// Whether a value is too long to be kept.
@@ -183,7 +182,8 @@ impl Labels {
     }
 }
 
-fn label_name(name: &str) -> Option<String> {
+/// A label's name as it is written, if labels can have it.
+pub(super) fn label_name(name: &str) -> Option<String> {
     let reserved =
         |name: &str| name.starts_with("__") || ["le", "quantile", OVERFLOW].contains(&name);
     normalise(name).filter(|name| !reserved(name))
@@ -200,7 +200,7 @@ fn normalise(name: &str) -> Option<String> {
 }
 
 /// As much of a refused name as an error message should carry.
-fn shorten(name: &str) -> String {
+pub(super) fn shorten(name: &str) -> String {
     let mut end = name.len().min(80);
     while !name.is_char_boundary(end) {
         end -= 1;

@@ -21,7 +21,7 @@ pub struct Options {
     /// How many numbers the history follows, a histogram having two; further ones are not followed. Default 1000, which
     /// is about 5 MB when full.
     pub history_tracks: usize,
-    /// How often the process is looked at. Default 5 s: listing many open files costs milliseconds.
+    /// How often the process and the tokio runtime are looked at. Default 5 s: listing many open files costs milliseconds.
     pub process_every: Duration,
 }
 

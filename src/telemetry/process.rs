@@ -3,9 +3,10 @@
 use std::{fs, io, time::Duration};
 
 use super::{
-    Gauge, MetricError,
-    gauge::Sum,
+    Gauge, Kind, MetricError,
+    gauge::GaugeCell,
     registry::{Found, Registry},
+    total::Total,
 };
 
 /// Figures of the process at one moment.
@@ -34,7 +35,7 @@ struct Texts {
 /// Under the names that Prometheus' client libraries agree on.
 #[derive(Debug)]
 pub(super) struct ProcessMetrics {
-    cpu: Sum,
+    cpu: Total,
     resident: Gauge,
     virtual_memory: Gauge,
     threads: Gauge,
@@ -89,38 +90,29 @@ impl Texts {
 
 impl ProcessMetrics {
     pub(super) fn new(registry: &Registry) -> Result<Self, MetricError> {
-        let gauge = |name, help| {
-            registry.describe(name, help)?;
+        describe(registry)?;
+        let gauge = |name| {
             registry
-                .series(name, &[])
-                .map(Found::into_cells)
-                .map(Gauge::over)
+                .series::<GaugeCell>(name, &[])
+                .map(Found::into_inner)
         };
-        let cpu = "process_cpu_seconds_total";
-        registry.describe(cpu, "User and system processor time of this process.")?;
+        let [
+            (cpu, _),
+            (resident, _),
+            (virtual_memory, _),
+            (threads, _),
+            (open_fds, _),
+            (max_fds, _),
+            (started, _),
+        ] = NAMES;
         Ok(Self {
-            cpu: registry
-                .series(cpu, &[])
-                .map(Found::into_cells)
-                .map(Sum::over)?,
-            resident: gauge(
-                "process_resident_memory_bytes",
-                "Memory of this process that is in RAM.",
-            )?,
-            virtual_memory: gauge(
-                "process_virtual_memory_bytes",
-                "Address space of this process.",
-            )?,
-            threads: gauge("process_threads", "Threads of this process.")?,
-            open_fds: gauge("process_open_fds", "Open file descriptors of this process.")?,
-            max_fds: gauge(
-                "process_max_fds",
-                "Open file descriptors that this process may have.",
-            )?,
-            started: gauge(
-                "process_start_time_seconds",
-                "When this process started, since 1970.",
-            )?,
+            cpu: Total::new(registry, cpu)?,
+            resident: gauge(resident)?,
+            virtual_memory: gauge(virtual_memory)?,
+            threads: gauge(threads)?,
+            open_fds: gauge(open_fds)?,
+            max_fds: gauge(max_fds)?,
+            started: gauge(started)?,
         })
     }
 
@@ -129,7 +121,7 @@ impl ProcessMetrics {
         reason = "bytes and counts far below 2^53"
     )]
     pub(super) fn show(&self, figures: &Figures) {
-        self.cpu.set(figures.cpu.as_secs_f64());
+        self.cpu.reached(figures.cpu);
         self.resident.set(figures.resident_bytes as f64);
         self.virtual_memory.set(figures.virtual_bytes as f64);
         self.threads.set(figures.threads as f64);
@@ -139,6 +131,44 @@ impl ProcessMetrics {
         self.started.set(figures.started.as_secs_f64());
     }
 }
+
+/// Says what the metrics mean, whether or not there are any figures here.
+pub(super) fn describe(registry: &Registry) -> Result<(), MetricError> {
+    for (name, help) in NAMES {
+        let kind = if name.ends_with("_total") {
+            Kind::Counter
+        } else {
+            Kind::Gauge
+        };
+        registry.describe(kind, name, &[], help)?;
+    }
+    Ok(())
+}
+
+const NAMES: [(&str, &str); 7] = [
+    (
+        "process_cpu_seconds_total",
+        "User and system processor time of this process.",
+    ),
+    (
+        "process_resident_memory_bytes",
+        "Memory of this process that is in RAM.",
+    ),
+    (
+        "process_virtual_memory_bytes",
+        "Address space of this process.",
+    ),
+    ("process_threads", "Threads of this process."),
+    ("process_open_fds", "Open file descriptors of this process."),
+    (
+        "process_max_fds",
+        "Open file descriptors that this process may have.",
+    ),
+    (
+        "process_start_time_seconds",
+        "When this process started, since 1970.",
+    ),
+];
 
 fn ticks(ticks: u64) -> Duration {
     Duration::from_millis(ticks * (1000 / TICKS_PER_SECOND))

@@ -9,28 +9,37 @@ use std::{
 use parking_lot::RwLock;
 
 use super::{
-    Counter, FamilySnapshot, Kind, Labels, MetricError, MetricName, Reading, SeriesSnapshot,
+    Counter, Description, FamilySnapshot, Gauge, Histogram, Kind, Labels, MetricError, MetricName,
+    Reading, SeriesSnapshot,
     counter::CounterCells,
-    gauge::{GaugeCell, SumCell},
+    gauge::GaugeCell,
     histogram::HistogramCells,
     history::Part,
+    names,
+    sum::{Sum, SumCells},
+    summary::{Summary, SummaryCells},
 };
 
 /// Cells of one kind of metric, so that one lookup serves all kinds.
 pub(super) trait Cells: Sized {
+    type Handle;
     const KIND: Kind;
+    /// Whether what is added up comes in whole numbers.
+    const WHOLE: bool;
     fn new(refused_values: &Counter) -> Self;
     fn into_storage(self: Arc<Self>) -> Storage;
     fn from_storage(storage: &Storage) -> Option<&Arc<Self>>;
+    fn handle(self: Arc<Self>) -> Self::Handle;
 }
 
 /// The cells of one series.
 #[derive(Debug)]
 pub(super) enum Storage {
     Counter(Arc<CounterCells>),
-    Sum(Arc<SumCell>),
+    Sum(Arc<SumCells>),
     Gauge(Arc<GaugeCell>),
     Histogram(Arc<HistogramCells>),
+    Summary(Arc<SummaryCells>),
 }
 
 /// Names, series and their limits. Locked when a series is looked up, read or swept; never when one is written to.
@@ -38,7 +47,15 @@ pub(super) enum Storage {
 pub(super) struct Registry {
     metrics: RwLock<Metrics>,
     limits: Limits,
+    own: OwnMetrics,
+}
+
+/// What the registry counts about itself.
+#[derive(Debug)]
+struct OwnMetrics {
+    refused_metrics: Counter,
     refused_values: Counter,
+    overflowed: Counter,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,12 +76,14 @@ struct Metrics {
     families: BTreeMap<MetricName, Family>,
     /// Which metric writes a line of which name.
     lines: HashMap<String, MetricName>,
-    help: HashMap<MetricName, Arc<str>>,
+    described: BTreeMap<MetricName, Description>,
 }
 
 #[derive(Debug)]
 struct Family {
     kind: Kind,
+    /// A counter of whole numbers and one of fractions are of the same kind, and yet not the same.
+    whole: bool,
     series: BTreeMap<Labels, Series>,
 }
 
@@ -86,71 +105,173 @@ enum Activity {
 }
 
 impl<C> Found<C> {
-    pub(super) fn into_cells(self) -> C {
+    pub(super) fn into_inner(self) -> C {
         match self {
-            Self::Own(cells) | Self::Overflow(cells) => cells,
+            Self::Own(found) | Self::Overflow(found) => found,
         }
     }
 }
 
 impl Registry {
-    pub(super) fn new(limits: Limits, refused_values: Counter) -> Self {
-        Self {
+    /// A registry with nothing in it but what it counts about itself.
+    pub(super) fn new(limits: Limits) -> Self {
+        let new_counter = || Arc::new(CounterCells::new());
+        let cells: [Arc<CounterCells>; 3] = std::array::from_fn(|_| new_counter());
+        let [refused_metrics, refused_values, overflowed] = cells.clone().map(Counter::over);
+        let registry = Self {
             metrics: RwLock::default(),
             limits,
-            refused_values,
+            own: OwnMetrics {
+                refused_metrics,
+                refused_values,
+                overflowed,
+            },
+        };
+        for ((name, help), cells) in OWN.into_iter().zip(cells) {
+            let adopted = registry
+                .adopt(name, cells)
+                .and_then(|()| registry.describe(Kind::Counter, name, &[], help));
+            report(adopted);
         }
+        registry
     }
 
-    /// The cells of a series, made if they do not exist.
+    /// A handle to a series, made if it does not exist. `Overflow` where it counts in the series that takes what does not fit.
     pub(super) fn series<C: Cells>(
         &self,
         name: &str,
         labels: &[(&str, &str)],
-    ) -> Result<Found<Arc<C>>, MetricError> {
+    ) -> Result<Found<C::Handle>, MetricError> {
         let metric = MetricName::new(name, C::KIND)?;
         let labels = Labels::new(name, labels)?;
-        let found = self.metrics.read().find(&metric, &labels)?;
-        if let Some(cells) = found {
-            return Ok(Found::Own(cells));
-        }
+        let found = self
+            .metrics
+            .read()
+            .find::<C>(&metric, &labels, &self.limits)?;
+        let found = match found {
+            Some(found) => found,
+            None => self.make::<C>(&metric, labels)?,
+        };
+        Ok(match found {
+            Found::Own(cells) => Found::Own(cells.handle()),
+            Found::Overflow(cells) => {
+                self.own.overflowed.inc();
+                Found::Overflow(cells.handle())
+            }
+        })
+    }
+
+    fn make<C: Cells>(
+        &self,
+        metric: &MetricName,
+        labels: Labels,
+    ) -> Result<Found<Arc<C>>, MetricError> {
         let mut metrics = self.metrics.write();
         // Another thread may have made it between the two locks.
-        if let Some(cells) = metrics.find(&metric, &labels)? {
-            return Ok(Found::Own(cells));
+        if let Some(found) = metrics.find(metric, &labels, &self.limits)? {
+            return Ok(found);
         }
-        let family = metrics.family(&metric, C::KIND, self.limits.names)?;
+        let family = metrics.family::<C>(metric, self.limits.names)?;
+        let refused_values = &self.own.refused_values;
         if family.has_room(self.limits.series) && !labels.is_oversized() {
-            return Ok(Found::Own(family.make(labels, &self.refused_values)));
+            return Ok(Found::Own(family.make(labels, refused_values)));
         }
         Ok(Found::Overflow(
-            family.make(Labels::overflow(), &self.refused_values),
+            family.make(Labels::overflow(), refused_values),
         ))
     }
 
-    /// Puts existing cells under a name; for the registry's own metrics, whose cells are there first.
-    pub(super) fn adopt<C: Cells>(&self, name: &str, cells: Arc<C>) -> Result<(), MetricError> {
+    /// A handle in any case: one that counts and is shown nowhere if the series cannot be had.
+    pub(super) fn series_or_lost<C: Cells>(
+        &self,
+        name: &str,
+        labels: &[(&str, &str)],
+    ) -> C::Handle {
+        let found = self.series::<C>(name, labels).map(Found::into_inner);
+        found.unwrap_or_else(|refused| {
+            self.refuse(&refused);
+            self.lost::<C>()
+        })
+    }
+
+    /// A handle that counts and is shown nowhere.
+    pub(super) fn lost<C: Cells>(&self) -> C::Handle {
+        Arc::new(C::new(&self.own.refused_values)).handle()
+    }
+
+    /// Counts a refusal, and logs the first, second, fourth, eighth and so on: a bad name in a loop must not fill a disk.
+    pub(super) fn refuse(&self, refused: &MetricError) {
+        self.own.refused_metrics.inc();
+        let so_far = self.own.refused_metrics.value();
+        if so_far.is_power_of_two() {
+            tracing::error!(so_far, "metric not shown: {refused}");
+        }
+    }
+
+    pub(super) fn refuse_value(&self, times: u64) {
+        self.own.refused_values.add(times);
+    }
+
+    /// Whether a series of this name and kind could be had, as far as the name goes.
+    pub(super) fn check<C: Cells>(&self, name: &str) -> Result<MetricName, MetricError> {
         let metric = MetricName::new(name, C::KIND)?;
+        let metrics = self.metrics.read();
+        match metrics.families.get(&metric) {
+            Some(family) => family.must_be::<C>(&metric)?,
+            None => metrics.must_be_free(&metric, C::KIND, self.limits.names)?,
+        }
+        Ok(metric)
+    }
+
+    /// Puts existing cells under a name; for the registry's own metrics, whose cells are there first.
+    fn adopt(&self, name: &str, cells: Arc<CounterCells>) -> Result<(), MetricError> {
+        let metric = MetricName::new(name, Kind::Counter)?;
         let mut metrics = self.metrics.write();
-        let family = metrics.family(&metric, C::KIND, self.limits.names)?;
+        let family = metrics.family::<CounterCells>(&metric, self.limits.names)?;
         family.series.insert(Labels::default(), Series::new(cells));
         Ok(())
     }
 
     /// Says what a metric means, whether or not it exists yet.
-    pub(super) fn describe(&self, name: &str, help: &str) -> Result<(), MetricError> {
-        // Whatever its kind will be: a counter's name is looked up with and without `_total`.
-        let metric = MetricName::new(name, Kind::Counter)?;
+    pub(super) fn describe(
+        &self,
+        kind: Kind,
+        name: &str,
+        labels: &[&str],
+        help: &str,
+    ) -> Result<(), MetricError> {
+        let metric = MetricName::new(name, kind)?;
+        let label = |label: &&str| {
+            names::label_name(label).ok_or_else(|| MetricError::Label {
+                name: name.to_owned(),
+                label: names::shorten(label),
+            })
+        };
+        let labels = labels.iter().map(label).collect::<Result<Vec<_>, _>>()?;
         let mut metrics = self.metrics.write();
-        let fits = metrics.help.len() < self.limits.names || metrics.help.contains_key(&metric);
-        if !fits {
+        let known = metrics.described.contains_key(&metric);
+        if !known && metrics.described.len() >= self.limits.names {
             return Err(MetricError::TooManyNames {
                 name: name.to_owned(),
                 max: self.limits.names,
             });
         }
-        metrics.help.insert(metric, help.into());
+        let description = Description {
+            name: metric.clone(),
+            kind,
+            labels,
+            help: help.into(),
+        };
+        metrics.described.insert(metric, description);
         Ok(())
+    }
+
+    /// What was described, by name.
+    pub(super) fn descriptions(&self, prefix: &str) -> Vec<Description> {
+        let metrics = self.metrics.read();
+        let wanted = metrics.described.values();
+        let wanted = wanted.filter(|described| described.name.starts_with(prefix));
+        wanted.cloned().collect()
     }
 
     /// All metrics whose name begins with `prefix`, idle ones left out.
@@ -163,7 +284,7 @@ impl Registry {
         let shown = families.map(|(name, family)| FamilySnapshot {
             name: name.clone(),
             kind: family.kind,
-            help: metrics.help_for(name),
+            help: metrics.help_for(name, family.kind),
             series: family.read(),
         });
         shown.filter(|family| !family.series.is_empty()).collect()
@@ -200,39 +321,48 @@ impl Registry {
 }
 
 impl Metrics {
+    /// The series if it is there, or the one that takes what does not fit if it is there and this one would not fit.
     fn find<C: Cells>(
         &self,
         name: &MetricName,
         labels: &Labels,
-    ) -> Result<Option<Arc<C>>, MetricError> {
+        limits: &Limits,
+    ) -> Result<Option<Found<Arc<C>>>, MetricError> {
         let Some(family) = self.families.get(name) else {
             return Ok(None);
         };
-        family.must_be(name, C::KIND)?;
-        let series = family.series.get(labels);
-        Ok(series.and_then(|series| C::from_storage(&series.storage).cloned()))
+        family.must_be::<C>(name)?;
+        if let Some(cells) = family.get(labels) {
+            return Ok(Some(Found::Own(cells)));
+        }
+        if family.has_room(limits.series) {
+            return Ok(None);
+        }
+        Ok(family.get(&Labels::overflow()).map(Found::Overflow))
     }
 
-    fn family(
+    fn family<C: Cells>(
         &mut self,
         name: &MetricName,
-        kind: Kind,
         names_max: usize,
     ) -> Result<&mut Family, MetricError> {
         if !self.families.contains_key(name) {
-            self.claim(name, kind, names_max)?;
+            self.must_be_free(name, C::KIND, names_max)?;
+            self.lines
+                .extend(name.lines(C::KIND).map(|line| (line, name.clone())));
         }
         let family = self.families.entry(name.clone()).or_insert_with(|| Family {
-            kind,
+            kind: C::KIND,
+            whole: C::WHOLE,
             series: BTreeMap::new(),
         });
-        family.must_be(name, kind)?;
+        family.must_be::<C>(name)?;
         Ok(family)
     }
 
-    /// Takes all lines that a new metric may write, or none.
-    fn claim(
-        &mut self,
+    /// Whether a new metric may have all lines that it may write.
+    fn must_be_free(
+        &self,
         name: &MetricName,
         kind: Kind,
         names_max: usize,
@@ -253,13 +383,13 @@ impl Metrics {
                 max: names_max,
             });
         }
-        self.lines
-            .extend(name.lines(kind).map(|line| (line, name.clone())));
         Ok(())
     }
 
-    fn help_for(&self, name: &MetricName) -> Option<Arc<str>> {
-        self.help.get(&name.without_total()).cloned()
+    fn help_for(&self, name: &MetricName, kind: Kind) -> Option<Arc<str>> {
+        let described = self.described.get(name);
+        let described = described.filter(|described| described.kind == kind);
+        described.map(|described| Arc::clone(&described.help))
     }
 
     fn drop_empty_families(&mut self) {
@@ -272,15 +402,19 @@ impl Metrics {
 }
 
 impl Family {
-    fn must_be(&self, name: &MetricName, wanted: Kind) -> Result<(), MetricError> {
-        if self.kind == wanted {
-            return Ok(());
+    fn must_be<C: Cells>(&self, name: &MetricName) -> Result<(), MetricError> {
+        let name = || name.as_str().to_owned();
+        if self.kind != C::KIND {
+            return Err(MetricError::OtherKind {
+                name: name(),
+                is: self.kind,
+                wanted: C::KIND,
+            });
         }
-        Err(MetricError::OtherKind {
-            name: name.as_str().to_owned(),
-            is: self.kind,
-            wanted,
-        })
+        if self.whole != C::WHOLE {
+            return Err(MetricError::OtherNumbers { name: name() });
+        }
+        Ok(())
     }
 
     /// The overflow series comes on top of the limit.
@@ -289,12 +423,13 @@ impl Family {
         self.series.len() - usize::from(overflow) < series_max
     }
 
+    fn get<C: Cells>(&self, labels: &Labels) -> Option<Arc<C>> {
+        let series = self.series.get(labels)?;
+        C::from_storage(&series.storage).cloned()
+    }
+
     fn make<C: Cells>(&mut self, labels: Labels, refused_values: &Counter) -> Arc<C> {
-        let existing = self
-            .series
-            .get(&labels)
-            .and_then(|series| C::from_storage(&series.storage).cloned());
-        existing.unwrap_or_else(|| {
+        self.get(&labels).unwrap_or_else(|| {
             let cells = Arc::new(C::new(refused_values));
             self.series.insert(labels, Series::new(Arc::clone(&cells)));
             cells
@@ -352,9 +487,10 @@ impl Storage {
     fn read(&self) -> Reading {
         match self {
             Self::Counter(cells) => Reading::Counter(cells.value()),
-            Self::Sum(cell) => Reading::Sum(cell.value()),
+            Self::Sum(cells) => Reading::Sum(cells.value()),
             Self::Gauge(cell) => Reading::Gauge(cell.value()),
             Self::Histogram(cells) => Reading::Histogram(cells.distribution()),
+            Self::Summary(cells) => Reading::Summary(cells.histogram().distribution()),
         }
     }
 
@@ -365,12 +501,20 @@ impl Storage {
     fn sample(&self, mut see: impl FnMut(Part, f64)) {
         match self {
             Self::Counter(cells) => see(Part::Value, cells.value() as f64),
-            Self::Sum(cell) => see(Part::Value, cell.value()),
+            Self::Sum(cells) => see(Part::Value, cells.value()),
             Self::Gauge(cell) => see(Part::Value, cell.value()),
-            Self::Histogram(cells) => {
-                see(Part::Count, cells.count() as f64);
-                see(Part::Sum, cells.sum());
+            Self::Histogram(_) | Self::Summary(_) => {
+                see(Part::Count, self.count() as f64);
+                see(Part::Sum, self.histogram().map_or(0.0, HistogramCells::sum));
             }
+        }
+    }
+
+    fn histogram(&self) -> Option<&HistogramCells> {
+        match self {
+            Self::Histogram(cells) => Some(cells),
+            Self::Summary(cells) => Some(cells.histogram()),
+            Self::Counter(_) | Self::Sum(_) | Self::Gauge(_) => None,
         }
     }
 
@@ -382,20 +526,19 @@ impl Storage {
     /// Whether somebody outside the registry could still write. A new handle is only made from an existing one or under
     /// the registry's lock, so that under that lock `false` stays true.
     fn has_handles(&self) -> bool {
-        match self {
-            Self::Counter(cells) => Arc::strong_count(cells) > 1,
-            Self::Sum(cell) => Arc::strong_count(cell) > 1,
-            Self::Gauge(cell) => Arc::strong_count(cell) > 1,
-            Self::Histogram(cells) => Arc::strong_count(cells) > 1,
-        }
+        let handles = match self {
+            Self::Counter(cells) => Arc::strong_count(cells),
+            Self::Sum(cells) => Arc::strong_count(cells),
+            Self::Gauge(cell) => Arc::strong_count(cell),
+            Self::Histogram(cells) => Arc::strong_count(cells),
+            Self::Summary(cells) => Arc::strong_count(cells),
+        };
+        handles > 1
     }
 
-    /// How many values a histogram holds. 0 for others: gauges say themselves whether they were touched.
+    /// How many values a histogram or summary holds. 0 for others: gauges say themselves whether they were touched.
     fn count(&self) -> u64 {
-        match self {
-            Self::Histogram(cells) => cells.count(),
-            Self::Counter(_) | Self::Sum(_) | Self::Gauge(_) => 0,
-        }
+        self.histogram().map_or(0, HistogramCells::count)
     }
 
     fn is_touched(&self) -> bool {
@@ -407,78 +550,61 @@ impl Storage {
     }
 }
 
-impl Cells for CounterCells {
-    const KIND: Kind = Kind::Counter;
+macro_rules! cells {
+    ($($cells:ty, $variant:ident, $kind:ident, $handle:ty, $whole:literal, |$refused:pat_param| $new:expr;)+) => {$(
+        impl Cells for $cells {
+            type Handle = $handle;
+            const KIND: Kind = Kind::$kind;
+            const WHOLE: bool = $whole;
 
-    fn new(_: &Counter) -> Self {
-        Self::new()
-    }
+            fn new($refused: &Counter) -> Self {
+                $new
+            }
 
-    fn into_storage(self: Arc<Self>) -> Storage {
-        Storage::Counter(self)
-    }
+            fn into_storage(self: Arc<Self>) -> Storage {
+                Storage::$variant(self)
+            }
 
-    fn from_storage(storage: &Storage) -> Option<&Arc<Self>> {
-        match storage {
-            Storage::Counter(cells) => Some(cells),
-            _ => None,
+            fn from_storage(storage: &Storage) -> Option<&Arc<Self>> {
+                match storage {
+                    Storage::$variant(cells) => Some(cells),
+                    _ => None,
+                }
+            }
+
+            fn handle(self: Arc<Self>) -> $handle {
+                <$handle>::over(self)
+            }
         }
-    }
+    )+};
 }
 
-impl Cells for GaugeCell {
-    const KIND: Kind = Kind::Gauge;
-
-    fn new(_: &Counter) -> Self {
-        Self::default()
-    }
-
-    fn into_storage(self: Arc<Self>) -> Storage {
-        Storage::Gauge(self)
-    }
-
-    fn from_storage(storage: &Storage) -> Option<&Arc<Self>> {
-        match storage {
-            Storage::Gauge(cell) => Some(cell),
-            _ => None,
-        }
-    }
+cells! {
+    CounterCells, Counter, Counter, Counter, true, |_| Self::new();
+    SumCells, Sum, Counter, Sum, false, |_| Self::new();
+    GaugeCell, Gauge, Gauge, Gauge, true, |_| Self::default();
+    HistogramCells, Histogram, Histogram, Histogram, true, |refused| Self::new(refused.clone());
+    SummaryCells, Summary, Summary, Summary, true, |refused| Self::new(refused.clone());
 }
 
-impl Cells for SumCell {
-    const KIND: Kind = Kind::Counter;
+/// Names of what the registry counts about itself, in the order of its fields.
+const OWN: [(&str, &str); 3] = [
+    (
+        "underpin_telemetry_refused_metrics",
+        "Lookups of metrics with a name or labels that cannot be had.",
+    ),
+    (
+        "underpin_telemetry_refused_values",
+        "Values recorded in histograms that are no finite number, and amounts added to sums that are negative.",
+    ),
+    (
+        "underpin_telemetry_overflowed",
+        "Lookups that were given a metric's overflow series.",
+    ),
+];
 
-    fn new(_: &Counter) -> Self {
-        Self::default()
-    }
-
-    fn into_storage(self: Arc<Self>) -> Storage {
-        Storage::Sum(self)
-    }
-
-    fn from_storage(storage: &Storage) -> Option<&Arc<Self>> {
-        match storage {
-            Storage::Sum(cell) => Some(cell),
-            _ => None,
-        }
-    }
-}
-
-impl Cells for HistogramCells {
-    const KIND: Kind = Kind::Histogram;
-
-    fn new(refused_values: &Counter) -> Self {
-        Self::new(refused_values.clone())
-    }
-
-    fn into_storage(self: Arc<Self>) -> Storage {
-        Storage::Histogram(self)
-    }
-
-    fn from_storage(storage: &Storage) -> Option<&Arc<Self>> {
-        match storage {
-            Storage::Histogram(cells) => Some(cells),
-            _ => None,
-        }
-    }
+/// Our own metrics can only be refused where the limits leave no room for them.
+pub(super) fn report<T>(own: Result<T, MetricError>) -> Option<T> {
+    own.inspect_err(|refused| tracing::error!("telemetry's own metric not shown: {refused}"))
+        .ok()
 }

@@ -1,11 +1,9 @@
 //! One cell for each thread that writes, made at its first write, each on cache lines of its own.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU64, Ordering},
+use super::{
+    leases::{Plan, Slot},
+    sync::{AtomicU64, OnceLock, Ordering},
 };
-
-use super::slots::{self, Slot};
 
 /// Cells of `T` by thread slot. A series that one thread writes to has one cell.
 #[derive(Debug)]
@@ -31,25 +29,25 @@ pub(super) enum Writer {
 struct Padded<T>(T);
 
 impl<T: Default> Sharded<T> {
-    pub(super) fn new() -> Self {
+    /// Room for a cell in each slot of the plan.
+    pub(super) fn of(plan: Plan) -> Self {
         let empty = |count| (0..count).map(|_| OnceLock::new()).collect();
         Self {
-            own: empty(slots::own_count()),
-            shared: empty(slots::shared_count()),
+            own: empty(plan.own),
+            shared: empty(plan.shared),
         }
     }
 
-    /// The cell that the running thread alone writes to, if it has one here already: the common case, found with two
-    /// comparisons. Otherwise ask [`mine`](Self::mine).
+    /// The cell of the own slot with this number, if there is one.
     #[inline]
-    pub(super) fn own(&self) -> Option<&T> {
-        let cell = self.own.get(slots::own())?.get()?;
+    pub(super) fn existing(&self, own: usize) -> Option<&T> {
+        let cell = self.own.get(own)?.get()?;
         Some(&cell.0)
     }
 
-    /// The running thread's cell, made if there is none, and whether it alone writes to it.
-    pub(super) fn mine(&self) -> (&T, Writer) {
-        let (cell, writer) = match slots::current() {
+    /// The cell of a slot, made if there is none, and whether its holder alone writes to it.
+    pub(super) fn at(&self, slot: Slot) -> (&T, Writer) {
+        let (cell, writer) = match slot {
             Slot::Own(index) => (&self.own[index], Writer::Alone),
             Slot::Shared(index) => (&self.shared[index], Writer::Shared),
         };
@@ -94,20 +92,6 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_series_of_one_thread_has_one_cell() {
-        let sharded = Sharded::<AtomicU64>::new();
-        for _ in 0..3 {
-            let (cell, writer) = sharded.mine();
-            writer.add(cell, 2);
-        }
-        let values: Vec<u64> = sharded
-            .iter()
-            .map(|cell| cell.load(Ordering::Relaxed))
-            .collect();
-        assert_eq!(values, [6]);
-    }
 
     #[test]
     fn both_ways_of_writing_give_the_same_number() {

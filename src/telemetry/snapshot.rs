@@ -49,6 +49,8 @@ pub enum Reading {
     Gauge(f64),
     /// What a histogram recorded.
     Histogram(Distribution),
+    /// What a summary recorded.
+    Summary(Distribution),
 }
 
 impl Snapshot {
@@ -88,20 +90,29 @@ impl Snapshot {
         }
     }
 
+    /// The value of a counter of what does not come in whole numbers, such as seconds; 0 if it does not exist.
+    #[must_use]
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        match self.get(name, labels) {
+            Some(Reading::Sum(sum)) => *sum,
+            _ => 0.0,
+        }
+    }
+
     /// A gauge's value.
     #[must_use]
     pub fn gauge(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         match self.get(name, labels)? {
             Reading::Gauge(value) => Some(*value),
-            Reading::Counter(_) | Reading::Sum(_) | Reading::Histogram(_) => None,
+            _ => None,
         }
     }
 
-    /// A histogram's values.
+    /// A histogram's or summary's values.
     #[must_use]
     pub fn histogram(&self, name: &str, labels: &[(&str, &str)]) -> Option<&Distribution> {
         match self.get(name, labels)? {
-            Reading::Histogram(distribution) => Some(distribution),
+            Reading::Histogram(distribution) | Reading::Summary(distribution) => Some(distribution),
             Reading::Counter(_) | Reading::Sum(_) | Reading::Gauge(_) => None,
         }
     }

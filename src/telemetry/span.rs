@@ -6,10 +6,11 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use futures_util::FutureExt as _;
+
 use super::{
-    Emission, EventName, EventNameError, Field, Measurements, Metadata, Number,
-    clock::Clock,
-    handlers::{self, Handlers},
+    EventName, EventNameError, Field, Measurements, Metadata, Number, OwnedField, clock::Clock,
+    handler, handlers::Handlers,
 };
 
 /// The three event names of a span: the prefix followed by `start`, `stop` and `exception`.
@@ -24,15 +25,7 @@ pub struct SpanName {
 #[derive(Debug, Default)]
 pub struct SpanEnd {
     measurements: Vec<(&'static str, Number)>,
-    metadata: Vec<(&'static str, Owned)>,
-}
-
-/// A metadata value that outlives the work it came from.
-#[derive(Debug)]
-enum Owned {
-    Bool(bool),
-    Number(Number),
-    Text(String),
+    metadata: Vec<(&'static str, OwnedField)>,
 }
 
 /// A span that has started.
@@ -44,6 +37,9 @@ pub(super) struct Span<'a> {
     context: Field<'a>,
     started: u64,
 }
+
+/// A span whose work is under way. Dropped as it is, the work was not brought to its end.
+struct Unfinished<'s, 'a>(Option<&'s Span<'a>>);
 
 const CONTEXT: &str = "telemetry_span_context";
 static CONTEXTS: AtomicU64 = AtomicU64::new(1);
@@ -93,7 +89,7 @@ impl SpanName {
         &self.stop
     }
 
-    /// The event that is executed when the work panicked: `duration` and `monotonic_time`, in ns.
+    /// The event that is executed when the work panicked or its future was dropped: `duration` and `monotonic_time`, in ns.
     #[must_use]
     pub fn exception(&self) -> &EventName {
         &self.exception
@@ -106,15 +102,9 @@ impl SpanEnd {
         self.measurements.push((name, number.into()));
     }
 
-    /// Adds metadata to the `stop` event, which does not repeat that of `start`. What is not a bool or a number is kept
-    /// as its text.
+    /// Adds metadata to the `stop` event, which does not repeat that of `start`.
     pub fn note<'f>(&mut self, name: &'static str, field: impl Into<Field<'f>>) {
-        let owned = match field.into() {
-            Field::Bool(field) => Owned::Bool(field),
-            Field::Number(field) => Owned::Number(field),
-            other => Owned::Text(other.to_string()),
-        };
-        self.metadata.push((name, owned));
+        self.metadata.push((name, OwnedField::of(field.into())));
     }
 }
 
@@ -152,7 +142,26 @@ impl<'a> Span<'a> {
                 result
             }
             Err(panic) => {
-                self.exception("panic", &handlers::describe(&*panic));
+                self.exception("panic", &handler::describe(&*panic));
+                panic::resume_unwind(panic)
+            }
+        }
+    }
+
+    /// The same for a future, which may also be dropped before it is done.
+    pub(super) async fn run_async<T>(self, work: impl AsyncFnOnce(&mut SpanEnd) -> T) -> T {
+        let mut end = SpanEnd::default();
+        let mut unfinished = Unfinished(Some(&self));
+        let work = AssertUnwindSafe(async { work(&mut end).await });
+        let outcome = work.catch_unwind().await;
+        unfinished.0 = None;
+        match outcome {
+            Ok(result) => {
+                self.stop(&end);
+                result
+            }
+            Err(panic) => {
+                self.exception("panic", &handler::describe(&*panic));
                 panic::resume_unwind(panic)
             }
         }
@@ -213,20 +222,18 @@ impl<'a> Span<'a> {
     ) {
         let has_context = metadata.iter().any(|(name, _)| *name == CONTEXT);
         let added = &added[..added.len() - usize::from(has_context)];
-        self.handlers.execute(&Emission {
+        self.handlers.execute(
             name,
-            measurements: Measurements::new(measurements, standard),
-            metadata: Metadata::new(metadata, added),
-        });
+            Measurements::new(measurements, standard),
+            Metadata::new(metadata, added),
+        );
     }
 }
 
-impl Owned {
-    fn borrow(&self) -> Field<'_> {
-        match self {
-            Self::Bool(field) => Field::Bool(*field),
-            Self::Number(field) => Field::Number(*field),
-            Self::Text(field) => Field::Text(field),
+impl Drop for Unfinished<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(span) = self.0 {
+            span.exception("cancelled", "its future was dropped before it was done");
         }
     }
 }

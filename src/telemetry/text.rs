@@ -10,7 +10,9 @@
 //! | `ratio` | sixteenths from 1/16 to 1 |
 //! | other, none | 0 and the powers of two from 2^-4 to 2^20 |
 //!
-//! A histogram that recorded a negative value has no `_sum` and `_count` lines (its `+Inf` bucket is the count): readers
+//! A summary shows its 0.5, 0.9, 0.99 and 0.999 quantiles, since the program began.
+//!
+//! A histogram or summary that recorded a negative value has no `_sum` and `_count` lines (its `+Inf` bucket is the count): readers
 //! take a sum for a counter, and parsers refuse a negative one.
 
 use std::{fmt::Write as _, sync::LazyLock};
@@ -27,6 +29,27 @@ pub enum Format {
 }
 
 impl Format {
+    /// The format that fits an HTTP header `accept` best (RFC 9110, section 12.5.1); OpenMetrics where both fit equally, and
+    /// where neither does: an answer that was not asked for is better than none.
+    ///
+    /// ```
+    /// use underpin::telemetry::Format;
+    ///
+    /// assert_eq!(Format::negotiate("text/plain; version=0.0.4"), Format::Prometheus);
+    /// assert_eq!(Format::negotiate("application/openmetrics-text;q=0.5, text/plain;q=0.4"), Format::OpenMetrics);
+    /// assert_eq!(Format::negotiate("*/*"), Format::OpenMetrics);
+    /// ```
+    #[must_use]
+    pub fn negotiate(accept: &str) -> Self {
+        let openmetrics = quality(accept, "application", "openmetrics-text");
+        let plain = quality(accept, "text", "plain");
+        if plain > openmetrics {
+            Self::Prometheus
+        } else {
+            Self::OpenMetrics
+        }
+    }
+
     /// What to say in the HTTP header `content-type`.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
@@ -36,6 +59,9 @@ impl Format {
         }
     }
 }
+
+/// The quantiles that a summary shows.
+const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 
 struct Text {
     out: String,
@@ -86,14 +112,30 @@ impl Text {
             Reading::Histogram(values) => {
                 self.histogram(name, labels, values, bounds(family.name.unit()));
             }
+            Reading::Summary(values) => self.summary(name, labels, values),
         }
     }
 
     fn histogram(&mut self, name: &str, labels: &Labels, values: &Distribution, bounds: &[f64]) {
         for (bound, count) in bounds.iter().zip(values.counts_within(bounds)) {
-            self.line(name, "_bucket", labels, Some(*bound), count);
+            self.line(name, "_bucket", labels, Some(("le", *bound)), count);
         }
-        self.line(name, "_bucket", labels, Some(f64::INFINITY), values.count());
+        let all = Some(("le", f64::INFINITY));
+        self.line(name, "_bucket", labels, all, values.count());
+        self.totals(name, labels, values);
+    }
+
+    /// An empty summary has no quantiles, only its zeros.
+    fn summary(&mut self, name: &str, labels: &Labels, values: &Distribution) {
+        for q in QUANTILES {
+            if let Some(value) = values.quantile(q) {
+                self.line(name, "", labels, Some(("quantile", q)), number(value));
+            }
+        }
+        self.totals(name, labels, values);
+    }
+
+    fn totals(&mut self, name: &str, labels: &Labels, values: &Distribution) {
         // A sum is read as a counter, so it is left out, and the count with it, where negative values may let it fall.
         if values.min().is_none_or(|min| min >= 0.0) {
             self.line(name, "_count", labels, None, values.count());
@@ -106,7 +148,7 @@ impl Text {
         name: &str,
         suffix: &str,
         labels: &Labels,
-        le: Option<f64>,
+        place: Option<(&str, f64)>,
         value: impl std::fmt::Display,
     ) {
         _ = write!(self.out, "{name}{suffix}");
@@ -115,13 +157,33 @@ impl Text {
             _ = write!(self.out, "{before}{label}=\"{}\"", escape(value, true));
             before = ',';
         }
-        if let Some(bound) = le {
-            _ = write!(self.out, "{before}le=\"{}\"", number(bound));
+        if let Some((place, number_of_it)) = place {
+            _ = write!(self.out, "{before}{place}=\"{}\"", number(number_of_it));
             before = ',';
         }
         let close = if before == ',' { "}" } else { "" };
         _ = writeln!(self.out, "{close} {value}");
     }
+}
+
+/// What `accept` says of a media type: the quality of the range that names it most exactly, 0 where none does.
+fn quality(accept: &str, kind: &str, subtype: &str) -> f32 {
+    let ranges = accept.split(',').filter_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let (range_kind, range_subtype) = parts.next()?.split_once('/')?;
+        let is = |range: &str, wanted: &str| range.eq_ignore_ascii_case(wanted);
+        let exactness = match (is(range_kind, kind), is(range_subtype, subtype)) {
+            (true, true) => 2,
+            (true, false) if range_subtype == "*" => 1,
+            (false, false) if range_kind == "*" && range_subtype == "*" => 0,
+            _ => return None,
+        };
+        let quality = parts.find_map(|part| part.strip_prefix("q="));
+        let quality = quality.map_or(Some(1.0), |text| text.parse().ok())?;
+        Some((exactness, quality))
+    });
+    let best = ranges.max_by_key(|(exactness, _)| *exactness);
+    best.map_or(0.0, |(_, quality)| quality)
 }
 
 /// Rust writes floats so that they read back exactly; only infinity has another name here.
@@ -237,6 +299,74 @@ mod tests {
                 "{line} is not in\n{text}"
             );
         }
+    }
+
+    #[test]
+    fn the_format_that_is_wanted_most_is_given() {
+        use Format::{OpenMetrics, Prometheus};
+        let prometheus_server = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
+             application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,*/*;q=0.2";
+        for (accept, wanted) in [
+            ("", OpenMetrics),
+            ("*/*", OpenMetrics),
+            ("application/json", OpenMetrics),
+            ("text/*", Prometheus),
+            (
+                "text/plain;version=0.0.4;q=0.9, application/openmetrics-text;q=0.3",
+                Prometheus,
+            ),
+            (
+                "text/plain;q=0.3,application/openmetrics-text;q=0.9",
+                OpenMetrics,
+            ),
+            ("application/openmetrics-text;q=0, */*", Prometheus),
+            ("Text/Plain", Prometheus),
+            ("text/plain;q=what, ,;,/", OpenMetrics),
+            (prometheus_server, OpenMetrics),
+        ] {
+            assert_eq!(Format::negotiate(accept), wanted, "{accept}");
+        }
+    }
+
+    #[test]
+    fn a_summary_shows_quantiles_count_and_sum() {
+        let values: Distribution = [2.0; 5].into_iter().collect();
+        let wait = [
+            family(
+                "wait_seconds",
+                Kind::Summary,
+                &[("job", "a")],
+                Reading::Summary(values),
+            ),
+            family(
+                "none",
+                Kind::Summary,
+                &[],
+                Reading::Summary(Distribution::default()),
+            ),
+        ];
+
+        let text = render(&wait, Format::Prometheus);
+
+        let lines: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with("# HELP"))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "# TYPE wait_seconds summary",
+                "wait_seconds{job=\"a\",quantile=\"0.5\"} 2.0",
+                "wait_seconds{job=\"a\",quantile=\"0.9\"} 2.0",
+                "wait_seconds{job=\"a\",quantile=\"0.99\"} 2.0",
+                "wait_seconds{job=\"a\",quantile=\"0.999\"} 2.0",
+                "wait_seconds_count{job=\"a\"} 5",
+                "wait_seconds_sum{job=\"a\"} 10.0",
+                "# TYPE none summary",
+                "none_count 0",
+                "none_sum 0.0",
+            ]
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! * [`with_tree`] and [`with_node`] run a story on a tree or a node of its own, and stop it afterwards;
 //! * [`Life`] crashes a child, and waits for its end or its restart;
+//! * [`Recorder`] records telemetry events;
 //! * [`report`] waits for something that happens in a tree, [`eventually`] for something that can only be looked at.
 //!
 //! Turn the feature `testing` on for tests only:
@@ -46,9 +47,11 @@
 //! ```
 
 mod life;
+mod recorder;
 mod story;
 mod wait;
 
 pub use life::{Child, Life, Restarted};
+pub use recorder::Recorder;
 pub use story::{in_memory, with_node, with_tree};
 pub use wait::{PATIENCE, eventually, report};

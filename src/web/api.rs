@@ -115,7 +115,7 @@ async fn metrics(State(interface): State<Interface>, headers: HeaderMap) -> Resp
     let accept = headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok());
-    let format = wanted(accept.unwrap_or_default());
+    let format = Format::negotiate(accept.unwrap_or_default());
     let content_type = [(header::CONTENT_TYPE, format.content_type())];
     (content_type, interface.telemetry.render(format)).into_response()
 }
@@ -128,13 +128,4 @@ async fn tree(State(interface): State<Interface>) -> Result<Response, ApiError> 
     let tree = interface.overview.tree();
     let tree = tree.ok_or_else(|| ApiError::unavailable("the node is starting; retry"))?;
     Ok(Json(json!({ "version": 1, "tree": tree })).into_response())
-}
-
-/// OpenMetrics, except for those who name only the older format. Prometheus itself names both.
-fn wanted(accept: &str) -> Format {
-    if accept.contains("text/plain") && !accept.contains("openmetrics") {
-        Format::Prometheus
-    } else {
-        Format::OpenMetrics
-    }
 }

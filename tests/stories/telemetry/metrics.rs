@@ -135,7 +135,12 @@ fn f85_the_snapshot_is_plain_data_that_reads_back() {
     telemetry.gauge("queue", &[]).set(-2.5);
     telemetry.histogram("wait_seconds", &[]).record(0.25);
     telemetry
-        .describe("jobs_done_total", "Jobs that are done.")
+        .describe(
+            Kind::Counter,
+            "jobs_done_total",
+            &["queue"],
+            "Jobs that are done.",
+        )
         .expect("good name");
 
     let snapshot = telemetry.snapshot();

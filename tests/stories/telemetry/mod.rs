@@ -1,7 +1,12 @@
 //! What users of telemetry can rely on: events and handlers, metrics, their text, the service beside them.
 
+#[cfg(feature = "metrics")]
+mod bridge;
+mod definitions;
 mod events;
+mod handlers;
 mod metrics;
+mod polls;
 mod service;
 mod text;
 

@@ -10,7 +10,7 @@ use super::telemetry;
 
 const LONG: Duration = Duration::from_secs(10);
 
-async fn supervised(telemetry: &Telemetry) -> Supervisor {
+pub(super) async fn supervised(telemetry: &Telemetry) -> Supervisor {
     let intensity = Intensity::new(100, Duration::from_secs(1));
     let spec = SupervisorSpec::new("node", intensity).child(telemetry.child_spec());
     Supervisor::start(spec).await.expect("starts")

@@ -1,6 +1,6 @@
 use openmetrics_parser::{openmetrics, prometheus};
 use proptest::prelude::*;
-use underpin::telemetry::{Format, Telemetry};
+use underpin::telemetry::{Format, Kind, Telemetry};
 
 use super::telemetry;
 
@@ -24,7 +24,7 @@ fn everything() -> Telemetry {
     let drift = telemetry.histogram("drift", &[]);
     drift.record(-3.0);
     telemetry
-        .describe("queue", "Jobs that \"wait\"\\\nnow.")
+        .describe(Kind::Gauge, "queue", &[], "Jobs that \"wait\"\\\nnow.")
         .expect("good name");
     telemetry
 }

@@ -1,0 +1,257 @@
+use std::{num::NonZeroU32, sync::Arc, thread, time::Duration};
+
+use tokio::time;
+use underpin::telemetry::{
+    DefineError, Definition, Distribution, EventName, HandlerError, MetricError, Number, Options,
+    Reading, Telemetry, Unit,
+};
+
+use super::{service::supervised, telemetry};
+
+static STOP: EventName = EventName::from_static(&["http", "request", "stop"]);
+const LONG: Duration = Duration::from_secs(10);
+
+fn serve(telemetry: &Telemetry, method: &str, bytes: i32, nanoseconds: u64) {
+    telemetry.execute(
+        &STOP,
+        &[
+            ("bytes", bytes.into()),
+            ("duration", Number::UInt(nanoseconds)),
+        ],
+        &[("method", method.into()), ("status", 200.into())],
+    );
+}
+
+#[test]
+fn each_kind_of_metric_is_made_of_executed_events() {
+    let telemetry = telemetry();
+    let defined = telemetry.define(
+        "http",
+        [
+            Definition::counter("http_requests", &STOP)
+                .tags(["method", "status"])
+                .help("Requests served."),
+            Definition::sum("http_sent_bytes", &STOP, "bytes"),
+            Definition::last_value("http_last_bytes", &STOP, "bytes").tags(["method"]),
+            Definition::summary("http_wait_seconds", &STOP, "duration").unit(Unit::Nanoseconds),
+            Definition::distribution("http_request_seconds", &STOP, "duration")
+                .unit(Unit::Nanoseconds)
+                .tags(["method"]),
+        ],
+    );
+    assert_eq!(defined, Ok(()));
+
+    serve(&telemetry, "get", 100, 1_000_000_000);
+    serve(&telemetry, "get", 50, 3_000_000_000);
+    serve(&telemetry, "put", 7, 500_000_000);
+
+    let snapshot = telemetry.snapshot();
+    let get = &[("method", "get"), ("status", "200")];
+    assert_eq!(snapshot.counter("http_requests", get), 2);
+    assert!((snapshot.sum("http_sent_bytes", &[]) - 157.0).abs() < f64::EPSILON);
+    assert_eq!(
+        snapshot.gauge("http_last_bytes", &[("method", "get")]),
+        Some(50.0)
+    );
+    let wait = snapshot.get("http_wait_seconds", &[]);
+    let Some(Reading::Summary(wait)) = wait else {
+        panic!("a summary: {wait:?}")
+    };
+    assert_eq!((wait.count(), wait.max()), (3, Some(3.0)));
+    let get = snapshot.histogram("http_request_seconds", &[("method", "get")]);
+    assert_eq!(get.map(Distribution::sum), Some(4.0));
+    let requests = &telemetry.descriptions("http")[0];
+    assert_eq!(
+        (requests.name.as_str(), &*requests.help),
+        ("http_requests", "Requests served.")
+    );
+}
+
+#[test]
+fn tags_may_be_made_of_the_emission_and_what_is_not_there_is_empty() {
+    let telemetry = telemetry();
+    let defined = telemetry.define(
+        "http",
+        [Definition::counter("http_requests", &STOP)
+            .tag_value("class", |stop| {
+                let status = stop.metadata.get("status");
+                status.map_or_else(String::new, |status| {
+                    format!("{}xx", &status.to_string()[..1])
+                })
+            })
+            .tags(["nobody"])],
+    );
+    assert_eq!(defined, Ok(()));
+
+    serve(&telemetry, "get", 1, 1);
+
+    let labels = &[("class", "2xx"), ("nobody", "")];
+    assert_eq!(telemetry.snapshot().counter("http_requests", labels), 1);
+}
+
+#[test]
+fn only_what_is_kept_counts_and_an_emission_without_the_measurement_does_not() {
+    let telemetry = telemetry();
+    let defined = telemetry.define(
+        "http",
+        [
+            Definition::counter("gets", &STOP)
+                .keep(|stop| stop.metadata.text("method") == Some("get")),
+            Definition::distribution("rows", &STOP, "rows"),
+            Definition::sum("change", &STOP, "bytes"),
+        ],
+    );
+    assert_eq!(defined, Ok(()));
+
+    serve(&telemetry, "get", 1, 1);
+    serve(&telemetry, "put", -5, 1);
+
+    let snapshot = telemetry.snapshot();
+    assert_eq!(snapshot.counter("gets", &[]), 1);
+    assert_eq!(snapshot.get("rows", &[]), None);
+    assert!((snapshot.sum("change", &[]) - 1.0).abs() < f64::EPSILON);
+    assert_eq!(
+        snapshot.counter("underpin_telemetry_refused_values", &[]),
+        1
+    );
+}
+
+#[test]
+fn what_cannot_be_defined_is_refused_whole() {
+    let telemetry = telemetry();
+    telemetry.counter("taken", &[]).inc();
+    let good = || Definition::counter("good", &STOP);
+    let refused = |bad: Definition| {
+        let refused = telemetry.define("all", [good(), bad]);
+        let Err(DefineError::Metric(refused)) = refused else {
+            panic!("{refused:?}")
+        };
+        refused
+    };
+
+    let other = refused(Definition::last_value("taken", &STOP, "bytes"));
+    assert!(matches!(other, MetricError::OtherKind { .. }), "{other}");
+    let other = refused(Definition::sum("taken", &STOP, "bytes"));
+    assert!(matches!(other, MetricError::OtherNumbers { .. }), "{other}");
+    let name = refused(Definition::counter("not a name", &STOP));
+    assert!(matches!(name, MetricError::Name { .. }), "{name}");
+    let label = refused(Definition::counter("more", &STOP).tags(["le"]));
+    assert!(matches!(label, MetricError::Label { .. }), "{label}");
+    let unit = refused(Definition::summary("wait", &STOP, "duration").unit(Unit::Milliseconds));
+    assert_eq!(
+        unit.to_string(),
+        "metric `wait` is measured in seconds; end its name in `_seconds`"
+    );
+    assert!(telemetry.list_handlers(&[]).is_empty());
+
+    assert_eq!(telemetry.define("all", [good()]), Ok(()));
+    let id = || "all".to_owned();
+    assert_eq!(
+        telemetry.define("all", [good()]),
+        Err(HandlerError::AlreadyExists { id: id() }.into())
+    );
+    assert_eq!(telemetry.undefine("all"), Ok(()));
+    serve(&telemetry, "get", 1, 1);
+    assert_eq!(telemetry.snapshot().counter("good", &[]), 0);
+    assert_eq!(
+        telemetry.undefine("all"),
+        Err(HandlerError::NotFound { id: id() })
+    );
+}
+
+#[test]
+fn a_sampled_event_counts_as_often_as_it_was_executed_nearly() {
+    let telemetry = telemetry();
+    let defined = telemetry.define(
+        "http",
+        [
+            Definition::counter("requests", &STOP),
+            Definition::sum("sent_bytes", &STOP, "bytes"),
+            Definition::distribution("request_seconds", &STOP, "duration").unit(Unit::Nanoseconds),
+        ],
+    );
+    assert_eq!(defined, Ok(()));
+    telemetry.sample(&STOP, NonZeroU32::new(4).expect("not zero"));
+
+    (0..10_000).for_each(|_| serve(&telemetry, "get", 2, 1_000_000_000));
+
+    let snapshot = telemetry.snapshot();
+    let requests = snapshot.counter("requests", &[]);
+    // 2500 of 10,000 with a deviation of 43: ten of them are never reached by chance.
+    assert!((8_200..11_800).contains(&requests), "{requests}");
+    assert_eq!(requests % 4, 0);
+    let seconds = snapshot
+        .histogram("request_seconds", &[])
+        .expect("is there");
+    assert_eq!(seconds.count(), requests);
+    assert!((seconds.sum() * 2.0 - snapshot.sum("sent_bytes", &[])).abs() < 1e-6);
+}
+
+#[test]
+fn f81_events_of_many_threads_are_all_counted_by_their_tags() {
+    let telemetry = Arc::new(telemetry());
+    let requests = Definition::counter("requests", &STOP).tags(["method"]);
+    assert_eq!(telemetry.define("http", [requests]), Ok(()));
+
+    thread::scope(|scope| {
+        for n in 0..20 {
+            let telemetry = &telemetry;
+            let method = if n % 2 == 0 { "get" } else { "put" };
+            scope.spawn(move || (0..500).for_each(|_| serve(telemetry, method, 1, 1)));
+        }
+        scope.spawn(|| (0..50).for_each(|_| drop(telemetry.snapshot())));
+    });
+
+    let counted = |method| {
+        telemetry
+            .snapshot()
+            .counter("requests", &[("method", method)])
+    };
+    assert_eq!((counted("get"), counted("put")), (5_000, 5_000));
+}
+
+#[test]
+fn more_tags_than_a_metric_may_have_series_count_in_its_overflow() {
+    let telemetry = Telemetry::new(Options {
+        series_max: 10,
+        ..Options::default()
+    });
+    let requests = Definition::counter("requests", &STOP).tags(["path"]);
+    assert_eq!(telemetry.define("http", [requests]), Ok(()));
+
+    for n in 0..100 {
+        let path = format!("/{n}");
+        telemetry.execute(&STOP, &[], &[("path", (&path).into())]);
+    }
+
+    let snapshot = telemetry.snapshot();
+    let overflow = &[("otel_metric_overflow", "true")];
+    assert_eq!(snapshot.counter("requests", overflow), 90);
+    assert_eq!(snapshot.counter("requests", &[("path", "/3")]), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f89_a_defined_metric_that_is_idle_makes_room_and_comes_back() {
+    let telemetry = Telemetry::new(Options {
+        series_max: 1,
+        ..Options::default()
+    });
+    let last = Definition::last_value("last_bytes", &STOP, "bytes").tags(["method"]);
+    assert_eq!(telemetry.define("http", [last]), Ok(()));
+    let supervisor = supervised(&telemetry).await;
+    serve(&telemetry, "get", 1, 1);
+    telemetry.refresh(LONG).await.expect("answers");
+    let shown = |method| {
+        telemetry
+            .snapshot()
+            .gauge("last_bytes", &[("method", method)])
+    };
+    assert_eq!(shown("get"), Some(1.0));
+
+    time::advance(Options::default().retention + Duration::from_secs(1)).await;
+    telemetry.refresh(LONG).await.expect("answers");
+    serve(&telemetry, "put", 2, 1);
+
+    assert_eq!((shown("get"), shown("put")), (None, Some(2.0)));
+    supervisor.stop().await;
+}
