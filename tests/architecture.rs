@@ -73,6 +73,8 @@ const PURE: &[&str] = &[
     "frame.rs",
     "verdict.rs",
     "intensity.rs",
+    "regroup.rs",
+    "strategy.rs",
     "layering.rs",
     "backoff.rs",
     "health.rs",

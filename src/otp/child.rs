@@ -5,9 +5,10 @@ use ractor::{Actor, Message};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Address, Intensity, SupervisorSpec,
+    Address, HealthProbe, Intensity, SupervisorSpec,
     office::NestedStart,
     start::{ActorStart, NotStarted, Seat, Start, Started, TaskStart},
+    supervisor::Rules,
 };
 use crate::resilience::Backoff;
 
@@ -111,7 +112,12 @@ pub struct ChildSpec {
     pub(crate) backoff: Backoff,
     pub(crate) budget: Option<Budget>,
     pub(crate) start_timeout: Duration,
+    pub(crate) significant: bool,
+    pub(crate) start_if: Option<Condition>,
+    pub(crate) health: Option<HealthProbe>,
 }
+
+type Condition = Arc<dyn Fn(&ChildContext) -> bool + Send + Sync>;
 
 impl ChildSpec {
     /// How long a child may take to start by default. OTP waits for ever; a start that hangs should be noticed.
@@ -169,6 +175,9 @@ impl ChildSpec {
             backoff: Backoff::AT_ONCE,
             budget: None,
             start_timeout: Self::START_TIMEOUT,
+            significant: false,
+            start_if: None,
+            health: None,
         }
     }
 
@@ -207,6 +216,50 @@ impl ChildSpec {
         self
     }
 
+    /// Its end may end its supervisor, as [`AutoShutdown`](super::AutoShutdown) says. A permanent child cannot be significant.
+    #[must_use]
+    pub fn significant(mut self) -> Self {
+        self.significant = true;
+        self
+    }
+
+    /// Starts it only where `wanted` says so, asked anew before each start. Where it does not, the start is declined: OTP's
+    /// `ignore`. The child then stays listed as stopped (a temporary one is forgotten), nothing is retried, and
+    /// [`restart_child`](super::Supervisor::restart_child) asks again.
+    ///
+    /// ```
+    /// use underpin::otp::{ChildSpec, Intensity, StartOutcome, Supervisor, SupervisorSpec};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spec = SupervisorSpec::new("app", Intensity::new(3, std::time::Duration::from_secs(5)));
+    /// let app = Supervisor::start(spec).await?;
+    /// let reporter = ChildSpec::task("reporter", |ctx| async move { Ok(ctx.cancelled().await) });
+    ///
+    /// let wanted = std::env::var_os("REPORT_TO_SOMEBODY").is_some();
+    /// let started = app.start_child(reporter.start_if(move |_| wanted)).await?;
+    ///
+    /// assert_eq!(started, StartOutcome::Ignored);
+    /// assert_eq!(app.count_children().await?.active, 0);
+    /// # app.stop().await;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn start_if(
+        mut self,
+        wanted: impl Fn(&ChildContext) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.start_if = Some(Arc::new(wanted));
+        self
+    }
+
+    /// Watches whether it still works while it is alive. One that hangs is killed, and counts as crashed with
+    /// [`ExitReason::Unhealthy`](super::ExitReason::Unhealthy).
+    #[must_use]
+    pub fn health(mut self, probe: HealthProbe) -> Self {
+        self.health = Some(probe);
+        self
+    }
+
     /// Its id, unique among its siblings.
     #[must_use]
     pub fn id(&self) -> &str {
@@ -220,6 +273,35 @@ impl ChildSpec {
     }
 }
 
+impl ChildSpec {
+    /// Begins one life.
+    pub(crate) fn begin(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>> {
+        let declined = match &self.start_if {
+            None => None,
+            Some(wanted) => match seat.catch(|| wanted(&seat.context)) {
+                Ok(true) => None,
+                Ok(false) => Some(NotStarted::Ignored),
+                Err(panicked) => Some(NotStarted::Failed(panicked)),
+            },
+        };
+        match declined {
+            None => self.start.start(seat),
+            Some(declined) => Box::pin(std::future::ready(Err(declined))),
+        }
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            id: Arc::clone(&self.id),
+            kind: self.kind,
+            restart: self.restart,
+            significant: self.significant,
+            backoff: self.backoff,
+            budget: self.budget,
+        }
+    }
+}
+
 impl fmt::Debug for ChildSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChildSpec")
@@ -230,6 +312,8 @@ impl fmt::Debug for ChildSpec {
             .field("backoff", &self.backoff)
             .field("budget", &self.budget)
             .field("start_timeout", &self.start_timeout)
+            .field("significant", &self.significant)
+            .field("health", &self.health)
             .finish_non_exhaustive()
     }
 }
@@ -268,11 +352,5 @@ impl ChildContext {
     #[must_use]
     pub fn cancellation(&self) -> CancellationToken {
         self.cancel.clone()
-    }
-}
-
-impl Start for Arc<dyn Start> {
-    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>> {
-        (**self).start(seat)
     }
 }

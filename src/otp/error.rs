@@ -65,16 +65,27 @@ pub enum StartError {
         /// The limit that passed.
         limit: Duration,
     },
-    /// The supervisor was stopped meanwhile.
-    #[error("{child} did not start: its supervisor is stopping")]
+    /// It was stopped meanwhile, or its supervisor was.
+    #[error("{child} did not start: it is stopping, or its supervisor is")]
     Stopping {
         /// The child's id.
         child: Arc<str>,
     },
 }
 
+impl StartError {
+    /// The same as the end of a life that was over before it began.
+    pub(crate) fn reason(&self) -> ExitReason {
+        match self {
+            Self::Failed { reason, .. } => reason.clone(),
+            other => ExitReason::Error(other.to_string().into()),
+        }
+    }
+}
+
 /// Returned from `pre_start`, it declines the start: OTP's `ignore`. Nothing went wrong, nothing is retried, and the child
-/// stays listed as stopped (a temporary one is forgotten).
+/// stays listed as stopped (a temporary one is forgotten). [`ChildSpec::start_if`](super::ChildSpec::start_if) does the same
+/// from outside.
 ///
 /// ```
 /// use underpin::{otp::Ignore, ractor::ActorProcessingErr};

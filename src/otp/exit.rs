@@ -18,7 +18,7 @@ pub enum ExitReason {
     Error(Arc<str>),
     /// One of its callbacks panicked with this message.
     Panic(Arc<str>),
-    /// It was alive and hung: its health probe gave up on it, for this reason.
+    /// It was alive and hung: its [`HealthProbe`](super::HealthProbe) gave up on it, for this reason.
     Unhealthy(Arc<str>),
     /// It was not alive when it was looked at.
     NoProc,
@@ -34,7 +34,7 @@ pub enum ShutdownCause {
     Said(Arc<str>),
     /// A supervisor gave up on a child.
     IntensityExceeded(Arc<IntensityExceeded>),
-    /// A supervisor with auto shutdown ended because this significant child did.
+    /// A supervisor with [`AutoShutdown`](super::AutoShutdown) ended because this significant child did.
     Significant(Arc<str>),
 }
 

@@ -24,6 +24,8 @@ pub enum Lifecycle {
         /// Which life this is, from 1 on.
         incarnation: u64,
     },
+    /// Its start declined: there was nothing to do.
+    Ignored,
     /// It did not start.
     StartFailed {
         /// What went wrong.
@@ -63,6 +65,11 @@ pub enum Lifecycle {
         child: Arc<str>,
         /// Why that child ended the last time.
         reason: ExitReason,
+    },
+    /// The supervisor at `path` ends because this significant child did.
+    AutoShutdown {
+        /// The significant child whose end ends the supervisor.
+        child: Arc<str>,
     },
 }
 
@@ -105,6 +112,10 @@ impl Reports {
 fn trace(path: &str, what: &Lifecycle) {
     match what {
         Lifecycle::Started { incarnation } => tracing::debug!(path, incarnation, "started"),
+        Lifecycle::Ignored => tracing::debug!(path, "declined to start"),
+        Lifecycle::AutoShutdown { child } => {
+            tracing::info!(path, %child, "a significant child has ended, shutting down");
+        }
         Lifecycle::StartFailed { reason } => tracing::error!(path, %reason, "did not start"),
         Lifecycle::Exited { reason, .. } if reason.is_clean() => {
             tracing::debug!(path, %reason, "ended");

@@ -22,6 +22,7 @@ mod incarnation;
 mod lifecycle;
 mod monitor;
 mod office;
+mod probe;
 mod reply;
 mod scope;
 mod start;
@@ -44,10 +45,11 @@ pub use group::{
 };
 pub use lifecycle::{Lifecycle, Report, ReportStream};
 pub use monitor::{Down, Forwarded, Monitor, MonitorRef, Monitors};
+pub use probe::HealthProbe;
 pub use reply::Reply;
 pub use supervisor::{
-    ChildCounts, ChildInfo, ChildReport, Intensity, ShutdownReport, StopKind, Supervisor,
-    SupervisorSpec,
+    AutoShutdown, ChildCounts, ChildInfo, ChildReport, Intensity, ShutdownReport, StartOutcome,
+    StopKind, Strategy, Supervisor, SupervisorSpec,
 };
 pub use tasks::{SpawnError, Task, TaskSupervisor};
 pub use tree::{ChildState, Tree};

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use ractor::{Actor, ActorCell, ActorStatus, Message};
 use tokio::{
+    sync::watch,
     task::JoinHandle,
     time::{self, Instant},
 };
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Address, Admission, CallError, ChildContext, ChildKind, ChildReport, ChildState, ExitReason,
-    NotSent, Reply, ReportStream, ShutdownReport, StartError, SupervisorError, Tree,
+    NotSent, Reply, ReportStream, ShutdownCause, ShutdownReport, StartError, SupervisorError, Tree,
     address::{Live, Slot},
     incarnation::Incarnation,
     lifecycle::Reports,
@@ -29,8 +30,12 @@ pub(crate) struct Office<M: Message> {
     pub(crate) address: Address<M>,
     node: ArcSwapOption<TreeNode>,
     reports: ArcSwapOption<Reports>,
-    /// Children of a life that was cut off; the next one waits for them.
-    pub(crate) left_behind: Mutex<Vec<JoinHandle<()>>>,
+    /// Children of a life that was cut off, with their ids; the next life waits for them.
+    pub(crate) left_behind: Mutex<Vec<(Arc<str>, JoinHandle<()>)>>,
+    /// When the stop that was asked for is to be over.
+    deadline: watch::Sender<Option<Instant>>,
+    /// Why the stop was asked for.
+    pub(crate) cause: Mutex<Option<ShutdownCause>>,
     pub(crate) stopped: Mutex<ShutdownReport>,
     /// The root of a tree is held by its handles and by itself; a nested supervisor is held by its parent.
     root: Mutex<Option<Started>>,
@@ -47,18 +52,31 @@ impl<M: Message> Office<M> {
             node: ArcSwapOption::empty(),
             reports: ArcSwapOption::empty(),
             left_behind: Mutex::default(),
+            deadline: watch::Sender::new(None),
+            cause: Mutex::default(),
             stopped: Mutex::default(),
             root: Mutex::default(),
         })
     }
 
     /// A life begins.
-    pub(crate) async fn open(&self, node: &Arc<TreeNode>, reports: &Reports) {
-        self.wait_for_the_left_behind().await;
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError::Leaked`]: children of an earlier life are still there.
+    pub(crate) async fn open(
+        &self,
+        node: &Arc<TreeNode>,
+        reports: &Reports,
+    ) -> Result<(), SupervisorError> {
+        self.wait_for_the_left_behind().await?;
         *self.stopped.lock() = ShutdownReport::default();
+        *self.cause.lock() = None;
+        self.deadline.send_replace(None);
         node.clear();
         self.node.store(Some(Arc::clone(node)));
         self.reports.store(Some(Arc::new(reports.clone())));
+        Ok(())
     }
 
     /// A life is over, however it ended.
@@ -66,18 +84,42 @@ impl<M: Message> Office<M> {
         self.reports.store(None);
     }
 
-    async fn wait_for_the_left_behind(&self) {
-        let left = std::mem::take(&mut *self.left_behind.lock());
+    async fn wait_for_the_left_behind(&self) -> Result<(), SupervisorError> {
+        let mut left = std::mem::take(&mut *self.left_behind.lock());
         let gone = async {
-            for task in left {
+            for (_, task) in &mut left {
                 let _ = task.await;
             }
         };
-        if time::timeout(Self::PATIENCE, gone).await.is_err() {
-            tracing::warn!(
-                "children of a killed supervisor are still there; its new life begins beside them"
-            );
+        if time::timeout(Self::PATIENCE, gone).await.is_ok() {
+            return Ok(());
         }
+        left.retain(|(_, task)| !task.is_finished());
+        let ids: Vec<&str> = left.iter().map(|(id, _)| &**id).collect();
+        let leaked = SupervisorError::Leaked(ids.join(", ").into());
+        self.left_behind.lock().extend(left);
+        Err(leaked)
+    }
+
+    /// What is stopped from now on, and what is being stopped, is to be gone by then.
+    pub(crate) fn hurry(&self, deadline: Instant) {
+        self.deadline.send_if_modified(|current| {
+            let sooner = current.is_none_or(|current| deadline < current);
+            if sooner {
+                *current = Some(deadline);
+            }
+            sooner
+        });
+    }
+
+    /// When everything is to be over; it may be set later.
+    pub(crate) fn deadline(&self) -> watch::Receiver<Option<Instant>> {
+        self.deadline.subscribe()
+    }
+
+    /// The reason that the supervisor leaves when it was stopped.
+    pub(crate) fn asked_reason(&self) -> ExitReason {
+        ExitReason::Shutdown(self.cause.lock().take())
     }
 
     pub(crate) async fn stop(&self) -> ShutdownReport {
@@ -238,6 +280,14 @@ impl<S: AnySupervisorSpec> Start for NestedStart<S> {
             started.slot = Some(slot);
             Ok(started)
         })
+    }
+
+    fn check(&self) -> Result<(), SupervisorError> {
+        self.spec.check()
+    }
+
+    fn hurry(&self, deadline: Instant) {
+        self.spec.office().hurry(deadline);
     }
 
     fn slot(&self) -> Option<Arc<Slot>> {

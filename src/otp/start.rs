@@ -4,11 +4,14 @@ use std::{future::Future, marker::PhantomData, pin::pin, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use ractor::{Actor, ActorCell, ActorRef, Message, SpawnErr};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::{
+    task::{AbortHandle, JoinHandle},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BoxError, ChildContext, ExitReason,
+    BoxError, ChildContext, ExitReason, SupervisorError,
     address::Slot,
     incarnation::{Incarnation, Left},
     lifecycle::Reports,
@@ -25,6 +28,14 @@ pub(crate) trait Start: Send + Sync + 'static {
     fn slot(&self) -> Option<Arc<Slot>> {
         None
     }
+
+    /// Checks everything that can be checked before anything starts.
+    fn check(&self) -> Result<(), SupervisorError> {
+        Ok(())
+    }
+
+    /// Whatever of the child stops or is being stopped is to be gone by then.
+    fn hurry(&self, _deadline: Instant) {}
 
     /// How the child's own children were stopped, the last time.
     fn stopped_children(&self) -> Vec<ChildReport> {
@@ -61,6 +72,11 @@ impl Seat {
     /// The supervisor's own incarnation: what its children must not call while they start; 0 at the root.
     fn supervisor_id(&self) -> u64 {
         self.overseer.as_ref().map_or(0, |overseer| overseer.id)
+    }
+
+    /// Runs a piece of the child's code as the child that starts.
+    pub(crate) fn catch<T>(&self, code: impl FnOnce() -> T) -> Result<T, ExitReason> {
+        self.incarnation.catch(self.supervisor_id(), code)
     }
 }
 
@@ -232,9 +248,7 @@ where
     F: Fn(&ChildContext) -> (A, A::Arguments) + Send + Sync + 'static,
 {
     fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>> {
-        let made = seat
-            .incarnation
-            .catch(seat.supervisor_id(), || (self.make)(&seat.context));
+        let made = seat.catch(|| (self.make)(&seat.context));
         let slot = Arc::clone(&self.slot);
         let free = slot.check_free();
         Box::pin(async move {

@@ -7,11 +7,9 @@ use tokio::time::Instant;
 
 use super::{
     Message, ShutdownReport, SupervisorSpec,
-    intensity::Window,
     room::{Place, Room},
 };
 use crate::otp::{
-    ExitReason,
     incarnation::{Incarnation, Left},
     office::Arguments,
 };
@@ -38,7 +36,7 @@ impl Actor for SupervisorActor {
             cancel,
         } = arguments;
         let office = &self.spec.office;
-        office.open(&node, &reports).await;
+        office.open(&node, &reports).await?;
         let place = Place {
             me,
             incarnation: Arc::clone(&self.incarnation),
@@ -46,7 +44,7 @@ impl Actor for SupervisorActor {
             reports,
             office: Arc::clone(office),
         };
-        let mut room = Room::new(place, Window::new(self.spec.intensity));
+        let mut room = Room::new(place, self.spec.terms());
         room.start_all(self.spec.children.clone(), &cancel).await?;
         Ok(room)
     }
@@ -63,16 +61,21 @@ impl Actor for SupervisorActor {
                 incarnation,
                 asked_again,
             } => room.exited(child, incarnation, asked_again),
-            Message::Gone { child, incarnation } => room.ended(child, incarnation),
-            Message::StartDone { child, incarnation } => room.start_done(child, incarnation),
-            Message::FailedAgain {
+            Message::Gone {
                 child,
                 incarnation,
                 reason,
-            } => room.failed_again(child, incarnation, reason),
-            Message::Retry { child, incarnation } => room.retry(child, incarnation),
-            Message::StopDone { child, incarnation } => room.stop_done(child, incarnation),
-            Message::StartChild { spec, reply } => room.start_child(spec, reply),
+            } => room.gone(child, incarnation, reason),
+            Message::StartDone { child, incarnation } => room.start_done(child, incarnation),
+            Message::StopDone { child, life } => room.stop_done(child, life),
+            Message::Freed { child, life } => room.freed(child, life),
+            Message::Unhealthy {
+                child,
+                incarnation,
+                reason,
+            } => room.unhealthy(child, incarnation, reason),
+            Message::Due(timer) => room.due(timer),
+            Message::StartChild { spec, reply } => room.start_child(*spec, reply),
             Message::TerminateChild { id, caller, reply } => {
                 room.terminate_child(&id, caller, reply);
             }
@@ -110,8 +113,8 @@ impl Actor for SupervisorActor {
             children,
             took: begin.elapsed(),
         };
-        self.incarnation
-            .leave(Left::Reason(ExitReason::Shutdown(None)));
+        let reason = self.spec.office.asked_reason();
+        self.incarnation.leave(Left::Reason(reason));
         Ok(())
     }
 }

@@ -1,12 +1,14 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ractor::ActorCell;
+use tokio::time::Instant;
 
 use super::{Message, ShutdownReport, SupervisorSpec};
 #[cfg(feature = "testing")]
 use crate::otp::tree::TreeNode;
 use crate::otp::{
-    Address, ChildKind, ChildSpec, ChildState, ExitReason, ReportStream, SupervisorError, Tree,
+    Address, ChildKind, ChildSpec, ChildState, ExitReason, ReportStream, ShutdownCause,
+    SupervisorError, Tree,
     office::{Office, start_root},
     scope,
 };
@@ -28,6 +30,15 @@ pub struct ChildInfo {
     pub kind: ChildKind,
     /// What it is doing.
     pub state: ChildState,
+}
+
+/// What a start came to that went well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartOutcome {
+    /// The child runs.
+    Running,
+    /// It declined, by [`Ignore`](crate::otp::Ignore) or [`ChildSpec::start_if`]: it is stopped; a temporary one is forgotten.
+    Ignored,
 }
 
 /// How many children there are, in OTP's words.
@@ -70,16 +81,19 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// [`SupervisorError::AlreadyStarted`], [`SupervisorError::AlreadyPresent`] and [`SupervisorError::Restarting`] for a
-    /// known id, by what that child is doing; [`SupervisorError::Start`] when it did not start: it is forgotten, not
-    /// retried, and nothing counts against the intensity.
+    /// [`SupervisorError::AlreadyStarted`] for the id of a child that runs, [`SupervisorError::AlreadyPresent`] for one that is known
+    /// and does not; [`SupervisorError::Invalid`] before anything starts; [`SupervisorError::Start`] when it did not start: it is
+    /// forgotten, not retried, and nothing counts against the intensity.
     ///
     /// # Cancel safety
     ///
     /// Not cancel safe: the child may still be started.
-    pub async fn start_child(&self, spec: ChildSpec) -> Answer<()> {
+    pub async fn start_child(&self, spec: ChildSpec) -> Answer<StartOutcome> {
         self.office
-            .ask(|reply| Message::StartChild { spec, reply })
+            .ask(|reply| Message::StartChild {
+                spec: Box::new(spec),
+                reply,
+            })
             .await?
     }
 
@@ -104,7 +118,7 @@ impl Supervisor {
     ///
     /// [`SupervisorError::Running`], [`SupervisorError::Restarting`], [`SupervisorError::Leaked`],
     /// [`SupervisorError::NotFound`], or [`SupervisorError::Start`]: its spec stays.
-    pub async fn restart_child(&self, id: &str) -> Answer<()> {
+    pub async fn restart_child(&self, id: &str) -> Answer<StartOutcome> {
         let id = id.into();
         self.office
             .ask(|reply| Message::RestartChild { id, reply })
@@ -164,6 +178,48 @@ impl Supervisor {
     ///
     /// Not cancel safe: the stop goes on, its report is lost.
     pub async fn stop(&self) -> ShutdownReport {
+        self.office.stop().await
+    }
+
+    /// The same, with a deadline for the whole tree below, whatever the specs say: what has not ended after `limit` is killed, all at
+    /// once. A second later at most, and a moment for each level of the tree, it is over;
+    /// [`blockers`](ShutdownReport::blockers) names those that held it up.
+    /// Also for a stop that is under way already.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use underpin::otp::{ChildSpec, Intensity, Shutdown, Supervisor, SupervisorSpec};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let stubborn = ChildSpec::task("stubborn", |_| std::future::pending()).shutdown(Shutdown::Infinity);
+    /// let spec = SupervisorSpec::new("app", Intensity::new(3, Duration::from_secs(5))).child(stubborn);
+    /// let app = Supervisor::start(spec).await?;
+    ///
+    /// let report = app.stop_within(Duration::from_secs(10)).await;
+    ///
+    /// let names: Vec<&str> = report.blockers().map(|child| &*child.id).collect();
+    /// assert_eq!(names, ["stubborn"]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the stop goes on, its report is lost.
+    pub async fn stop_within(&self, limit: Duration) -> ShutdownReport {
+        if let Some(deadline) = Instant::now().checked_add(limit) {
+            self.office.hurry(deadline);
+        }
+        self.office.stop().await
+    }
+
+    /// The same as [`stop`](Self::stop), for a reason that those who wait for its end are told:
+    /// [`ShutdownCause::Said`](crate::otp::ShutdownCause::Said).
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the stop goes on, its report is lost.
+    pub async fn stop_because(&self, words: &str) -> ShutdownReport {
+        *self.office.cause.lock() = Some(ShutdownCause::Said(words.into()));
         self.office.stop().await
     }
 

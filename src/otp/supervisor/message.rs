@@ -1,6 +1,10 @@
 use std::sync::Arc;
 
-use super::{ChildCounts, ChildInfo};
+use super::{
+    ChildCounts, ChildInfo,
+    body::{EndAnswer, StartAnswer},
+    state::Timer,
+};
 use crate::otp::{ChildSpec, ExitReason, Reply, SupervisorError, start::Ending};
 
 /// All that a supervisor can be asked or told. Private to the runtime.
@@ -14,41 +18,41 @@ pub(crate) enum Message {
         asked_again: bool,
     },
     /// A child's task has ended, and everything of it is gone.
-    Gone { child: u64, incarnation: u64 },
+    Gone {
+        child: u64,
+        incarnation: u64,
+        reason: ExitReason,
+    },
     /// A start that took more than a moment has come to its end.
     StartDone { child: u64, incarnation: u64 },
-    /// A restart did not get the child going; it is tried again unless something else was asked meanwhile.
-    FailedAgain {
+    /// A child that was to be stopped has ended, or will not end.
+    StopDone { child: u64, life: u64 },
+    /// A child that had not ended when killed has ended after all.
+    Freed { child: u64, life: u64 },
+    /// A child is alive, and hangs.
+    Unhealthy {
         child: u64,
         incarnation: u64,
         reason: ExitReason,
     },
     /// A restart is due.
-    Retry { child: u64, incarnation: u64 },
-    /// A child that was to be terminated has ended.
-    StopDone { child: u64, incarnation: u64 },
+    Due(Timer),
     /// Add a child and start it.
     StartChild {
-        spec: ChildSpec,
-        reply: Reply<Result<(), SupervisorError>>,
+        spec: Box<ChildSpec>,
+        reply: StartAnswer,
     },
     /// Stop a child; its spec stays unless it is temporary.
     TerminateChild {
         id: Arc<str>,
         /// The incarnation that asks: a child must not wait for its own end.
         caller: u64,
-        reply: Reply<Result<(), SupervisorError>>,
+        reply: EndAnswer,
     },
     /// Start a stopped child again.
-    RestartChild {
-        id: Arc<str>,
-        reply: Reply<Result<(), SupervisorError>>,
-    },
+    RestartChild { id: Arc<str>, reply: StartAnswer },
     /// Forget a stopped child.
-    DeleteChild {
-        id: Arc<str>,
-        reply: Reply<Result<(), SupervisorError>>,
-    },
+    DeleteChild { id: Arc<str>, reply: EndAnswer },
     /// List the children in start order.
     WhichChildren { reply: Reply<Vec<ChildInfo>> },
     /// Count the children.

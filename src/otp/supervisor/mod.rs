@@ -1,22 +1,31 @@
 //! Supervisors: start children in order, restart them when they end, give up when that does not help, stop them in
 //! reverse order.
 //!
-//! The decisions are in `intensity` and `verdict`, pure; `room` holds the children and carries the decisions out; `actor`
-//! is the table of contents.
+//! The decisions are in `state` and `regroup` (what to stop and start, in which order), `intensity` and `verdict`: pure. `room` carries
+//! them out and tells what came of it, with `launch` and `stop` for one start and one stop; `actor` is the table of contents.
 
 mod actor;
+mod body;
 mod handle;
 pub(in crate::otp) mod intensity;
+pub(in crate::otp) mod launch;
 mod message;
+#[cfg(test)]
+mod model;
+mod regroup;
 mod report;
 mod room;
 pub(in crate::otp) mod spec;
+mod state;
 pub(in crate::otp) mod stop;
+mod strategy;
 pub(in crate::otp) mod verdict;
 
-pub use handle::{ChildCounts, ChildInfo, Supervisor};
+pub use handle::{ChildCounts, ChildInfo, StartOutcome, Supervisor};
 pub use intensity::Intensity;
 pub use report::{ChildReport, ShutdownReport, StopKind};
 pub use spec::SupervisorSpec;
+pub use strategy::{AutoShutdown, Strategy};
 
 pub(crate) use message::Message;
+pub(crate) use state::Rules;

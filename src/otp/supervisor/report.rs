@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use crate::otp::ExitReason;
+use crate::otp::{ExitReason, Shutdown};
 
 /// How a child was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -22,6 +22,10 @@ pub struct ChildReport {
     pub id: Arc<str>,
     /// How it went.
     pub how: StopKind,
+    /// What its spec allowed it.
+    pub allowed: Shutdown,
+    /// When it was asked, counted from the beginning of the stop.
+    pub asked_after: Duration,
     /// How long it took from being asked.
     pub took: Duration,
     /// How it ended.
@@ -47,6 +51,16 @@ impl ShutdownReport {
             let next = waiting.pop()?;
             waiting.extend(next.children.iter().rev());
             Some(next)
+        })
+    }
+
+    /// Who held up the stop: those that did not end in their time and had to be killed, and those that did not end even then.
+    /// A child whose spec says [`Shutdown::Brutal`] is killed at once, and holds up nothing unless it leaks.
+    pub fn blockers(&self) -> impl Iterator<Item = &ChildReport> {
+        self.walk().filter(|child| match child.how {
+            StopKind::Graceful => false,
+            StopKind::Killed => child.allowed != Shutdown::Brutal,
+            StopKind::Leaked => true,
         })
     }
 

@@ -1,19 +1,36 @@
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Intensity, Message, Supervisor, actor::SupervisorActor};
+use super::{
+    AutoShutdown, Intensity, Message, Strategy, Supervisor, actor::SupervisorActor, state::Terms,
+};
 use crate::otp::{
-    ChildSpec, SupervisorError,
+    ChildSpec, Restart, SupervisorError,
     incarnation::Incarnation,
     office::{AnySupervisorSpec, Office},
 };
 
-/// What a supervisor is to be: its id, its intensity, its children in start order.
+/// What a supervisor is to be: its id, its intensity, its strategy, its children in start order.
 ///
-/// The strategy is one_for_one: a child that ends is restarted alone.
+/// ```
+/// use std::time::Duration;
+/// use underpin::otp::{ChildSpec, Intensity, Strategy, SupervisorSpec};
+///
+/// let idle = |id: &str| ChildSpec::task(id, |ctx| async move { Ok(ctx.cancelled().await) });
+/// let spec = SupervisorSpec::new("shop", Intensity::new(3, Duration::from_secs(5)))
+///     .strategy(Strategy::RestForOne)
+///     .child(idle("stock"))
+///     .child(idle("till"));
+/// assert!(spec.check().is_ok());
+///
+/// let twice = spec.child(idle("till"));
+/// assert!(twice.check().is_err());
+/// ```
 #[derive(Debug, Clone)]
 pub struct SupervisorSpec {
     pub(super) id: Arc<str>,
     pub(super) intensity: Intensity,
+    pub(super) strategy: Strategy,
+    pub(super) auto_shutdown: AutoShutdown,
     pub(super) children: Vec<ChildSpec>,
     pub(super) office: Arc<Office<Message>>,
 }
@@ -25,6 +42,8 @@ impl SupervisorSpec {
         Self {
             id: id.into(),
             intensity,
+            strategy: Strategy::default(),
+            auto_shutdown: AutoShutdown::default(),
             children: Vec::new(),
             office: Office::new(),
         }
@@ -50,6 +69,38 @@ impl SupervisorSpec {
         &self.id
     }
 
+    /// What else is restarted when a child is; [`Strategy::OneForOne`] where nothing is said.
+    #[must_use]
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
+        self.strategy = strategy;
+        self
+    }
+
+    /// Whether the supervisor ends with its significant children; [`AutoShutdown::Never`] where nothing is said.
+    #[must_use]
+    pub fn auto_shutdown(mut self, auto_shutdown: AutoShutdown) -> Self {
+        self.auto_shutdown = auto_shutdown;
+        self
+    }
+
+    /// Checks everything that can be checked before anything starts, down to the last nested supervisor;
+    /// [`Supervisor::start`] does so first, too. OTP's `check_childspecs`.
+    ///
+    /// # Errors
+    ///
+    /// [`SupervisorError::Invalid`], which says what to change.
+    pub fn check(&self) -> Result<(), SupervisorError> {
+        AnySupervisorSpec::check(self)
+    }
+
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
+            strategy: self.strategy,
+            intensity: self.intensity,
+            auto_shutdown: self.auto_shutdown,
+        }
+    }
+
     /// The handle to this supervisor. It exists before the supervisor runs, and survives its restarts.
     #[must_use]
     pub fn handle(&self) -> Supervisor {
@@ -71,9 +122,10 @@ impl AnySupervisorSpec for SupervisorSpec {
 
     fn check(&self) -> Result<(), SupervisorError> {
         check_id(&self.id)?;
+        check_period(&self.id, self.intensity)?;
         let mut seen = HashSet::new();
         for child in &self.children {
-            check_id(&child.id)?;
+            check_child(child, self.auto_shutdown)?;
             if !seen.insert(&child.id) {
                 let words = format!(
                     "two children have the id {}; ids are unique among siblings",
@@ -91,6 +143,55 @@ impl AnySupervisorSpec for SupervisorSpec {
             incarnation,
         }
     }
+}
+
+/// Checks everything of one child that can be checked before it starts.
+pub(crate) fn check_child(
+    child: &ChildSpec,
+    auto_shutdown: AutoShutdown,
+) -> Result<(), SupervisorError> {
+    check_id(&child.id)?;
+    let id = &child.id;
+    if child.significant && child.restart == Restart::Permanent {
+        return invalid(format!(
+            "{id} is significant and permanent, so it would never end for good; make it transient or temporary"
+        ));
+    }
+    if child.significant && auto_shutdown == AutoShutdown::Never {
+        return invalid(format!(
+            "{id} is significant, but its supervisor never shuts down by itself; set auto_shutdown, or leave it out"
+        ));
+    }
+    if child.start_timeout.is_zero() {
+        return invalid(format!(
+            "{id} has no time to start; give its start_timeout a length"
+        ));
+    }
+    if let Some(budget) = &child.budget {
+        check_period(id, budget.intensity)?;
+    }
+    if let Some(why) = child
+        .health
+        .as_ref()
+        .and_then(|probe| probe.refuses(child.kind))
+    {
+        return invalid(format!("{id}: {why}"));
+    }
+    child.start.check()
+}
+
+/// A window without a length holds nothing.
+fn check_period(id: &str, intensity: Intensity) -> Result<(), SupervisorError> {
+    if intensity.period.is_zero() {
+        return invalid(format!(
+            "the intensity of {id} has a period of 0, in which nothing can be counted; give it a length"
+        ));
+    }
+    Ok(())
+}
+
+fn invalid(words: String) -> Result<(), SupervisorError> {
+    Err(SupervisorError::Invalid(words.into()))
 }
 
 /// Ids become paths, so they must be something and must not look like one.

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use underpin::otp::{
-    Address, ChildCounts, ChildKind, ChildSpec, ChildState, Restart, Shutdown, Supervisor,
-    SupervisorError,
+    Address, ChildCounts, ChildKind, ChildSpec, ChildState, Restart, Shutdown, StartOutcome,
+    Supervisor, SupervisorError,
 };
 use underpin::ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -24,7 +24,10 @@ async fn a01_the_life_of_a_child_from_start_to_delete() {
     let supervisor = Supervisor::start(lenient("life")).await.expect("starts");
     let count = async || supervisor.count_children().await.expect("answers");
 
-    assert_eq!(supervisor.start_child(child()).await, Ok(()));
+    assert_eq!(
+        supervisor.start_child(child()).await,
+        Ok(StartOutcome::Running)
+    );
     assert_eq!(count().await, counts(1, 1));
     let again = supervisor.start_child(child()).await;
     assert_eq!(again, Err(SupervisorError::AlreadyStarted("a".into())));
@@ -35,7 +38,10 @@ async fn a01_the_life_of_a_child_from_start_to_delete() {
     let present = supervisor.start_child(child()).await;
     assert_eq!(present, Err(SupervisorError::AlreadyPresent("a".into())));
 
-    assert_eq!(supervisor.restart_child("a").await, Ok(()));
+    assert_eq!(
+        supervisor.restart_child("a").await,
+        Ok(StartOutcome::Running)
+    );
     let running = supervisor.restart_child("a").await;
     assert_eq!(running, Err(SupervisorError::Running("a".into())));
     let refused = supervisor.delete_child("a").await;
@@ -44,7 +50,10 @@ async fn a01_the_life_of_a_child_from_start_to_delete() {
     assert_eq!(supervisor.terminate_child("a").await, Ok(()));
     assert_eq!(supervisor.delete_child("a").await, Ok(()));
     assert_eq!(count().await, counts(0, 0));
-    assert_eq!(supervisor.start_child(child()).await, Ok(()));
+    assert_eq!(
+        supervisor.start_child(child()).await,
+        Ok(StartOutcome::Running)
+    );
     supervisor.stop().await;
 }
 
@@ -55,7 +64,7 @@ async fn a02_unknown_ids_and_a_stopped_supervisor_are_errors_not_hangs() {
 
     assert_eq!(supervisor.terminate_child("x").await, not_found);
     assert_eq!(supervisor.delete_child("x").await, not_found);
-    assert_eq!(supervisor.restart_child("x").await, not_found);
+    assert_eq!(supervisor.restart_child("x").await.map(drop), not_found);
     assert!(supervisor.child_spec("x").await.is_err());
     supervisor.stop().await;
 
@@ -228,7 +237,7 @@ async fn a13_a_start_that_calls_its_own_supervisor_gets_an_error_not_a_deadlock(
 
     let started = tokio::time::timeout(LONG, supervisor.start_child(child)).await;
 
-    assert_eq!(started, Ok(Ok(())));
+    assert_eq!(started, Ok(Ok(StartOutcome::Running)));
     assert_eq!(notes.take(), ["Err(CallingSelf)"]);
     supervisor.stop().await;
 }

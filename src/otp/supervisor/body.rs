@@ -1,0 +1,123 @@
+//! What a supervisor holds of one child.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    StartOutcome,
+    launch::Slow,
+    stop::{self, Ended, Patience},
+};
+use crate::otp::{
+    ChildKind, ChildSpec, Reply, StartError, SupervisorError, start::Started, tree::TreeNode,
+};
+
+/// Who waits for a child to start.
+pub(super) type StartAnswer = Reply<Result<StartOutcome, SupervisorError>>;
+/// Who waits for a child to end.
+pub(super) type EndAnswer = Reply<Result<(), SupervisorError>>;
+
+pub(super) struct Body {
+    pub(super) spec: ChildSpec,
+    pub(super) node: Arc<TreeNode>,
+    pub(super) life: Life,
+    pub(super) start_asked: Option<StartAnswer>,
+    pub(super) ends_asked: Vec<EndAnswer>,
+    /// Its next start.
+    pub(super) timer: Option<AbortOnDropHandle<()>>,
+    /// What looks whether it hangs.
+    pub(super) probe: Option<AbortOnDropHandle<()>>,
+}
+
+/// What there is of a child. What it is doing is decided in `state`.
+pub(super) enum Life {
+    None,
+    Starting(Slow),
+    /// It runs, or has ended by itself and is not quite gone.
+    Alive(Started),
+    Stopping {
+        task: JoinHandle<()>,
+        ended: Arc<Mutex<Ended>>,
+    },
+    /// The task that waits until it is gone after all.
+    Leaked(JoinHandle<()>),
+}
+
+impl Body {
+    pub(super) fn new(spec: ChildSpec, node: Arc<TreeNode>) -> Self {
+        Self {
+            spec,
+            node,
+            life: Life::None,
+            start_asked: None,
+            ends_asked: Vec::new(),
+            timer: None,
+            probe: None,
+        }
+    }
+
+    pub(super) fn take_life(&mut self) -> Life {
+        self.probe = None;
+        std::mem::replace(&mut self.life, Life::None)
+    }
+
+    /// Its time is over before its turn has come: tells it to go, now, without waiting for it. What is being stopped already
+    /// knows the deadline.
+    pub(super) fn hurry(&self) {
+        match &self.life {
+            // A supervisor is not killed: it knows the deadline, and hurries its own children.
+            Life::Alive(started) if self.spec.kind == ChildKind::Supervisor => started.stop(),
+            Life::Alive(started) => started.kill(),
+            Life::None | Life::Starting(_) | Life::Stopping { .. } | Life::Leaked(_) => {}
+        }
+    }
+
+    /// The supervisor ends: those that wait have no other answer to come.
+    pub(super) fn answer_all(&mut self, ended: &Ended) {
+        if let Some(reply) = self.start_asked.take() {
+            let child = Arc::clone(&self.spec.id);
+            reply.send(Err(StartError::Stopping { child }.into()));
+        }
+        for reply in self.ends_asked.drain(..) {
+            reply.send(match &ended.leaked {
+                Some(_) => Err(SupervisorError::Leaked(Arc::clone(&self.spec.id))),
+                None => Ok(()),
+            });
+        }
+    }
+}
+
+impl Life {
+    /// Brings it to its end, whatever it is doing.
+    pub(super) async fn end(self, spec: &ChildSpec, patience: Patience) -> Ended {
+        match self {
+            Self::Alive(started) => stop::stop(Arc::clone(&spec.id), started, patience).await,
+            Self::Starting(slow) => slow.end(spec, patience).await,
+            Self::Stopping { task, ended } => {
+                // A panic in there leaves no report.
+                let _ = task.await;
+                std::mem::replace(&mut *ended.lock(), Ended::NOTHING)
+            }
+            Self::Leaked(task) if !task.is_finished() => {
+                stop::leaked_start(spec, std::time::Duration::ZERO, task)
+            }
+            Self::None | Self::Leaked(_) => Ended::NOTHING,
+        }
+    }
+
+    /// Cuts it off; what is left of it ends with this task.
+    pub(super) fn abandon(self) -> Option<JoinHandle<()>> {
+        match self {
+            Self::None => None,
+            Self::Alive(started) => {
+                started.kill();
+                started.into_task()
+            }
+            Self::Starting(slow) => Some(slow.abandon()),
+            Self::Stopping { task, .. } | Self::Leaked(task) => Some(task),
+        }
+    }
+}
