@@ -154,7 +154,8 @@ impl Capture {
         });
     }
 
-    /// Captures other targets and levels from now on.
+    /// Captures other targets and levels from now on. Where the subscriber is not the global one, call it in its scope: `tracing` asks only
+    /// the subscriber at hand when it is the only one.
     ///
     /// # Errors
     ///

@@ -71,7 +71,7 @@ fn says(health: &Health, part: &str, words: &str) -> bool {
 
 /// A folder that can be full, and whose syncs can hang.
 #[derive(Debug, Clone)]
-struct Moody {
+pub(crate) struct Moody {
     folder: Folder,
     mood: Arc<Mood>,
 }
@@ -86,7 +86,7 @@ struct Mood {
 }
 
 impl Moody {
-    fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         Self {
             folder: Folder::new(folder.join("events")),
             mood: Arc::default(),
@@ -97,7 +97,7 @@ impl Moody {
         self.mood.full.store(full, SeqCst);
     }
 
-    fn set_stuck(&self, stuck: bool) {
+    pub(crate) fn set_stuck(&self, stuck: bool) {
         *self.mood.stuck.lock() = stuck;
         self.mood.changed.notify_all();
     }

@@ -1,5 +1,7 @@
 //! What users of underpin can rely on, room by room.
 
+#[cfg(feature = "capture")]
+mod capture;
 mod config;
 mod events;
 mod faults;

@@ -4,4 +4,4 @@ mod durability;
 mod finding;
 mod pruning;
 mod storing;
-mod support;
+pub(crate) mod support;
