@@ -89,7 +89,7 @@ pub fn layer<S>(events: &Events) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    Capture::with_rules(events, Options::default().queue_bytes, Rules::default()).layer()
+    Capture::of(events).layer()
 }
 
 impl Capture {
@@ -101,6 +101,12 @@ impl Capture {
     pub fn new(events: &Events, options: &Options) -> Result<Self, CaptureError> {
         let rules = Rules::new(options)?;
         Ok(Self::with_rules(events, options.queue_bytes, rules))
+    }
+
+    /// A capture into this store, with the default options.
+    #[must_use]
+    pub fn of(events: &Events) -> Self {
+        Self::with_rules(events, Options::default().queue_bytes, Rules::default())
     }
 
     fn with_rules(events: &Events, queue_bytes: usize, rules: Rules) -> Self {
@@ -248,6 +254,11 @@ impl Capture {
             }
         }
         Ok(())
+    }
+
+    /// Has what is queued stored without waiting for it, now rather than some milliseconds later.
+    pub(crate) fn hurry(&self) {
+        self.shared.queue.wake();
     }
 
     fn not_in(&self, limit: Duration) -> FlushError {

@@ -41,7 +41,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let node = Node::builder().memory().start().await?;
-//! let capture = Capture::new(node.events(), &Default::default())?;
+//! let capture = Capture::of(node.events());
 //! let subscriber = tracing_subscriber::registry().with(capture.layer());
 //!
 //! tracing::subscriber::with_default(subscriber, || {

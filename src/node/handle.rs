@@ -123,6 +123,14 @@ impl Node {
         &self.ids
     }
 
+    /// A capture of what the program does into the node's events, counted in its metrics. The first call begins it, with the default
+    /// options; each further one gives the same. It is flushed and closed when the node shuts down.
+    #[cfg(feature = "capture")]
+    #[must_use]
+    pub fn capture(&self) -> &crate::capture::Capture {
+        self.watch.capture()
+    }
+
     /// Where the HTTP interface listens, when it is on.
     #[cfg(feature = "web")]
     #[must_use]

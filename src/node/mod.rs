@@ -21,6 +21,7 @@ mod builder;
 mod error;
 mod handle;
 mod health;
+mod journal;
 mod keeper;
 mod settings;
 #[cfg(feature = "web")]

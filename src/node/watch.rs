@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{
     Health, HealthStatus,
     health::{Complaint, Crashes, Record},
+    journal::Journal,
     keeper::Keeper,
 };
 use crate::{
@@ -33,10 +34,13 @@ pub(super) struct Watch {
     pub(super) config: Configuration,
     pub(super) telemetry: Telemetry,
     pub(super) keeper: Keeper,
+    pub(super) journal: Journal,
     /// Whether events end with the process.
     pub(super) in_memory: bool,
     /// The settings' revision when the node began.
     pub(super) loaded_revision: Revision,
+    #[cfg(feature = "capture")]
+    capture: OnceLock<crate::capture::Capture>,
     root: OnceLock<Supervisor>,
     began: Instant,
     phase: AtomicU8,
@@ -63,12 +67,15 @@ impl Watch {
     ) -> Self {
         Self {
             keeper: keeper.clone(),
+            journal: Journal::new(events, telemetry),
             in_memory,
             loaded_revision: config.revision(),
             name,
             events: events.clone(),
             config: config.clone(),
             telemetry: telemetry.clone(),
+            #[cfg(feature = "capture")]
+            capture: OnceLock::new(),
             root: OnceLock::new(),
             began: Instant::now(),
             phase: AtomicU8::new(Phase::Starting as u8),
@@ -79,6 +86,39 @@ impl Watch {
 
     pub(super) fn look_at(&self, root: Supervisor) {
         let _ = self.root.set(root);
+    }
+
+    #[cfg(feature = "capture")]
+    pub(super) fn capture(&self) -> &crate::capture::Capture {
+        self.capture.get_or_init(|| {
+            let capture = crate::capture::Capture::of(&self.events);
+            capture.count_in(&self.telemetry);
+            capture
+        })
+    }
+
+    /// Has what led to a give-up stored at once, whatever happens next.
+    #[cfg(feature = "capture")]
+    pub(super) fn capture_now(&self) {
+        if let Some(capture) = self.capture.get() {
+            capture.hurry();
+        }
+    }
+
+    /// Stores what is captured, where something is; nothing more once the node stops. Shorter than the store itself has to stop.
+    #[cfg(feature = "capture")]
+    pub(super) async fn flush_capture(&self) {
+        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(4);
+        let Some(capture) = self.capture.get() else {
+            return;
+        };
+        let flushed = match self.phase() {
+            Phase::Stopping => capture.close(PATIENCE).await,
+            Phase::Starting | Phase::Running => capture.flush(PATIENCE).await,
+        };
+        if let Err(error) = flushed {
+            tracing::warn!(%error, "not everything that was captured is stored");
+        }
     }
 
     pub(super) fn ready(&self) {

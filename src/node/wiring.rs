@@ -22,19 +22,39 @@ pub(super) fn spec(watch: &Arc<Watch>, keeper: &Keeper) -> ChildSpec {
         under_way: Mutex::default(),
     });
     let (for_reports, for_figures) = (Arc::clone(watch), Arc::clone(watch));
-    ChildSpec::supervisor(
-        SupervisorSpec::new("wiring", intensity)
-            .child(keeper.child_spec())
-            .child(ChildSpec::task("audit", move |ctx| {
-                audit(ctx, Arc::clone(&books))
-            }))
-            .child(ChildSpec::task("reports", move |ctx| {
-                reports(ctx, Arc::clone(&for_reports))
-            }))
-            .child(ChildSpec::task("figures", move |ctx| {
-                figures(ctx, Arc::clone(&for_figures))
-            })),
-    )
+    let for_journal = Arc::clone(watch);
+    let wiring = SupervisorSpec::new("wiring", intensity)
+        .child(keeper.child_spec())
+        .child(ChildSpec::task("audit", move |ctx| {
+            audit(ctx, Arc::clone(&books))
+        }))
+        .child(ChildSpec::task("journal", move |ctx| {
+            let watch = Arc::clone(&for_journal);
+            async move { watch.journal.keep(ctx).await }
+        }))
+        .child(ChildSpec::task("reports", move |ctx| {
+            reports(ctx, Arc::clone(&for_reports))
+        }))
+        .child(ChildSpec::task("figures", move |ctx| {
+            figures(ctx, Arc::clone(&for_figures))
+        }));
+    #[cfg(feature = "capture")]
+    let wiring = wiring.child(capture(watch));
+    ChildSpec::supervisor(wiring)
+}
+
+/// Stops after the program's own children and before the events, and has what they did stored.
+#[cfg(feature = "capture")]
+fn capture(watch: &Arc<Watch>) -> ChildSpec {
+    let watch = Arc::clone(watch);
+    ChildSpec::task("capture", move |ctx| {
+        let watch = Arc::clone(&watch);
+        async move {
+            ctx.cancelled().await;
+            watch.flush_capture().await;
+            Ok(())
+        }
+    })
 }
 
 /// The source of the events that settings leave.
@@ -45,7 +65,7 @@ const CONFIG: &str = "underpin.config";
 const AUDITED: &str = "underpin:config";
 
 /// How long to wait for a store that is down.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 
 /// An event for each change of the settings.
 #[derive(Debug)]
@@ -190,6 +210,7 @@ async fn reports(ctx: ChildContext, watch: Arc<Watch>) -> Result<(), BoxError> {
             report = stream.next() => report,
         };
         let Some(report) = report else { return Ok(()) };
+        watch.journal.report(&report);
         let counter = match &report.what {
             Lifecycle::Started { incarnation: 1 } => "underpin_child_starts",
             Lifecycle::Started { .. } => "underpin_child_restarts",
@@ -201,7 +222,11 @@ async fn reports(ctx: ChildContext, watch: Arc<Watch>) -> Result<(), BoxError> {
                 watch.crashed(Arc::clone(&report.path), reason.to_string());
                 "underpin_child_crashes"
             }
-            Lifecycle::GaveUp { .. } => "underpin_supervisor_give_ups",
+            Lifecycle::GaveUp { .. } => {
+                #[cfg(feature = "capture")]
+                watch.capture_now();
+                "underpin_supervisor_give_ups"
+            }
             _ => continue,
         };
         watch.telemetry.counter(counter, &[]).inc();
@@ -228,6 +253,8 @@ fn take_figures(watch: &Watch) {
     gauge("underpin_events_hot_bytes", stats.hot_bytes as f64);
     gauge("underpin_events_index_bytes", stats.index_bytes as f64);
     gauge("underpin_config_revision", watch.config.revision().0 as f64);
-    let healthy = watch.health().health == super::HealthStatus::Healthy;
+    let health = watch.health();
+    watch.journal.health(&health);
+    let healthy = health.health == super::HealthStatus::Healthy;
     gauge("underpin_healthy", f64::from(u8::from(healthy)));
 }

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tracing::{Instrument as _, Subscriber, info_span, instrument::WithSubscriber as _};
 use tracing_subscriber::prelude::*;
 use underpin::{
@@ -614,7 +613,9 @@ async fn a_closed_capture_has_stored_what_it_had_and_counts_what_comes_later() {
         let (capture, subscriber) = capture_of(node);
         let dispatch = tracing::Dispatch::new(subscriber);
         let say = || {
-            tracing::dispatcher::with_default(&dispatch, || tracing::info!(target: "shop", "here"))
+            tracing::dispatcher::with_default(&dispatch, || {
+                tracing::info!(target: "shop", "here");
+            });
         };
 
         say();
@@ -626,4 +627,33 @@ async fn a_closed_capture_has_stored_what_it_had_and_counts_what_comes_later() {
         assert_eq!((stats.stored, stats.dropped), (1, 1));
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_node_that_shuts_down_stores_what_its_program_did_until_the_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let last_words = ChildSpec::task("app", |ctx| async move {
+        ctx.cancelled().await;
+        tracing::info!(target: "shop", "last words");
+        Ok(())
+    });
+    let builder = || {
+        Node::builder()
+            .data_dir(folder.path())
+            .without_environment()
+    };
+    let node = builder().child(last_words).start().await.expect("starts");
+    node.capture()
+        .set_filter("off,shop=info")
+        .expect("a filter");
+    let subscriber = tracing_subscriber::registry().with(node.capture().layer());
+    let guard = tracing::subscriber::set_default(subscriber);
+
+    node.shutdown().await;
+
+    drop(guard);
+    let again = builder().start().await.expect("starts");
+    let events = all(again.events()).await;
+    assert_eq!(field(&events[0], "message"), &Value::from("last words"));
+    again.shutdown().await;
 }

@@ -422,3 +422,39 @@ async fn a_node_that_is_dropped_without_shutdown_leaves_nothing_running() {
     root.ended().await;
     store.wait(Some(LONG)).await.expect("gone");
 }
+
+#[tokio::test]
+async fn a_crash_in_the_tree_leaves_events_that_say_what_happened_and_a_quiet_life_none() {
+    let ticker = ChildSpec::task("ticker", |ctx| async move {
+        ctx.cancelled().await;
+        Ok(())
+    });
+    testing::with_node(testing::in_memory().child(ticker), async |node| {
+        let told = async || {
+            let query = Query::new().limit(1000);
+            let all = node.events().query(query).await.expect("a query").events;
+            all.into_iter()
+                .filter(|event| event.kind().starts_with("otp."))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(told().await, []);
+
+        Life::of(node.supervisor(), "node/app/ticker")
+            .panic("out of ink")
+            .restarted()
+            .await;
+
+        eventually("both events", async || told().await.len() == 2).await;
+        let events = told().await;
+        let kinds: Vec<_> = events.iter().map(Event::kind).collect();
+        assert_eq!(kinds, ["otp.exited", "otp.restarted"]);
+        assert!(
+            events
+                .iter()
+                .all(|event| event.source() == "node/app/ticker")
+        );
+        let data = format!("{:?}", events[0].data());
+        assert!(data.contains("panic: out of ink"), "{data}");
+    })
+    .await;
+}

@@ -1,0 +1,247 @@
+//! What happens in the node's own tree, as events: crashes, restarts and give-ups, and each turn of the node's health.
+//!
+//! What goes as it should leaves no event: a supervisor of a hundred thousand children would fill the store with their comings and goings.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::{sync::mpsc, time};
+
+use super::{Health, wiring::PAUSE};
+use crate::{
+    events::{Event, EventBuilder, Events, SOURCE_BYTES_MAX, StoreError},
+    ids::{CorrelationId, EventId, TraceId},
+    otp::{BoxError, ChildContext, Context, Lifecycle, Report, StopKind},
+    telemetry::Telemetry,
+    value::Value,
+};
+
+/// Takes notes of what happened, for the store. Never waits; what finds no room is counted.
+#[derive(Debug)]
+pub(super) struct Journal {
+    events: Events,
+    telemetry: Telemetry,
+    notes: mpsc::Sender<Event>,
+    /// With whoever keeps the journal at the moment.
+    pages: tokio::sync::Mutex<Pages>,
+    health: Mutex<Option<Health>>,
+}
+
+#[derive(Debug)]
+struct Pages {
+    notes: mpsc::Receiver<Event>,
+    /// Being stored, under ids of their own: a keeper that is started anew goes on with them.
+    open: Vec<Event>,
+}
+
+/// How many notes may wait for the store: a crash loop of a minute at ten a second, some hundred bytes each.
+const NOTES: usize = 1024;
+/// How many are stored at once.
+const PAGE: usize = 256;
+
+impl Journal {
+    pub(super) fn new(events: &Events, telemetry: &Telemetry) -> Self {
+        let (notes, receiver) = mpsc::channel(NOTES);
+        Self {
+            events: events.clone(),
+            telemetry: telemetry.clone(),
+            notes,
+            pages: tokio::sync::Mutex::new(Pages {
+                notes: receiver,
+                open: Vec::new(),
+            }),
+            health: Mutex::default(),
+        }
+    }
+
+    /// Notes what happened to a child, if it is worth an event.
+    pub(super) fn report(&self, report: &Report) {
+        if let Some((kind, data)) = told(&report.what) {
+            self.note(kind, &report.path, data, Context::default());
+        }
+    }
+
+    /// Notes how the node is doing, when that is something else than before.
+    pub(super) fn health(&self, now: &Health) {
+        let mut before = self.health.lock();
+        let same = |before: &Health| {
+            let reasons = |health: &Health| {
+                health
+                    .reasons
+                    .iter()
+                    .map(|reason| reason.part.clone())
+                    .collect::<Vec<_>>()
+            };
+            before.health == now.health && reasons(before) == reasons(now)
+        };
+        let began_well = before.is_none() && now.reasons.is_empty();
+        if !before.as_ref().is_some_and(same) && !began_well {
+            let data = crate::value::to_value(now).unwrap_or_default();
+            self.note("node.health", "node", data, Context::default());
+        }
+        *before = Some(now.clone());
+    }
+
+    fn note(&self, kind: &'static str, source: &str, data: Value, cause: Context) {
+        let source = &source[..source.floor_char_boundary(SOURCE_BYTES_MAX)];
+        let event = self.events.event(kind).source(source).data(data);
+        let Ok(event) = within(event, cause).build() else {
+            return;
+        };
+        if self.notes.try_send(event).is_err() {
+            self.telemetry
+                .counter("underpin_journal_dropped", &[])
+                .inc();
+        }
+    }
+
+    /// Stores the notes, each once, until the node stops; then those that are there.
+    pub(super) async fn keep(&self, ctx: ChildContext) -> Result<(), BoxError> {
+        let mut pages = self.pages.lock().await;
+        loop {
+            let Pages { notes, open } = &mut *pages;
+            if open.is_empty() {
+                tokio::select! {
+                    biased;
+                    _ = notes.recv_many(open, PAGE) => {}
+                    () = ctx.cancelled() => return Ok(()),
+                }
+            }
+            match self.events.store_batch(open.clone()).await {
+                Ok(_) => open.clear(),
+                Err(
+                    StoreError::Event(_)
+                    | StoreError::Conflict { .. }
+                    | StoreError::BatchTooLarge { .. },
+                ) => {
+                    self.store_one_by_one(open).await;
+                }
+                // A node that stops has no more time for a store that does not work.
+                Err(_) if ctx.cancellation().is_cancelled() => return Ok(()),
+                Err(_) => time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    async fn store_one_by_one(&self, open: &mut Vec<Event>) {
+        for event in open.drain(..) {
+            if let Err(error) = self.events.store(event).await {
+                tracing::warn!(%error, "what happened in the tree could not be stored");
+            }
+        }
+    }
+}
+
+fn within(event: EventBuilder, cause: Context) -> EventBuilder {
+    let event = match std::num::NonZeroU128::new(cause.trace) {
+        Some(trace) => event.correlation(CorrelationId::from(TraceId::new(trace))),
+        None => event,
+    };
+    match EventId::new(cause.cause) {
+        Ok(parent) => event.parent(parent),
+        Err(_) => event,
+    }
+}
+
+/// What is told of something that happened; nothing of what goes as it should.
+fn told(what: &Lifecycle) -> Option<(&'static str, Value)> {
+    let reason = |reason: &crate::otp::ExitReason| Value::from(reason.to_string());
+    let millis = |time: &std::time::Duration| {
+        Value::from(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    };
+    let (kind, data) = match what {
+        Lifecycle::Started { incarnation } if *incarnation > 1 => (
+            "otp.restarted",
+            vec![("incarnation", Value::from(*incarnation))],
+        ),
+        Lifecycle::StartFailed { reason: why } => {
+            ("otp.start_failed", vec![("reason", reason(why))])
+        }
+        Lifecycle::Exited {
+            incarnation,
+            reason: why,
+        } if !why.is_clean() => {
+            let of = Value::from(*incarnation);
+            (
+                "otp.exited",
+                vec![("incarnation", of), ("reason", reason(why))],
+            )
+        }
+        Lifecycle::Restarting { after, slow } if *slow || !after.is_zero() => {
+            let slow = Value::from(*slow);
+            (
+                "otp.restarting",
+                vec![("after_ms", millis(after)), ("slow", slow)],
+            )
+        }
+        Lifecycle::BudgetExceeded { reason: why } => {
+            ("otp.budget_exceeded", vec![("reason", reason(why))])
+        }
+        Lifecycle::Stopped {
+            how,
+            took,
+            reason: why,
+        } if *how != StopKind::Graceful => {
+            let how = Value::from(format!("{how:?}").to_ascii_lowercase());
+            (
+                "otp.stopped",
+                vec![
+                    ("how", how),
+                    ("took_ms", millis(took)),
+                    ("reason", reason(why)),
+                ],
+            )
+        }
+        Lifecycle::GaveUp { child, reason: why } => {
+            let child = Value::from(Arc::clone(child));
+            (
+                "otp.gave_up",
+                vec![("child", child), ("reason", reason(why))],
+            )
+        }
+        _ => return None,
+    };
+    Some((kind, Value::Map(data.into_iter().collect())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::otp::ExitReason;
+
+    #[test]
+    fn what_goes_as_it_should_leaves_no_event_and_what_does_not_leaves_one_with_its_reason() {
+        let quiet = [
+            Lifecycle::Started { incarnation: 1 },
+            Lifecycle::Exited {
+                incarnation: 3,
+                reason: ExitReason::Normal,
+            },
+            Lifecycle::Restarting {
+                after: Duration::ZERO,
+                slow: false,
+            },
+        ];
+        for what in quiet {
+            assert_eq!(told(&what), None);
+        }
+
+        let crash = Lifecycle::Exited {
+            incarnation: 3,
+            reason: ExitReason::Panic("boom".into()),
+        };
+        let expected = Value::from([
+            ("incarnation", Value::from(3_u64)),
+            ("reason", "panic: boom".into()),
+        ]);
+        assert_eq!(told(&crash), Some(("otp.exited", expected)));
+        let later = Lifecycle::Restarting {
+            after: Duration::from_millis(1500),
+            slow: true,
+        };
+        let expected = Value::from([("after_ms", Value::from(1500_u64)), ("slow", true.into())]);
+        assert_eq!(told(&later), Some(("otp.restarting", expected)));
+    }
+}
