@@ -27,6 +27,9 @@ pub(super) struct Columns {
     pub(super) sources: Labels,
     correlations: Table,
     correlation_previous: Vec<u32>,
+    parents: Table,
+    /// The row before in the chain of its parent; empty until a row has one.
+    parent_previous: Vec<u32>,
     by_id: ById,
     zones: Vec<Zone>,
     span: Option<Zone>,
@@ -99,6 +102,12 @@ impl Columns {
         let correlation = record.correlation.and_then(correlation_of);
         let previous = correlation.and_then(|id| self.correlations.replace(id.hash64(), row));
         self.correlation_previous.push(previous.unwrap_or(NONE));
+        if let Some(parent) = record.parent {
+            let hash = self.hasher.hash_one(parent);
+            let previous = self.parents.replace(hash, row);
+            self.parent_previous.resize(row as usize, NONE);
+            self.parent_previous.push(previous.unwrap_or(NONE));
+        }
         self.end = offset.saturating_add(super::wire::len32(record.bytes.len()));
     }
 
@@ -148,6 +157,16 @@ impl Columns {
         link(&self.correlation_previous, row)
     }
 
+    /// The newest row whose parent may be `id`: only its hash was compared.
+    pub(super) fn newest_with_parent(&self, id: u64) -> Option<u32> {
+        self.parents.find(self.hasher.hash_one(id), |_| true)
+    }
+
+    /// The row before `row` in the chain of its parent.
+    pub(super) fn previous_with_parent(&self, row: u32) -> Option<u32> {
+        link(&self.parent_previous, row)
+    }
+
     /// No more rows will come: gives back what only growing needs.
     pub(super) fn seal(&mut self) {
         if !matches!(self.by_id, ById::Growing(_)) {
@@ -164,6 +183,7 @@ impl Columns {
         self.times.shrink_to_fit();
         self.offsets.shrink_to_fit();
         self.correlation_previous.shrink_to_fit();
+        self.parent_previous.shrink_to_fit();
         self.kinds.shrink();
         self.sources.shrink();
         self.zones.shrink_to_fit();
@@ -262,6 +282,8 @@ impl Columns {
             + self.kinds.bytes()
             + self.sources.bytes()
             + self.correlations.bytes()
+            + self.parent_previous.capacity() * size_of::<u32>()
+            + self.parents.bytes()
             + self.zones.capacity() * size_of::<Zone>()
             + self.hidden.bits.capacity() * size_of::<u64>()
             + by_id
@@ -295,9 +317,28 @@ impl Labels {
         self.numbers.get(text).copied()
     }
 
-    /// The newest row that has text number `number`, and how many have it.
-    pub(super) fn chain(&self, number: u32) -> (u32, u32) {
-        self.chains[number as usize]
+    /// The newest row that has this text.
+    pub(super) fn newest(&self, text: &[u8]) -> Option<u32> {
+        self.number(text)
+            .map(|number| self.chains[number as usize].0)
+    }
+
+    /// How many rows have this text.
+    pub(super) fn count(&self, text: &[u8]) -> u32 {
+        self.number(text)
+            .map_or(0, |number| self.chains[number as usize].1)
+    }
+
+    /// How many rows have any text.
+    pub(super) fn total(&self) -> u32 {
+        self.chains.iter().map(|(_, rows)| rows).sum()
+    }
+
+    /// Every text, and how many rows have it.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&[u8], u32)> {
+        self.numbers
+            .iter()
+            .map(|(text, number)| (&**text, self.chains[*number as usize].1))
     }
 
     /// The row before `row` in the chain of its text.

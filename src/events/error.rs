@@ -134,6 +134,17 @@ pub enum StoreError {
         /// What the disk said.
         error: io::Error,
     },
+    /// An index of the store could not be read.
+    #[error("an index of the event store cannot be read: {0}; check the disk")]
+    Index(io::Error),
+    /// There is no such event to go on after.
+    #[error(
+        "there is no event {id} to go on after, it was pruned or never stored; start from now or from the beginning"
+    )]
+    Unknown {
+        /// The event that was named.
+        id: EventId,
+    },
     /// The query cannot be answered.
     #[error("{0}")]
     Query(#[from] QueryError),
@@ -160,6 +171,36 @@ pub enum QueryError {
     /// The range ends before it starts.
     #[error("`since` is later than `until`; swap them")]
     Range,
+    /// The range of ids ends before it starts.
+    #[error("the last id is below the first; swap them")]
+    IdRange,
+    /// More comparisons of data than one query may have.
+    #[error(
+        "{given} comparisons of data; use at most {}",
+        super::Query::COMPARISONS_MAX
+    )]
+    Comparisons {
+        /// How many there were.
+        given: usize,
+    },
+    /// The text of a query is not understood.
+    #[error("{0}")]
+    Text(#[from] super::Misread),
+    /// A subscription goes in the order of storage, to its end, and has its own place.
+    #[error("a subscription takes neither order, limit, skip nor cursor; leave them out")]
+    NotAFilter,
+    /// There are more changes of state than one timeline holds.
+    #[error("there are more than {max} changes of state; narrow them with since and until")]
+    TimelineTooLong {
+        /// The most.
+        max: usize,
+    },
+    /// A timeline is of changes of state.
+    #[error("a timeline is made of state_change events; leave the kind out")]
+    TimelineKind,
+    /// A place in the log is none of ours.
+    #[error("bookmark `{0}` is not understood; take it from a subscription")]
+    Bookmark(String),
     /// The cursor is none of ours.
     #[error("cursor `{0}` is not understood; take it from a page")]
     Cursor(String),

@@ -1,17 +1,9 @@
-use std::{
-    any::Any,
-    panic::{self, AssertUnwindSafe},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::TryAcquireError;
 
 use crate::{
-    ids::{CorrelationId, EventId, IdGenerator},
+    ids::{EventId, IdGenerator},
     otp::{Address, CallError, ChildSpec, Reply, Shutdown},
     resilience::Backoff,
     telemetry::Telemetry,
@@ -19,8 +11,8 @@ use crate::{
 };
 
 use super::{
-    Admission, Disk, Event, EventBuilder, EventError, EventStats, EventsHealth, Options, Order,
-    Page, Query, StoreError, Timestamp,
+    Admission, Disk, Event, EventBuilder, EventError, EventStats, EventsHealth, Options,
+    StoreError, Timestamp,
     actor::EventStore,
     commit::Commit,
     log::{Appended, Known, Log, Prepared},
@@ -28,7 +20,6 @@ use super::{
     notes,
     options::Durability,
     record::Record,
-    search::{Halt, Search},
     segment::{Place, Segment},
     shared::Shared,
 };
@@ -36,7 +27,7 @@ use super::{
 /// An event store. Cheap to clone; every clone talks to the same store, also across its restarts.
 #[derive(Debug, Clone)]
 pub struct Events {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     ids: Arc<IdGenerator>,
     service: Address<Message>,
 }
@@ -381,83 +372,6 @@ impl Events {
         Ok(log.checkpoint(key).and_then(decode))
     }
 
-    /// One event; `None` if there is none of that id.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Damaged`], [`StoreError::Read`] if it is there and cannot be read; [`StoreError::Down`] if the store was never open.
-    pub async fn get(&self, id: EventId) -> Result<Option<Event>, StoreError> {
-        let log = self.shared.view().await?;
-        let segments = log.segments();
-        let found = segments.iter().rev().find_map(|segment| {
-            let row = segment
-                .find(id.get())
-                .filter(|row| *row < segment.published())?;
-            Some((segment, row))
-        });
-        let Some((segment, row)) = found else {
-            return Ok(None);
-        };
-        let bytes = bytes_of(segment, row)
-            .await
-            .inspect_err(|_| log.count_unreadable(1))?;
-        let event = Record::read(&bytes).as_ref().and_then(Event::decode);
-        event.map(Some).ok_or(StoreError::Damaged { id })
-    }
-
-    /// The events that a query asks for. It is answered beside the writer, from what is stored when it starts.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Query`] if it cannot be answered; [`StoreError::Panicked`]; [`StoreError::Down`] if the store was never open.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe; a query of which the future is dropped stops its work.
-    pub async fn query(&self, query: Query) -> Result<Page, StoreError> {
-        query.check()?;
-        self.shared.metrics.queries.inc();
-        let log = self.shared.view().await?;
-        let segments = log.segments();
-        let page =
-            search(move |cancelled, quick| Search::new(&query, &segments, cancelled, quick).page())
-                .await?;
-        log.count_unreadable(page.unreadable.len() as u64);
-        Ok(page)
-    }
-
-    /// How many events a query asks for, whatever its limit.
-    ///
-    /// # Errors
-    ///
-    /// As [`Events::query`].
-    pub async fn count(&self, query: Query) -> Result<u64, StoreError> {
-        query.check()?;
-        self.shared.metrics.queries.inc();
-        let segments = self.shared.view().await?.segments();
-        search(move |cancelled, quick| Search::new(&query, &segments, cancelled, quick).count())
-            .await
-    }
-
-    /// The `n` latest events, the latest first.
-    ///
-    /// # Errors
-    ///
-    /// As [`Events::query`].
-    pub async fn recent(&self, n: usize) -> Result<Page, StoreError> {
-        self.query(Query::new().order(Order::NewestFirst).limit(n))
-            .await
-    }
-
-    /// What belongs together, the earliest first; the first [`Query::LIMIT_DEFAULT`], with a cursor if there are more.
-    ///
-    /// # Errors
-    ///
-    /// As [`Events::query`].
-    pub async fn correlation(&self, id: &CorrelationId) -> Result<Page, StoreError> {
-        self.query(Query::new().correlation(id.clone())).await
-    }
-
     /// Removes all events that are earlier than `time`, and answers how many. An event of exactly that time stays. Space comes back in
     /// whole segments.
     ///
@@ -587,42 +501,4 @@ async fn bytes_of(segment: &Arc<Segment>, row: u32) -> Result<Vec<u8>, StoreErro
 
 fn id_of(segment: &Segment, row: u32) -> Result<EventId, StoreError> {
     EventId::new(segment.id(row)).map_err(|error| StoreError::Panicked(error.to_string()))
-}
-
-/// Runs a search on the caller's task if that takes microseconds, else beside the runtime. A panic is an error of this search alone.
-async fn search<T: Send + 'static>(
-    work: impl Fn(&AtomicBool, bool) -> Result<T, Halt> + Send + 'static,
-) -> Result<T, StoreError> {
-    let never = AtomicBool::new(false);
-    let quick = panic::catch_unwind(AssertUnwindSafe(|| work(&never, true)));
-    match quick {
-        Ok(Ok(answer)) => return Ok(answer),
-        Ok(Err(_)) => {}
-        Err(panic) => return Err(StoreError::Panicked(text_of(panic.as_ref()))),
-    }
-    let cancelled = Cancel(Arc::new(AtomicBool::new(false)));
-    let flag = cancelled.0.clone();
-    match tokio::task::spawn_blocking(move || work(&flag, false)).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(halt)) => Err(StoreError::Panicked(format!("search ended as {halt:?}"))),
-        Err(error) if error.is_panic() => {
-            Err(StoreError::Panicked(text_of(error.into_panic().as_ref())))
-        }
-        Err(error) => Err(StoreError::Panicked(error.to_string())),
-    }
-}
-
-/// Stops a search when the future that waits for it is dropped.
-struct Cancel(Arc<AtomicBool>);
-
-impl Drop for Cancel {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "a panic without a message".into())
 }

@@ -13,7 +13,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::{
     columns::Columns,
@@ -25,6 +25,7 @@ use super::{
     recovery::Summary,
     segment::Segment,
     stats::EventStats,
+    view::View,
     wire::len32,
 };
 
@@ -40,6 +41,8 @@ pub(super) struct Log {
     /// Signalled when the writer, asleep, has something to do.
     work: Condvar,
     segments: ArcSwap<Vec<Arc<Segment>>>,
+    /// Wakes subscriptions when more can be seen.
+    pub(super) news: Notify,
     checkpoints: Mutex<Checkpoints>,
     /// One permit for each byte that may wait for the writer; closed when the log fails.
     pub(super) admission: Semaphore,
@@ -213,6 +216,7 @@ impl Log {
             }),
             work: Condvar::new(),
             segments: ArcSwap::from_pointee(found.segments),
+            news: Notify::new(),
             checkpoints: Mutex::new(found.checkpoints),
             admission: Semaphore::new(options.in_flight_bytes as usize),
             facts: Facts::default(),
@@ -237,6 +241,12 @@ impl Log {
     /// The segments, oldest first. The answer stays as it is while the log goes on.
     pub(super) fn segments(&self) -> Arc<Vec<Arc<Segment>>> {
         self.segments.load_full()
+    }
+
+    /// The segments as readers see them, oldest first.
+    pub(super) fn views(&self) -> Vec<Arc<dyn View>> {
+        let view = |segment: &Arc<Segment>| -> Arc<dyn View> { segment.clone() };
+        self.segments().iter().map(view).collect()
     }
 
     /// The encoded value of a checkpoint.
@@ -343,6 +353,7 @@ impl Log {
     }
 
     fn count_stored(&self, shown: u64) {
+        self.news.notify_waiters();
         self.facts.shown.fetch_add(shown, Ordering::Relaxed);
         self.facts.stored.fetch_add(shown, Ordering::Relaxed);
     }

@@ -98,20 +98,31 @@
 //! ```
 
 mod actor;
+mod candidates;
 mod columns;
 mod commit;
+mod comparison;
+mod constructors;
 mod disk;
 mod error;
 mod event;
+mod explanation;
+mod filter;
+mod finding;
 mod frame;
+mod growing;
 mod handle;
 #[cfg(test)]
 mod healing;
+mod language;
+mod lineage;
 mod log;
 mod message;
 mod notes;
 mod opening;
 mod options;
+mod plan;
+mod portable;
 mod query;
 mod record;
 mod recovery;
@@ -121,22 +132,40 @@ mod shared;
 #[cfg(any(test, feature = "testing"))]
 mod simulated;
 mod stats;
+mod subscription;
 mod table;
 mod time;
+mod timeline;
 #[cfg(test)]
 mod trust;
+mod view;
+mod when;
 mod wire;
 mod writer;
 
+pub use comparison::{Comparison, Operator};
+pub use constructors::{
+    FUNCTION_ENTRY, FUNCTION_EXIT, Function, FunctionExit, STATE_CHANGE, StateChange,
+    TRUNCATE_BYTES,
+};
 pub use disk::{Disk, DiskFile, DiskLock, Folder};
 pub use error::{EventError, OpenError, QueryError, StoreError};
 pub use event::{
     DATA_BYTES_MAX, Event, EventBuilder, EventDraft, KIND_BYTES_MAX, SOURCE_BYTES_MAX,
 };
+pub use explanation::{Explanation, SegmentPlan};
+pub use finding::Pages;
 pub use handle::{Checkpoint, Events, ImportOutcome};
+pub use language::{Misread, QueryReader};
+pub use lineage::{Causes, Effect, Effects, End};
 pub use options::{Admission, Durability, Options, Retention};
+pub use plan::{Index, Plan};
+pub use portable::BytesError;
 pub use query::{Cursor, Order, Page, Query};
 #[cfg(any(test, feature = "testing"))]
 pub use simulated::SimulatedDisk;
 pub use stats::{EventStats, EventsHealth, Gap, Opened, Progress, Torn};
+pub use subscription::{Bookmark, Credit, Start, Subscription};
 pub use time::Timestamp;
+pub use timeline::{Change, Difference, Timeline};
+pub use when::{Edge, When};

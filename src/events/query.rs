@@ -2,11 +2,16 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::ids::{CorrelationId, EventId};
+use crate::ids::{CorrelationId, EventId, NodeId};
 
-use super::{Event, QueryError, Timestamp};
+use super::{
+    Comparison, Event, QueryError, Timestamp,
+    filter::{Filter, KindFilter},
+};
 
 /// Which events are wanted, in which order. Everything said must hold; nothing said means every event.
+///
+/// [`Query::parse`] reads one from text; [`fmt::Display`] writes it as such.
 ///
 /// ```
 /// use underpin::events::{Order, Query};
@@ -17,11 +22,7 @@ use super::{Event, QueryError, Timestamp};
 #[derive(Debug, Clone, PartialEq)]
 #[must_use]
 pub struct Query {
-    pub(super) kind: Option<Arc<str>>,
-    pub(super) source: Option<Arc<str>>,
-    pub(super) correlation: Option<CorrelationId>,
-    pub(super) since: Timestamp,
-    pub(super) until: Timestamp,
+    pub(super) filter: Filter,
     pub(super) order: Order,
     pub(super) skip: usize,
     pub(super) limit: usize,
@@ -55,7 +56,7 @@ pub struct Cursor {
 pub struct Page {
     /// The events, in the order asked for.
     pub events: Vec<Event>,
-    /// Where to go on, if there are more.
+    /// Where to go on, if there are more: beyond the limit, or because events of a page have at most 32 MiB together, as encoded.
     pub next: Option<Cursor>,
     /// Events that belong here and could not be read: their bytes no longer fit their checksum, or the disk failed.
     pub unreadable: Vec<EventId>,
@@ -64,11 +65,7 @@ pub struct Page {
 impl Default for Query {
     fn default() -> Self {
         Self {
-            kind: None,
-            source: None,
-            correlation: None,
-            since: Timestamp::MIN,
-            until: Timestamp::MAX,
+            filter: Filter::default(),
             order: Order::default(),
             skip: 0,
             limit: Self::LIMIT_DEFAULT,
@@ -82,6 +79,8 @@ impl Query {
     pub const LIMIT_DEFAULT: usize = 1000;
     /// The most events of one answer: about 100 MB of small events. More are read page by page.
     pub const LIMIT_MAX: usize = 100_000;
+    /// The most comparisons of data in one query: far above what anybody writes, and each costs a look at every candidate's data.
+    pub const COMPARISONS_MAX: usize = 32;
 
     /// Every event, the earliest first, at most [`Query::LIMIT_DEFAULT`].
     pub fn new() -> Self {
@@ -90,31 +89,79 @@ impl Query {
 
     /// Only events of exactly this kind.
     pub fn kind(mut self, kind: impl Into<Arc<str>>) -> Self {
-        self.kind = Some(kind.into());
+        self.filter.kind = Some(KindFilter::Exact(kind.into()));
         self
     }
 
-    /// Only events of exactly this source.
+    /// Only events whose kind begins so: `order.` for all that happens to orders.
+    pub fn kind_prefix(mut self, prefix: impl Into<Arc<str>>) -> Self {
+        self.filter.kind = Some(KindFilter::Prefix(prefix.into()));
+        self
+    }
+
+    /// Only events of exactly this source; empty for those that name none.
     pub fn source(mut self, source: impl Into<Arc<str>>) -> Self {
-        self.source = Some(source.into());
+        self.filter.source = Some(source.into());
         self
     }
 
     /// Only events of this correlation; of a trace id in any spelling.
     pub fn correlation(mut self, correlation: CorrelationId) -> Self {
-        self.correlation = Some(correlation);
+        self.filter.correlation = Some(correlation);
+        self
+    }
+
+    /// Only events that this one caused.
+    pub fn parent(mut self, parent: EventId) -> Self {
+        self.filter.parent = Some(parent);
+        self
+    }
+
+    /// Only events that this node made.
+    pub fn node(mut self, node: NodeId) -> Self {
+        self.filter.node = Some(node);
         self
     }
 
     /// Only events at this time or later.
     pub fn since(mut self, time: Timestamp) -> Self {
-        self.since = time;
+        self.filter.since = time;
         self
     }
 
     /// Only events at this time or earlier.
     pub fn until(mut self, time: Timestamp) -> Self {
-        self.until = time;
+        self.filter.until = time;
+        self
+    }
+
+    /// Only events with this id or a higher one.
+    pub fn first_id(mut self, id: EventId) -> Self {
+        self.filter.first = id;
+        self
+    }
+
+    /// Only events with this id or a lower one.
+    pub fn last_id(mut self, id: EventId) -> Self {
+        self.filter.last = id;
+        self
+    }
+
+    /// Only events whose data compares so. May be said several times, up to [`Query::COMPARISONS_MAX`]; all must hold.
+    ///
+    /// Data is only decoded of events that match in everything else.
+    pub fn data(mut self, comparison: Comparison) -> Self {
+        self.filter.data.push(comparison);
+        self
+    }
+
+    /// The store as it was at this time: without what was made later, to the millisecond.
+    ///
+    /// An event is made when its id is, which is when it is about to be stored: an import that ran later is not there yet, however old
+    /// its events' own times. What was pruned since does not come back, and an event that was stored long after its id was made counts
+    /// from its id on.
+    pub fn as_of(mut self, time: Timestamp) -> Self {
+        self.filter.as_of = Some(time);
         self
     }
 
@@ -148,12 +195,25 @@ impl Query {
         self
     }
 
+    /// Whether it says nothing but which events: order, limit, skip and cursor are as they are by default.
+    pub(super) fn is_only_a_filter(&self) -> bool {
+        let Self {
+            filter: _,
+            order,
+            skip,
+            limit,
+            after,
+        } = self;
+        *order == Order::default() && *skip == 0 && *limit == Self::LIMIT_DEFAULT && after.is_none()
+    }
+
     /// Whether the query can be answered. Every answer checks it, too.
     ///
     /// # Errors
     ///
     /// [`QueryError::Limit`] if limit and skip together are above [`Query::LIMIT_MAX`], [`QueryError::Range`] if `until` is before
-    /// `since`, [`QueryError::CursorOrder`] if the cursor belongs to another order.
+    /// `since`, [`QueryError::IdRange`] if the last id is below the first, [`QueryError::Comparisons`] if there are too many,
+    /// [`QueryError::CursorOrder`] if the cursor belongs to another order.
     pub fn check(&self) -> Result<(), QueryError> {
         let limit = self.limit.saturating_add(self.skip);
         if limit > Self::LIMIT_MAX {
@@ -162,9 +222,7 @@ impl Query {
                 max: Self::LIMIT_MAX,
             });
         }
-        if self.since > self.until {
-            return Err(QueryError::Range);
-        }
+        self.filter.check()?;
         if self.after.is_some_and(|cursor| cursor.order != self.order) {
             return Err(QueryError::CursorOrder);
         }
@@ -223,12 +281,8 @@ impl FromStr for Order {
 }
 
 impl Cursor {
-    pub(super) fn at(order: Order, event: &Event) -> Self {
-        Self {
-            order,
-            time: event.time().as_nanos(),
-            id: event.id(),
-        }
+    pub(super) fn new(order: Order, time: i64, id: EventId) -> Self {
+        Self { order, time, id }
     }
 
     pub(super) fn rank(&self) -> Rank {

@@ -1,10 +1,12 @@
-//! Answers a query from a view of the segments, beside the writer: a segment is locked for a few thousand rows at a time.
+//! Answers a query from a view of the segments, beside the writer.
 //!
-//! Indexed fields are compared in the columns or, for a correlation's text, in the record's bytes; only events of the answer are decoded.
+//! A segment is gone through in windows of some thousand rows, the best first; a window that holds nothing better than what was found is
+//! left out. What an index can tell is told by the index; only events of the answer are decoded, and those whose data is compared.
 
 use std::{
     collections::BinaryHeap,
     io,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -15,47 +17,78 @@ use crate::ids::EventId;
 
 use super::{
     Event, Query,
-    columns::{self, Columns, ZONE_ROWS, Zone},
-    query::{Cursor, Order, Page, Rank},
+    candidates::{Candidate, Candidates},
+    columns::{ZONE_ROWS, Zone},
+    plan::Plan,
+    query::{Cursor, Page, Rank},
     record::Record,
-    segment::{Inner, Place, Segment},
+    view::{Access, Key, View},
 };
 
-/// Rows looked at before a segment's lock is let go.
-const STEP_ROWS: usize = 2048;
+/// Zones of a window: so many rows that a plan is worth its while, so few that little is looked at in vain.
+const WINDOW_ZONES: usize = 8;
+const WINDOW_ROWS: u32 = 8 * ZONE_ROWS;
+/// An index with at most so many rows is read at once.
+const AT_ONCE_ROWS: u32 = 1024;
 /// Rows that a search may look at on the caller's own task: some tens of microseconds.
 const QUICK_ROWS: usize = 8192;
+/// Bytes of candidates that are kept, so that they need not be read again.
+const KEPT_BYTES_MAX: usize = 16 << 20;
+/// Bytes of events, as encoded, after which a page ends early.
+pub(super) const PAGE_BYTES_MAX: usize = 32 << 20;
 
 /// Why a search ended without an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Halt {
     /// Nobody waits for the answer any more.
     Cancelled,
     /// It needs the disk, or more work than a quick search may do.
     NotQuick,
+    /// An index could not be read.
+    Unreadable(io::Error),
+}
+
+impl From<io::Error> for Halt {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Self::NotQuick,
+            _ => Self::Unreadable(error),
+        }
+    }
+}
+
+/// What a search did.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// How each segment was searched, by its base; `None` where no row could match.
+    pub(super) plans: Vec<(u64, Option<Plan>)>,
+    /// Segments outside of the ranges, or with nothing better than what was found.
+    pub(super) left_out: usize,
+    pub(super) rows: usize,
+    pub(super) events_read: usize,
 }
 
 /// One search.
 #[derive(Debug)]
 pub(super) struct Search<'a> {
     query: &'a Query,
-    segments: &'a [Arc<Segment>],
+    /// Each with the rows that it had when the search began.
+    segments: Vec<(&'a dyn View, u32)>,
     /// Set when the caller has gone.
     cancelled: &'a AtomicBool,
-    /// Stop rather than block.
-    quick: bool,
-    looked_at: usize,
+    access: Access,
     after: Option<Rank>,
     sink: Sink,
-    /// Rows whose correlation has to be compared in the file.
-    cold: Vec<u32>,
+    kept_bytes: usize,
+    page_bytes: usize,
+    work: Work,
 }
 
 #[derive(Debug)]
 enum Sink {
     /// The best so far, the worst of them on top.
     Best {
-        heap: BinaryHeap<Candidate>,
+        heap: BinaryHeap<Found>,
         wanted: usize,
     },
     Count(u64),
@@ -63,89 +96,53 @@ enum Sink {
 
 /// An event that may be part of the answer.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate {
+struct Found {
     rank: Rank,
     segment: usize,
     row: u32,
+    key: (i64, u64),
     /// Its record, if it had to be looked at.
     bytes: Option<Vec<u8>>,
 }
 
-/// How the rows of a segment are gone through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Walk {
-    /// Along a chain, from the newest row back.
-    Correlation,
-    Kind,
-    Source,
-    /// All of them, from the newest back or from the oldest on.
-    Back,
-    On,
-}
-
-/// How one segment is searched.
-#[derive(Debug)]
-struct Way {
-    /// Which segment.
-    at: usize,
-    /// Rows that show.
-    rows: u32,
-    walk: Walk,
-    /// The query's texts as this segment numbers them.
-    kind: Option<u32>,
-    source: Option<u32>,
-    /// For each zone the first rank of it and all zones still to come that touch the range; `None` where none does.
-    reach: Vec<Option<Rank>>,
-}
-
-impl Way {
-    fn is_through_all(&self) -> bool {
-        matches!(self.walk, Walk::Back | Walk::On)
-    }
-
-    fn next(&self, columns: &Columns, row: u32) -> Option<u32> {
-        match self.walk {
-            Walk::Correlation => columns.previous_with_correlation(row),
-            Walk::Kind => columns.kinds.previous(row),
-            Walk::Source => columns.sources.previous(row),
-            Walk::Back => row.checked_sub(1),
-            Walk::On => Some(row + 1).filter(|row| *row < self.rows),
-        }
-    }
-
-    fn next_zone(&self, row: u32) -> Option<u32> {
-        let start = row - row % ZONE_ROWS;
-        match self.walk {
-            Walk::On => Some(start + ZONE_ROWS).filter(|row| *row < self.rows),
-            _ => start.checked_sub(1),
-        }
-    }
+/// Some rows of a segment, of which none comes before `first`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Window {
+    first: Rank,
+    rows: Range<u32>,
 }
 
 impl<'a> Search<'a> {
     pub(super) fn new(
         query: &'a Query,
-        segments: &'a [Arc<Segment>],
+        segments: &'a [Arc<dyn View>],
         cancelled: &'a AtomicBool,
-        quick: bool,
+        access: Access,
     ) -> Self {
         Self {
             query,
-            segments,
+            segments: snapshot(segments),
             cancelled,
-            quick,
-            looked_at: 0,
+            access,
             after: query.after.map(|cursor| cursor.rank()),
             sink: Sink::Count(0),
-            cold: Vec::new(),
+            kept_bytes: 0,
+            page_bytes: PAGE_BYTES_MAX,
+            work: Work::default(),
         }
     }
 
-    /// The events that the query asks for.
-    pub(super) fn page(mut self) -> Result<Page, Halt> {
+    /// Ends a page after so many bytes of events.
+    pub(super) fn page_bytes(mut self, bytes: usize) -> Self {
+        self.page_bytes = bytes;
+        self
+    }
+
+    /// The events that the query asks for, and what was done to find them.
+    pub(super) fn page(mut self) -> Result<(Page, Work), Halt> {
         // One more than asked for tells whether there are more.
         let wanted = match self.query.limit {
-            0 => return Ok(Page::default()),
+            0 => return Ok((Page::default(), self.work)),
             limit => self.query.skip + limit + 1,
         };
         self.sink = Sink::Best {
@@ -153,10 +150,12 @@ impl<'a> Search<'a> {
             wanted,
         };
         self.run()?;
-        let Sink::Best { heap, .. } = std::mem::replace(&mut self.sink, Sink::Count(0)) else {
-            return Ok(Page::default());
+        let found = match std::mem::replace(&mut self.sink, Sink::Count(0)) {
+            Sink::Best { heap, .. } => heap.into_sorted_vec(),
+            Sink::Count(_) => Vec::new(),
         };
-        self.read(heap.into_sorted_vec())
+        let page = self.read(found)?;
+        Ok((page, self.work))
     }
 
     /// How many events match; limit, skip and cursor do not matter.
@@ -172,207 +171,139 @@ impl<'a> Search<'a> {
     fn run(&mut self) -> Result<(), Halt> {
         let mut spans: Vec<_> = (0..self.segments.len())
             .filter_map(|at| {
-                let span = self.segments[at].inner.read().columns.span()?;
+                let span = self.segments[at].0.span()?;
                 self.touches(span).then(|| (self.first_rank(span), at))
             })
             .collect();
         spans.sort_unstable();
-        for (first, at) in spans {
-            if self.cannot_enter(first) {
+        self.work.left_out = self.segments.len() - spans.len();
+        for (done, (first, at)) in spans.iter().enumerate() {
+            if self.cannot_enter(*first) {
+                self.work.left_out += spans.len() - done;
                 break;
             }
-            self.walk_segment(at)?;
+            self.search_segment(*at)?;
         }
         Ok(())
     }
 
-    fn walk_segment(&mut self, at: usize) -> Result<(), Halt> {
-        let segment = self.segments[at].clone();
-        let rows = segment.published();
-        let planned = {
-            let inner = segment.inner.read();
-            self.plan(&inner.columns, at, rows)
-        };
-        let Some((way, mut next)) = planned else {
+    fn search_segment(&mut self, at: usize) -> Result<(), Halt> {
+        self.pause()?;
+        let (view, rows) = self.segments[at];
+        let candidates = Candidates::plan(&self.query.filter, view, rows, self.access)?;
+        let plan = candidates.as_ref().map(|found| found.the_plan().clone());
+        self.work.plans.push((view.base(), plan.clone()));
+        let Some((mut candidates, plan)) = candidates.zip(plan) else {
             return Ok(());
         };
-        while let Some(row) = next {
-            self.pause(STEP_ROWS)?;
-            let inner = segment.inner.read();
-            next = self.step(&way, &inner, row);
-            drop(inner);
-            self.look_at_cold(at, &segment)?;
+        let mut found = Vec::new();
+        for window in self.windows(view, rows, &plan) {
+            if self.cannot_enter(window.first) {
+                break;
+            }
+            self.pause()?;
+            found.clear();
+            self.work.rows += candidates.within(window.rows, &mut found)?;
+            for candidate in &found {
+                self.offer(at, candidate, &plan)?;
+            }
         }
         Ok(())
     }
 
-    /// How to go through a segment, and the row to start from; `None` if no row can match.
-    fn plan(&self, columns: &Columns, at: usize, rows: u32) -> Option<(Way, Option<u32>)> {
-        let number = |labels: &columns::Labels, text: &Option<Arc<str>>| match text {
-            Some(text) => labels.number(text.as_bytes()).map(Some),
-            None => Some(None),
-        };
-        let kind = number(&columns.kinds, &self.query.kind)?;
-        let source = number(&columns.sources, &self.query.source)?;
-        let chain = |walk, labels: &columns::Labels, number: Option<u32>| {
-            let (newest, count) = labels.chain(number?);
-            Some((count, walk, newest))
-        };
-        let (walk, start) = if let Some(id) = &self.query.correlation {
-            let newest = columns.newest_with_correlation(id)?;
-            (Walk::Correlation, Some(newest))
-        } else {
-            let kinds = chain(Walk::Kind, &columns.kinds, kind);
-            let sources = chain(Walk::Source, &columns.sources, source);
-            let shortest = kinds
-                .into_iter()
-                .chain(sources)
-                .min_by_key(|(count, ..)| *count);
-            match shortest {
-                // A chain through most rows is slower than going through all of them in order.
-                Some((count, walk, newest)) if count < columns.rows() / 2 => (walk, Some(newest)),
-                _ => self.through_all(rows),
-            }
-        };
-        let reach = match walk {
-            Walk::Correlation => Vec::new(),
-            _ => self.reach(columns.zones(), walk == Walk::On),
-        };
-        let way = Way {
-            at,
-            rows,
-            walk,
-            kind,
-            source,
-            reach,
-        };
-        Some((way, start))
-    }
-
-    /// The direction in which the best rows come first, as far as rows are stored in the order of their time.
-    fn through_all(&self, rows: u32) -> (Walk, Option<u32>) {
-        match self.query.order {
-            Order::OldestFirst | Order::IdAscending => (Walk::On, (rows > 0).then_some(0)),
-            Order::NewestFirst | Order::IdDescending => (Walk::Back, rows.checked_sub(1)),
+    /// The windows that touch the ranges, the best first.
+    fn windows(&self, view: &dyn View, rows: u32, plan: &Plan) -> Vec<Window> {
+        if plan.rows <= AT_ONCE_ROWS {
+            let first = (0, 0);
+            return vec![Window {
+                first,
+                rows: 0..rows,
+            }];
         }
+        let mut zones = Vec::new();
+        view.zones(0..rows.div_ceil(ZONE_ROWS), &mut zones);
+        let starts = (0..rows).step_by(WINDOW_ROWS as usize);
+        let mut windows: Vec<_> = zones
+            .chunks(WINDOW_ZONES)
+            .zip(starts)
+            .filter_map(|(zones, start)| {
+                let touching = zones.iter().filter(|zone| self.touches(**zone));
+                let first = touching.map(|zone| self.first_rank(*zone)).min()?;
+                let rows = start..rows.min(start + WINDOW_ROWS);
+                Some(Window { first, rows })
+            })
+            .collect();
+        windows.sort_unstable_by_key(|window| (window.first, window.rows.start));
+        windows
     }
 
-    /// Looks at some rows from `row` on its way; answers where to go on.
-    fn step(&mut self, way: &Way, inner: &Inner, row: u32) -> Option<u32> {
-        let columns = &inner.columns;
-        let mut next = Some(row);
-        for _ in 0..STEP_ROWS {
-            let row = next?;
-            let zone = (row / ZONE_ROWS) as usize;
-            if let Some(first) = way.reach.get(zone) {
-                // No row from here on can be part of the answer.
-                if first.is_none_or(|first| self.cannot_enter(first)) {
-                    return None;
-                }
-            }
-            if way.is_through_all() && !self.zone_matters(columns.zones()[zone]) {
-                next = way.next_zone(row);
-                continue;
-            }
-            self.looked_at += 1;
-            if row < way.rows && self.matches(columns, row, way) {
-                self.offer(way.at, inner, row);
-            }
-            next = way.next(columns, row);
-        }
-        next
-    }
-
-    fn matches(&self, columns: &Columns, row: u32, way: &Way) -> bool {
-        let at = row as usize;
-        let time = columns.times[at];
-        let in_range = (self.query.since.as_nanos()..=self.query.until.as_nanos()).contains(&time);
-        in_range
-            && way.kind.is_none_or(|kind| columns.kinds.rows[at] == kind)
-            && way
-                .source
-                .is_none_or(|source| columns.sources.rows[at] == source)
-            && !columns.is_hidden(row)
-    }
-
-    fn offer(&mut self, at: usize, inner: &Inner, row: u32) {
-        let columns = &inner.columns;
-        let rank = self
-            .query
-            .order
-            .rank(columns.times[row as usize], columns.ids[row as usize]);
+    fn offer(&mut self, at: usize, candidate: &Candidate, plan: &Plan) -> Result<(), Halt> {
+        let Key { id, time, .. } = candidate.key;
+        let rank = self.query.order.rank(time, id);
         if self.after.is_some_and(|after| rank <= after) || self.cannot_enter(rank) {
-            return;
+            return Ok(());
         }
-        if self.query.correlation.is_none() {
-            self.keep(rank, at, row, None);
-            return;
-        }
-        let (start, end) = columns.extent(row);
-        match inner.hot.get(start, end) {
-            Some(bytes) => {
-                if let Some(record) = Record::read(bytes).filter(|record| self.correlates(record)) {
-                    let bytes = record.bytes.to_vec();
-                    self.keep(rank, at, row, Some(bytes));
-                }
-            }
-            None => self.cold.push(row),
-        }
-    }
-
-    /// Compares the correlations that are only in the file.
-    fn look_at_cold(&mut self, at: usize, segment: &Segment) -> Result<(), Halt> {
-        for row in std::mem::take(&mut self.cold) {
-            if self.quick {
-                return Err(Halt::NotQuick);
-            }
-            self.pause(1)?;
-            let (rank, extent) = {
-                let columns = &segment.inner.read().columns;
-                let (time, id) = (columns.times[row as usize], columns.ids[row as usize]);
-                (self.query.order.rank(time, id), columns.extent(row))
-            };
-            match segment.read_file(extent.0, extent.1) {
-                Ok(bytes) => {
-                    let matches =
-                        Record::read(&bytes).is_some_and(|record| self.correlates(&record));
-                    if matches {
-                        self.keep(rank, at, row, Some(bytes));
-                    }
-                }
-                // It may belong here: it is kept, and found unreadable again when it is read.
-                Err(_) => self.keep(rank, at, row, None),
+        let mut bytes = None;
+        if plan.reads_events {
+            match self.look(at, candidate.row)? {
+                Looked::At(found) => bytes = found,
+                Looked::AtAnother => return Ok(()),
             }
         }
+        self.keep(Found {
+            rank,
+            segment: at,
+            row: candidate.row,
+            key: (time, id),
+            bytes,
+        });
         Ok(())
     }
 
-    fn correlates(&self, record: &Record<'_>) -> bool {
-        let id = record.correlation.and_then(columns::correlation_of);
-        match (&self.query.correlation, id) {
-            (Some(wanted), Some(id)) => wanted.is_same_trace(&id),
-            (wanted, _) => wanted.is_none(),
+    /// Whether a row's event matches, and its bytes if there is room for them.
+    fn look(&mut self, at: usize, row: u32) -> Result<Looked, Halt> {
+        self.work.events_read += 1;
+        if self.work.events_read.is_multiple_of(64) {
+            self.pause()?;
+        }
+        let filter = &self.query.filter;
+        let wanted = matches!(self.sink, Sink::Best { .. });
+        let room = KEPT_BYTES_MAX.saturating_sub(self.kept_bytes);
+        let mut looked = Looked::AtAnother;
+        let read = self.segments[at].0.read(row, self.access, &mut |bytes| {
+            let Some(record) = Record::read(bytes).filter(|record| filter.takes(record)) else {
+                return;
+            };
+            if !filter.data.is_empty() && matches!(filter.decode(&record), Ok(None)) {
+                return;
+            }
+            let keep = wanted && record.bytes.len() <= room;
+            looked = Looked::At(keep.then(|| record.bytes.to_vec()));
+        });
+        match read {
+            Ok(()) => Ok(looked),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Halt::NotQuick),
+            // It may belong here: it is kept, and found unreadable again when it is read.
+            Err(_) => Ok(Looked::At(None)),
         }
     }
 
-    fn keep(&mut self, rank: Rank, segment: usize, row: u32, bytes: Option<Vec<u8>>) {
+    fn keep(&mut self, found: Found) {
         match &mut self.sink {
             Sink::Count(count) => *count += 1,
             Sink::Best { heap, wanted } => {
-                if heap.len() == *wanted {
-                    heap.pop();
+                if heap.len() == *wanted
+                    && let Some(worst) = heap.pop()
+                {
+                    self.kept_bytes -= worst.bytes.map_or(0, |bytes| bytes.len());
                 }
-                heap.push(Candidate {
-                    rank,
-                    segment,
-                    row,
-                    bytes,
-                });
+                self.kept_bytes += found.bytes.as_ref().map_or(0, Vec::len);
+                heap.push(found);
             }
         }
     }
 
-    /// Whether there are better candidates enough.
+    /// Whether there are better ones enough.
     fn cannot_enter(&self, rank: Rank) -> bool {
         match &self.sink {
             Sink::Best { heap, wanted } => {
@@ -383,11 +314,21 @@ impl<'a> Search<'a> {
     }
 
     fn touches(&self, zone: Zone) -> bool {
-        zone.time.0 <= self.query.until.as_nanos() && zone.time.1 >= self.query.since.as_nanos()
-    }
-
-    fn zone_matters(&self, zone: Zone) -> bool {
-        self.touches(zone) && !self.cannot_enter(self.first_rank(zone))
+        let filter = &self.query.filter;
+        let (first, last) = filter.ids();
+        let passed = self.after.is_some_and(|after| {
+            let order = self.query.order;
+            let (one, other) = (
+                order.rank(zone.time.0, zone.id.0),
+                order.rank(zone.time.1, zone.id.1),
+            );
+            one.max(other) <= after
+        });
+        zone.time.0 <= filter.until.as_nanos()
+            && zone.time.1 >= filter.since.as_nanos()
+            && zone.id.0 <= last
+            && zone.id.1 >= first
+            && !passed
     }
 
     /// No row of the zone comes before this.
@@ -400,71 +341,95 @@ impl<'a> Search<'a> {
         low.min(high)
     }
 
-    fn reach(&self, zones: &[Zone], on: bool) -> Vec<Option<Rank>> {
-        let mut first = None;
-        let mut widen = |zone: &Zone| {
-            if self.touches(*zone) {
-                let rank = self.first_rank(*zone);
-                first = Some(first.map_or(rank, |first: Rank| first.min(rank)));
-            }
-            first
-        };
-        if !on {
-            return zones.iter().map(widen).collect();
-        }
-        let mut reach: Vec<_> = zones.iter().rev().map(&mut widen).collect();
-        reach.reverse();
-        reach
-    }
-
-    fn pause(&self, rows: usize) -> Result<(), Halt> {
+    fn pause(&self) -> Result<(), Halt> {
         if self.cancelled.load(Relaxed) {
             return Err(Halt::Cancelled);
         }
-        if self.quick && self.looked_at + rows > QUICK_ROWS {
+        if self.access == Access::Memory && self.work.rows > QUICK_ROWS {
             return Err(Halt::NotQuick);
         }
         Ok(())
     }
 
-    fn read(&self, mut candidates: Vec<Candidate>) -> Result<Page, Halt> {
+    fn read(&mut self, mut found: Vec<Found>) -> Result<Page, Halt> {
         let last = self.query.skip + self.query.limit;
-        let more = candidates.len() > last;
-        candidates.truncate(last);
+        let mut more = found.len() > last;
+        found.truncate(last);
         let mut page = Page::default();
-        for candidate in candidates.into_iter().skip(self.query.skip) {
+        let (mut bytes, mut end) = (0, None);
+        for found in found.into_iter().skip(self.query.skip) {
             if self.cancelled.load(Relaxed) {
                 return Err(Halt::Cancelled);
             }
-            let segment = &self.segments[candidate.segment];
-            let row = candidate.row;
-            let bytes = match candidate.bytes {
-                Some(bytes) => Ok(bytes),
-                None => self.bytes_of(segment, row)?,
+            if bytes > self.page_bytes {
+                more = true;
+                break;
+            }
+            let (time, id) = found.key;
+            end = EventId::new(id).ok().map(|id| (time, id));
+            let decode = |bytes: &[u8]| {
+                (
+                    bytes.len(),
+                    Record::read(bytes).as_ref().and_then(Event::decode),
+                )
             };
-            let event = bytes
-                .ok()
-                .as_deref()
-                .and_then(Record::read)
-                .as_ref()
-                .and_then(Event::decode);
-            match event {
-                Some(event) => page.events.push(event),
-                // Pruned while this search went on.
-                None if segment.inner.read().columns.is_hidden(row) => {}
-                None => page.unreadable.extend(EventId::new(segment.id(row)).ok()),
+            let read = match &found.bytes {
+                Some(bytes) => Ok(decode(bytes)),
+                None => self.decode(found.segment, found.row, decode)?,
+            };
+            match read {
+                Ok((len, Some(event))) => {
+                    bytes += len;
+                    page.events.push(event);
+                }
+                _ if self.is_hidden(found.segment, found.row)? => {}
+                _ => page.unreadable.extend(EventId::new(id).ok()),
             }
         }
-        let newest = page.events.last().filter(|_| more);
-        page.next = newest.map(|event| Cursor::at(self.query.order, event));
+        page.next = end
+            .filter(|_| more)
+            .map(|(time, id)| Cursor::new(self.query.order, time, id));
         Ok(page)
     }
 
-    fn bytes_of(&self, segment: &Segment, row: u32) -> Result<io::Result<Vec<u8>>, Halt> {
-        match segment.look(row, <[u8]>::to_vec) {
-            Place::Hot(bytes) => Ok(Ok(bytes)),
-            Place::Cold(..) if self.quick => Err(Halt::NotQuick),
-            Place::Cold(start, end) => Ok(segment.read_file(start, end)),
+    fn decode<T>(
+        &mut self,
+        segment: usize,
+        row: u32,
+        decode: impl Fn(&[u8]) -> (usize, Option<T>),
+    ) -> Result<io::Result<(usize, Option<T>)>, Halt> {
+        self.work.events_read += 1;
+        let mut decoded = (0, None);
+        let view = self.segments[segment].0;
+        let read = view.read(row, self.access, &mut |bytes| decoded = decode(bytes));
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Halt::NotQuick),
+            read => Ok(read.map(|()| decoded)),
         }
     }
+
+    /// Whether a row was pruned while this search went on.
+    fn is_hidden(&self, segment: usize, row: u32) -> Result<bool, Halt> {
+        let mut keys = Vec::new();
+        self.segments[segment]
+            .0
+            .keys(&[row], self.access, &mut keys)?;
+        Ok(keys.first().is_none_or(|key| key.hidden))
+    }
+}
+
+/// Every segment with the rows that it shows. The newest is asked first: what it shows was stored after all that the others show then.
+fn snapshot(segments: &[Arc<dyn View>]) -> Vec<(&dyn View, u32)> {
+    let newest_first = segments.iter().rev();
+    let mut snapshot: Vec<_> = newest_first
+        .map(|view| (view.as_ref(), view.rows()))
+        .collect();
+    snapshot.reverse();
+    snapshot
+}
+
+enum Looked {
+    /// It matches.
+    At(Option<Vec<u8>>),
+    AtAnother,
 }

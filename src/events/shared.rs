@@ -68,6 +68,7 @@ pub(super) struct Metrics {
     refused: Counter,
     pub(super) pruned: Counter,
     pub(super) queries: Counter,
+    pub(super) queries_cancelled: Counter,
     failures: Counter,
     commit: Histogram,
 }
@@ -80,6 +81,7 @@ impl Metrics {
             refused: telemetry.counter("underpin_events_refused", &[]),
             pruned: telemetry.counter("underpin_events_pruned", &[]),
             queries: telemetry.counter("underpin_events_queries", &[]),
+            queries_cancelled: telemetry.counter("underpin_events_queries_cancelled", &[]),
             failures: telemetry.counter("underpin_events_write_failures", &[]),
             commit: telemetry.histogram("underpin_events_commit_seconds", &[]),
         }
@@ -308,6 +310,11 @@ impl Shared {
                 reason: self.why_down(),
             }),
         }
+    }
+
+    /// Changes when the store opens, closes or fails.
+    pub(super) fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
     }
 
     pub(super) fn why_down(&self) -> String {

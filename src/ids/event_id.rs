@@ -60,6 +60,14 @@ impl EventId {
         )
     }
 
+    /// The highest id that any node can have made by then, in milliseconds since 1970; `None` before 2024, when there were none.
+    #[must_use]
+    pub fn last_by(unix_ms: u64) -> Option<Self> {
+        let ms = unix_ms.checked_sub(EPOCH_UNIX_MS)?;
+        let later = (Self::MAX.get() >> (NODE_BITS + SEQUENCE_BITS)).saturating_sub(ms);
+        NonZeroU64::new(Self::MAX.get() - (later << (NODE_BITS + SEQUENCE_BITS))).map(Self)
+    }
+
     /// The number.
     #[must_use]
     pub fn get(self) -> u64 {

@@ -1,9 +1,8 @@
 //! `events query` and `events get`.
 
 mod show;
-mod when;
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::tz::TimeZone;
 use serde_json::Value as Json;
 
 use super::{
@@ -12,7 +11,7 @@ use super::{
     failure::Failure,
     output::Output,
 };
-use when::{Edge, When};
+use underpin::events::{Edge, When};
 
 /// What the node takes when no limit is said.
 const LIMIT_DEFAULT: usize = 1000;
@@ -20,7 +19,7 @@ const LIMIT_DEFAULT: usize = 1000;
 /// One line an event.
 pub(super) fn query(query: &Query, out: &mut Output) -> Result<(), Failure> {
     let now = When {
-        now: Timestamp::now(),
+        now: underpin::events::Timestamp::now(),
         zone: TimeZone::system(),
     };
     let since = time(&now, "--since", query.since.as_deref(), Edge::Start)?;

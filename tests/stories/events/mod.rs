@@ -2,6 +2,9 @@
 
 mod durability;
 mod finding;
+mod following;
+mod models;
 mod pruning;
 mod storing;
 pub(crate) mod support;
+mod travelling;

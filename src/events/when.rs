@@ -1,45 +1,63 @@
-//! Points in time as people say them.
+//! Points in time as people say them. Pure: now and the zone are arguments.
 
-use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
+use jiff::{SignedDuration, civil, tz::TimeZone};
+
+use super::Timestamp;
 
 /// What the words are relative to.
-#[derive(Debug)]
-pub(super) struct When {
-    pub(super) now: Timestamp,
-    pub(super) zone: TimeZone,
+///
+/// ```
+/// use underpin::events::{Edge, When};
+///
+/// let when = When { now: "2026-11-23T12:00:00Z".parse().unwrap(), zone: jiff::tz::TimeZone::UTC };
+/// assert_eq!(when.read("10m", Edge::Start).unwrap().to_string(), "2026-11-23T11:50:00Z");
+/// ```
+#[derive(Debug, Clone)]
+pub struct When {
+    /// What ages are counted back from.
+    pub now: Timestamp,
+    /// Where dates and times without a zone belong.
+    pub zone: TimeZone,
 }
 
 /// Which end of a day a bare date means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Edge {
+pub enum Edge {
+    /// Its first nanosecond.
     Start,
+    /// Its last one.
     End,
 }
 
 impl When {
-    /// An age, a date, a local time, RFC 3339, or nanoseconds since 1970.
-    pub(super) fn read(&self, text: &str, edge: Edge) -> Result<Timestamp, String> {
+    /// Now, in UTC.
+    #[must_use]
+    pub fn utc(now: Timestamp) -> Self {
+        Self {
+            now,
+            zone: TimeZone::UTC,
+        }
+    }
+
+    /// An age (`10m`: before now), a date, a time without a zone, RFC 3339, or nanoseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// What to write instead.
+    pub fn read(&self, text: &str, edge: Edge) -> Result<Timestamp, String> {
         let text = text.trim();
         if let Some(age) = age(text) {
-            return self
-                .now
-                .checked_sub(age)
-                .map_err(|_| "that is before all time".into());
+            let then = nanos(i128::from(self.now.as_nanos()) - age.as_nanos());
+            return then.ok_or_else(|| "that is before all time".into());
         }
-        if let Ok(ns) = text.parse::<i64>() {
-            return Timestamp::from_nanosecond(i128::from(ns)).map_err(|error| error.to_string());
-        }
-        if let Ok(time) = text.parse::<Timestamp>() {
+        if let Ok(time) = text.parse() {
             return Ok(time);
         }
         if let Some(date) = bare_date(text) {
             return self.day(date, edge);
         }
         if let Ok(time) = text.parse::<civil::DateTime>() {
-            return self
-                .zone
-                .to_timestamp(time)
-                .map_err(|error| error.to_string());
+            return self.local(time);
         }
         Err(
             "give an age (10m, 2h, 3d), a date (2026-11-23), or a time (2026-11-23T10:00:00Z)"
@@ -48,19 +66,29 @@ impl When {
     }
 
     fn day(&self, date: civil::Date, edge: Edge) -> Result<Timestamp, String> {
-        let start = |date: civil::Date| {
-            self.zone
-                .to_timestamp(date.to_datetime(civil::Time::midnight()))
-                .map_err(|error| error.to_string())
-        };
+        let start = |date: civil::Date| self.local(date.to_datetime(civil::Time::midnight()));
         match edge {
             Edge::Start => start(date),
             Edge::End => {
                 let next = date.tomorrow().map_err(|error| error.to_string())?;
-                Ok(start(next)? - SignedDuration::from_nanos(1))
+                let next = start(next)?.as_nanos();
+                Ok(Timestamp::from_nanos(next.saturating_sub(1)))
             }
         }
     }
+
+    fn local(&self, time: civil::DateTime) -> Result<Timestamp, String> {
+        let time = self
+            .zone
+            .to_timestamp(time)
+            .map_err(|error| error.to_string())?;
+        nanos(time.as_nanosecond())
+            .ok_or_else(|| "that is beyond the years 1677 to 2262; give a time between them".into())
+    }
+}
+
+fn nanos(nanos: i128) -> Option<Timestamp> {
+    i64::try_from(nanos).ok().map(Timestamp::from_nanos)
 }
 
 /// `30s`, `10m`, `2h`, `3d`, `1w`.

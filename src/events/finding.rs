@@ -1,0 +1,448 @@
+//! The reading half of the handle.
+
+use std::{
+    any::Any,
+    collections::HashSet,
+    io,
+    panic::{self, AssertUnwindSafe},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use futures_util::{Stream, StreamExt, stream};
+
+use crate::ids::{CorrelationId, EventId};
+
+use super::{
+    Bookmark, Causes, Effect, Effects, Event, Events, Explanation, Order, Page, Query, QueryError,
+    STATE_CHANGE, Start, StoreError, Subscription, Timeline,
+    lineage::End,
+    log::Log,
+    record::Record,
+    search::{Halt, PAGE_BYTES_MAX, Search, Work},
+    view::{Access, View},
+};
+
+impl Events {
+    /// One event; `None` if there is none of that id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`], [`StoreError::Read`], [`StoreError::Index`] if it cannot be read; [`StoreError::Down`] if the store was
+    /// never open.
+    pub async fn get(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+        let log = self.shared.view().await?;
+        let views = log.views();
+        let found = self
+            .off_the_writer(move |_, access| get(&views, id, access))
+            .await?;
+        match found {
+            Some(Ok(event)) => Ok(Some(event)),
+            Some(Err(error)) => {
+                log.count_unreadable(1);
+                Err(unreadable(id, error))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The events that a query asks for. It is answered beside the writer, from what is stored when it starts.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Query`] if it cannot be answered; [`StoreError::Index`]; [`StoreError::Panicked`]; [`StoreError::Down`] if the store
+    /// was never open.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe; a query of which the future is dropped stops its work.
+    pub async fn query(&self, query: Query) -> Result<Page, StoreError> {
+        let (page, _) = self.search(query, PAGE_BYTES_MAX).await?;
+        Ok(page)
+    }
+
+    /// Answers a query, and tells how: which index each segment was searched by, and how much was looked at.
+    ///
+    /// # Errors
+    ///
+    /// As [`Events::query`].
+    pub async fn explain(&self, query: Query) -> Result<Explanation, StoreError> {
+        let begin = Instant::now();
+        let text = query.to_string();
+        let (page, work) = self.search(query, PAGE_BYTES_MAX).await?;
+        Ok(Explanation::of(text, &page, work, begin.elapsed()))
+    }
+
+    async fn search(&self, query: Query, bytes: usize) -> Result<(Page, Work), StoreError> {
+        query.check()?;
+        self.shared.metrics.queries.inc();
+        let log = self.shared.view().await?;
+        let views = log.views();
+        let work = move |cancelled: &AtomicBool, access| {
+            Search::new(&query, &views, cancelled, access)
+                .page_bytes(bytes)
+                .page()
+        };
+        let (page, work) = self.off_the_writer(work).await?;
+        log.count_unreadable(page.unreadable.len() as u64);
+        Ok((page, work))
+    }
+
+    /// How many events a query asks for, whatever its limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Events::query`].
+    pub async fn count(&self, query: Query) -> Result<u64, StoreError> {
+        query.check()?;
+        self.shared.metrics.queries.inc();
+        let views = self.shared.view().await?.views();
+        self.off_the_writer(move |cancelled, access| {
+            Search::new(&query, &views, cancelled, access).count()
+        })
+        .await
+    }
+
+    /// The answer to a query page by page, in bounded memory whatever its limit, which here may be above [`Query::LIMIT_MAX`].
+    ///
+    /// Not one snapshot: each page is answered from what is stored when it is asked for. What is stored meanwhile behind the place that
+    /// was reached is part of the answer.
+    #[must_use]
+    pub fn pages(&self, query: Query) -> Pages {
+        Pages {
+            events: self.clone(),
+            left: query.limit,
+            query: Some(query),
+            part: Pages::PART_FIRST,
+        }
+    }
+
+    /// The answer to a query as a stream, in bounded memory; read as it is pulled, as [`Events::pages`]. An event that cannot be read is
+    /// an error in its place, after which the stream goes on; any other error ends it.
+    pub fn stream(&self, query: Query) -> impl Stream<Item = Result<Event, StoreError>> + use<> {
+        let pages = stream::unfold(self.pages(query), async |mut pages| {
+            let page = pages.next().await.transpose()?;
+            Some((page, pages))
+        });
+        pages.flat_map(|page| {
+            let items: Vec<_> = match page {
+                Ok(Page {
+                    events, unreadable, ..
+                }) => {
+                    let damaged = |id| Err(StoreError::Damaged { id });
+                    let events = events.into_iter().map(Ok);
+                    events.chain(unreadable.into_iter().map(damaged)).collect()
+                }
+                Err(error) => vec![Err(error)],
+            };
+            stream::iter(items)
+        })
+    }
+
+    /// The `n` latest events, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Events::query`].
+    pub async fn recent(&self, n: usize) -> Result<Page, StoreError> {
+        self.query(Query::new().order(Order::NewestFirst).limit(n))
+            .await
+    }
+
+    /// What belongs together, the earliest first; the first [`Query::LIMIT_DEFAULT`], with a cursor if there are more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Events::query`].
+    pub async fn correlation(&self, id: &CorrelationId) -> Result<Page, StoreError> {
+        self.query(Query::new().correlation(id.clone())).await
+    }
+
+    /// Why an event came about: itself, its parent, the parent's parent, up to the first cause; `None` if there is no such event.
+    ///
+    /// # Errors
+    ///
+    /// As [`Events::get`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn causes(&self, id: EventId) -> Result<Option<Causes>, StoreError> {
+        let Some(event) = self.get(id).await? else {
+            return Ok(None);
+        };
+        let mut seen = HashSet::from([id]);
+        let mut next = event.parent();
+        let mut events = vec![event];
+        let end = loop {
+            let Some(parent) = next else {
+                break End::Root;
+            };
+            if !seen.insert(parent) {
+                break End::Circle { id: parent };
+            }
+            if events.len() == Causes::EVENTS_MAX {
+                break End::TooLong;
+            }
+            let Some(event) = self.get(parent).await? else {
+                break End::Missing { id: parent };
+            };
+            next = event.parent();
+            events.push(event);
+        };
+        Ok(Some(Causes { events, end }))
+    }
+
+    /// What came of an event: those it caused, those that they caused, and so on, each before its own effects, the earliest first; at most
+    /// [`Effects::EVENTS_MAX`]. The event itself need not be stored any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Events::query`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn effects(&self, id: EventId) -> Result<Effects, StoreError> {
+        let mut found = Effects::new(self.get(id).await?);
+        let mut seen = HashSet::from([id]);
+        let mut next = vec![(0, id)];
+        while let Some((depth, cause)) = next.pop() {
+            let room = Effects::EVENTS_MAX - found.effects.len().min(Effects::EVENTS_MAX);
+            let page = self
+                .query(Query::new().parent(cause).limit(room.max(1)))
+                .await?;
+            found.complete &= page.next.is_none();
+            let new = page
+                .events
+                .into_iter()
+                .filter(|event| seen.insert(event.id()));
+            let own: Vec<_> = new.map(|event| Effect { depth, event }).collect();
+            next.extend(
+                own.iter()
+                    .rev()
+                    .map(|effect| (depth + 1, effect.event.id())),
+            );
+            found.insert(cause, own);
+            if found.effects.len() >= Effects::EVENTS_MAX {
+                found.complete = next.is_empty() && found.complete;
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// How states came to be what they are, from the `state_change` events that a filter takes: of a source, of a correlation, in a range
+    /// of time. The whole of it is in memory: at most [`Query::LIMIT_MAX`] changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Events::query`]. [`QueryError::NotAFilter`] if it says order, limit, skip or cursor, [`QueryError::TimelineKind`] if it says
+    /// another kind, [`QueryError::TimelineTooLong`]; [`StoreError::Damaged`] if a change cannot be read.
+    pub async fn timeline(&self, of: Query) -> Result<Timeline, StoreError> {
+        if !of.is_only_a_filter() {
+            return Err(QueryError::NotAFilter.into());
+        }
+        let query = match of.filter.kind {
+            None => of.kind(STATE_CHANGE),
+            Some(_) if of == of.clone().kind(STATE_CHANGE) => of,
+            Some(_) => return Err(QueryError::TimelineKind.into()),
+        };
+        let mut pages = self.pages(query.limit(Query::LIMIT_MAX + 1));
+        let mut events = Vec::new();
+        while let Some(page) = pages.next().await? {
+            if let Some(id) = page.unreadable.first() {
+                return Err(StoreError::Damaged { id: *id });
+            }
+            events.extend(page.events);
+        }
+        if events.len() > Query::LIMIT_MAX {
+            let max = Query::LIMIT_MAX;
+            return Err(QueryError::TimelineTooLong { max }.into());
+        }
+        Ok(Timeline::of(events))
+    }
+
+    /// Follows the log: every event that the filter takes, in the order in which they were stored, none left out and none twice, from
+    /// `start` on and for ever after. See [`Subscription`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Query`] if the filter cannot be answered, or says order, limit, skip or cursor; [`StoreError::Unknown`] if there is
+    /// no such event to start after; [`StoreError::Down`] if the store was never open.
+    pub async fn subscribe(&self, filter: Query, start: Start) -> Result<Subscription, StoreError> {
+        if !filter.is_only_a_filter() {
+            return Err(QueryError::NotAFilter.into());
+        }
+        filter.check()?;
+        let log = self.shared.view().await?;
+        let (place, after) = match start {
+            Start::Now => (Bookmark::end_of(&log.views()), None),
+            Start::Beginning => ((0, 0), None),
+            Start::After(id) => {
+                let found = self.place_after(&log, id).await?;
+                (found.ok_or(StoreError::Unknown { id })?, Some(id))
+            }
+            Start::At(bookmark) => {
+                let found = self.place_after(&log, bookmark.id()).await?;
+                (found.unwrap_or(bookmark.place()), Some(bookmark.id()))
+            }
+        };
+        let filter = filter.filter;
+        Ok(Subscription::new(self.clone(), filter, log, place, after))
+    }
+
+    /// The place behind an event.
+    pub(super) async fn place_after(
+        &self,
+        log: &Log,
+        id: EventId,
+    ) -> Result<Option<(u64, u32)>, StoreError> {
+        let views = log.views();
+        self.off_the_writer(move |_, access| {
+            let found = find(&views, id, access)?;
+            Ok(found.map(|(view, row)| (view.base(), row + 1)))
+        })
+        .await
+    }
+
+    /// Runs a search on the caller's task if that takes microseconds, else beside the runtime. A panic is an error of this search alone.
+    pub(super) async fn off_the_writer<T: Send + 'static>(
+        &self,
+        work: impl Fn(&AtomicBool, Access) -> Result<T, Halt> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let never = AtomicBool::new(false);
+        let quick = panic::catch_unwind(AssertUnwindSafe(|| work(&never, Access::Memory)));
+        match quick {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(Halt::NotQuick | Halt::Cancelled)) => {}
+            Ok(Err(Halt::Unreadable(error))) => return Err(StoreError::Index(error)),
+            Err(panic) => return Err(StoreError::Panicked(text_of(panic.as_ref()))),
+        }
+        let cancelled = Cancel(Arc::new(AtomicBool::new(false)));
+        let (flag, shared) = (cancelled.0.clone(), self.shared.clone());
+        let searching = tokio::task::spawn_blocking(move || {
+            let answer = work(&flag, Access::Disk);
+            if matches!(answer, Err(Halt::Cancelled)) {
+                shared.metrics.queries_cancelled.inc();
+            }
+            answer
+        });
+        match searching.await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Halt::Unreadable(error))) => Err(StoreError::Index(error)),
+            Ok(Err(halt)) => Err(StoreError::Panicked(format!("search ended as {halt:?}"))),
+            Err(error) if error.is_panic() => {
+                Err(StoreError::Panicked(text_of(error.into_panic().as_ref())))
+            }
+            Err(error) => Err(StoreError::Panicked(error.to_string())),
+        }
+    }
+}
+
+/// The answer to a query, page by page. See [`Events::pages`].
+#[derive(Debug)]
+pub struct Pages {
+    events: Events,
+    /// What is still to be asked; `None` at the end.
+    query: Option<Query>,
+    /// How many events are still wanted.
+    left: usize,
+    /// How many are read at once.
+    part: usize,
+}
+
+impl Pages {
+    /// The first page is small, for whoever only wants to see what there is.
+    const PART_FIRST: usize = 64;
+    /// The largest page, in events: as many as a query usually asks for.
+    const PART_MAX: usize = 4096;
+    /// Bytes of events, as encoded, after which a page ends: what many readers at once may hold.
+    const PART_BYTES: usize = 1 << 20;
+
+    /// The next page; `None` after the last one. The first one is always there, if only to say that nothing was found.
+    ///
+    /// # Errors
+    ///
+    /// As [`Events::query`]; then it is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a dropped future has lost nothing, the same page comes again.
+    pub async fn next(&mut self) -> Result<Option<Page>, StoreError> {
+        let Some(query) = &self.query else {
+            return Ok(None);
+        };
+        let query = query.clone().limit(self.part.min(self.left));
+        let page = match self.events.search(query, Self::PART_BYTES).await {
+            Ok((page, _)) => page,
+            Err(error) => {
+                self.query = None;
+                return Err(error);
+            }
+        };
+        self.left -= page.events.len().min(self.left);
+        self.part = (self.part * 4).min(Self::PART_MAX);
+        self.query = match (self.query.take(), page.next) {
+            (Some(query), Some(cursor)) if self.left > 0 => Some(query.after(cursor).skip(0)),
+            _ => None,
+        };
+        Ok(Some(page))
+    }
+}
+
+/// An event that is there, or why it cannot be read.
+type Read = Option<Result<Event, io::Error>>;
+
+fn get(views: &[Arc<dyn View>], id: EventId, access: Access) -> Result<Read, Halt> {
+    let Some((view, row)) = find(views, id, access)? else {
+        return Ok(None);
+    };
+    let mut event = None;
+    let read = view.read(row, access, &mut |bytes| {
+        event = Record::read(bytes).as_ref().and_then(Event::decode);
+    });
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Halt::NotQuick),
+        Err(error) => Ok(Some(Err(error))),
+        Ok(()) => Ok(Some(event.ok_or_else(|| io::ErrorKind::InvalidData.into()))),
+    }
+}
+
+fn find(
+    views: &[Arc<dyn View>],
+    id: EventId,
+    access: Access,
+) -> Result<Option<(&dyn View, u32)>, Halt> {
+    for view in views.iter().rev() {
+        if let Some(row) = view.find(id.get(), access)? {
+            return Ok(Some((view.as_ref(), row)));
+        }
+    }
+    Ok(None)
+}
+
+fn unreadable(id: EventId, error: io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::InvalidData => StoreError::Damaged { id },
+        _ => StoreError::Read { id, error },
+    }
+}
+
+/// Stops a search when the future that waits for it is dropped.
+struct Cancel(Arc<AtomicBool>);
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "a panic without a message".into())
+}

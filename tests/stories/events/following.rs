@@ -1,0 +1,439 @@
+//! Subscriptions.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use underpin::{
+    events::{
+        Credit, Event, Events, Options, Order, Query, QueryError, Start, StoreError, Subscription,
+    },
+    ids::EventId,
+    otp::{Address, Admission, ChildSpec, Groups, Intensity, Permit, Supervisor, SupervisorSpec},
+    ractor::{Actor, ActorProcessingErr, ActorRef},
+};
+
+use super::support::{Store, event, id, kill, steps};
+
+async fn follow(store: &Store, filter: Query, start: Start) -> Subscription {
+    store
+        .events
+        .subscribe(filter, start)
+        .await
+        .expect("subscribed")
+}
+
+/// The next `count` ids.
+async fn pull(subscription: &mut Subscription, count: usize) -> Vec<u64> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        let next = tokio::time::timeout(Duration::from_secs(20), subscription.next());
+        ids.push(next.await.expect("it comes").expect("readable").id().get());
+    }
+    ids
+}
+
+/// Small segments, and nothing stays in memory.
+fn cold() -> Options {
+    Options {
+        hot_bytes: 0,
+        segment_bytes: 16 << 10,
+        ..Options::default()
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_begins_now_after_an_event_or_with_the_first() {
+    for store in [Store::durable().await, Store::memory().await] {
+        store.events.store_batch(steps(5)).await.expect("stored");
+        let mut now = follow(&store, Query::new(), Start::Now).await;
+        let mut after = follow(&store, Query::new(), Start::After(id(3))).await;
+        let mut all = follow(&store, Query::new(), Start::Beginning).await;
+
+        store
+            .events
+            .store(event(6, "step", 6))
+            .await
+            .expect("stored");
+
+        assert_eq!(pull(&mut now, 1).await, [6]);
+        assert_eq!(pull(&mut after, 3).await, [4, 5, 6]);
+        assert_eq!(pull(&mut all, 6).await, [1, 2, 3, 4, 5, 6]);
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_waits_for_what_is_not_there_yet() {
+    let store = Store::durable().await;
+    let mut following = follow(&store, Query::new().kind("wanted"), Start::Beginning).await;
+    let waiting = tokio::spawn(async move { pull(&mut following, 2).await });
+
+    for number in 1..=20 {
+        let kind = if number % 10 == 0 { "wanted" } else { "other" };
+        store
+            .events
+            .store(event(number, kind, 1))
+            .await
+            .expect("stored");
+    }
+
+    assert_eq!(waiting.await.expect("no panic"), [10, 20]);
+}
+
+/// The order is that in which the events were stored, whatever their times and ids.
+#[tokio::test]
+async fn events_come_in_the_order_in_which_they_were_stored() {
+    let store = Store::durable().await;
+    let mut following = follow(&store, Query::new(), Start::Now).await;
+    for (number, time) in [(7, 3), (2, 9), (5, 1)] {
+        store
+            .events
+            .store(event(number, "step", time))
+            .await
+            .expect("stored");
+    }
+
+    assert_eq!(pull(&mut following, 3).await, [7, 2, 5]);
+}
+
+#[tokio::test]
+async fn a_slow_consumer_reads_from_storage_and_the_writer_never_waits_for_it() {
+    let store = Store::with(cold()).await;
+    let mut slow = follow(&store, Query::new(), Start::Now).await;
+
+    // Nobody pulls while all of this is stored.
+    for batch in steps(3000).chunks(100) {
+        store
+            .events
+            .store_batch(batch.to_vec())
+            .await
+            .expect("stored");
+    }
+
+    let stats = store.events.stats();
+    assert!(
+        stats.hot_bytes < stats.log_bytes / 2 && stats.segments > 3,
+        "{stats:?}"
+    );
+    assert_eq!(pull(&mut slow, 3000).await, (1..=3000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_subscription_outlives_the_death_of_the_store() {
+    let store = Store::with(cold()).await;
+    let mut following = follow(&store, Query::new(), Start::Beginning).await;
+    let mut pulled = Vec::new();
+    for round in 0..6_u64 {
+        for number in 1..=50 {
+            let event = event(round * 50 + number, "step", 1);
+            store.events.store(event).await.expect("stored");
+        }
+        pulled.extend(pull(&mut following, 30).await);
+        kill(&store).await;
+    }
+    pulled.extend(pull(&mut following, 120).await);
+
+    assert_eq!(pulled, (1..=300).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_bookmark_leads_on_also_when_its_event_was_pruned() {
+    let store = Store::with(cold()).await;
+    store.events.store_batch(steps(200)).await.expect("stored");
+    let mut first = follow(&store, Query::new(), Start::Beginning).await;
+    assert_eq!(first.bookmark(), None);
+    pull(&mut first, 50).await;
+    let bookmark = first.bookmark().expect("something was pulled").to_string();
+
+    store
+        .events
+        .prune_before(underpin::events::Timestamp::from_nanos(100))
+        .await
+        .expect("pruned");
+    let store = store.reopen().await;
+
+    let start = Start::At(bookmark.parse().expect("our own form"));
+    let mut second = follow(&store, Query::new(), start).await;
+    assert_eq!(
+        pull(&mut second, 101).await,
+        (100..=200).collect::<Vec<_>>()
+    );
+    let gone = store
+        .events
+        .subscribe(Query::new(), Start::After(id(50)))
+        .await;
+    assert!(matches!(gone, Err(StoreError::Unknown { id: gone }) if gone == id(50)));
+    assert!("1.2".parse::<underpin::events::Bookmark>().is_err());
+}
+
+#[tokio::test]
+async fn what_a_subscription_cannot_honour_is_refused() {
+    let store = Store::memory().await;
+    for query in [
+        Query::new().order(Order::NewestFirst),
+        Query::new().limit(5),
+        Query::new().skip(5),
+        Query::new().after("time:1:1".parse().expect("a cursor")),
+    ] {
+        let refused = store.events.subscribe(query, Start::Now).await;
+        assert!(matches!(
+            refused,
+            Err(StoreError::Query(QueryError::NotAFilter))
+        ));
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_wait_loses_nothing() {
+    let store = Store::durable().await;
+    let mut following = follow(&store, Query::new(), Start::Beginning).await;
+    let mut pulled = Vec::new();
+    for number in 1..=100 {
+        // Asked for and given up, at whatever point it has reached.
+        let _ = tokio::time::timeout(Duration::ZERO, following.next())
+            .await
+            .map(|event| {
+                pulled.push(event.expect("readable").id().get());
+            });
+        store
+            .events
+            .store(event(number, "step", 1))
+            .await
+            .expect("stored");
+    }
+    pulled.extend(pull(&mut following, 100 - pulled.len()).await);
+
+    assert_eq!(pulled, (1..=100).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_stream_gives_events_as_they_are_pulled() {
+    let store = Store::memory().await;
+    store.events.store_batch(steps(300)).await.expect("stored");
+    let following = follow(&store, Query::new(), Start::Beginning).await;
+
+    let ids: Vec<_> = following
+        .into_stream()
+        .take(300)
+        .map(|event| event.expect("readable").id().get())
+        .collect()
+        .await;
+
+    assert_eq!(ids, (1..=300).collect::<Vec<_>>());
+}
+
+/// Producers, pruning and subscribers that begin at any time, all at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn subscribing_while_events_are_stored_and_pruned_loses_nothing_that_stays() {
+    const EACH: u64 = 300;
+    const PRODUCERS: u64 = 4;
+    let store = Store::with(cold()).await;
+    let stays = Query::new().kind("stays");
+    let early = follow(&store, stays.clone(), Start::Beginning).await;
+
+    let mut tasks = Vec::new();
+    for producer in 0..PRODUCERS {
+        let events = store.events.clone();
+        tasks.push(tokio::spawn(async move {
+            for number in 1..=EACH {
+                let kept = event(producer * EACH + number, "stays", 1_000_000);
+                let pruned = event(1_000_000 + producer * EACH + number, "goes", 1);
+                events
+                    .store_batch(vec![kept, pruned])
+                    .await
+                    .expect("stored");
+            }
+        }));
+    }
+    let pruning = tokio::spawn(prune_on_and_on(store.events.clone()));
+    let mut subscribers = vec![tokio::spawn(all_of(early))];
+    for _ in 0..8 {
+        let late = follow(&store, stays.clone(), Start::Beginning).await;
+        subscribers.push(tokio::spawn(all_of(late)));
+        tokio::task::yield_now().await;
+    }
+
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+    let mut orders = BTreeSet::new();
+    for subscriber in subscribers {
+        let order = subscriber.await.expect("no panic");
+        let distinct: BTreeSet<_> = order.iter().copied().collect();
+        assert_eq!((order.len(), distinct.len()), (1200, 1200));
+        orders.insert(order);
+    }
+    assert_eq!(orders.len(), 1, "everybody saw the same order");
+    pruning.abort();
+}
+
+async fn all_of(mut subscription: Subscription) -> Vec<u64> {
+    pull(&mut subscription, 1200).await
+}
+
+async fn prune_on_and_on(events: Events) {
+    loop {
+        let before = underpin::events::Timestamp::from_nanos(2);
+        events.prune_before(before).await.expect("pruned");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Remembers what it was told; waits in each message until it is let on; dies of `poison`.
+struct Listener {
+    told: Arc<Mutex<Vec<EventId>>>,
+    go: Arc<Notify>,
+    waits: bool,
+}
+
+/// What says that a message was handled when it is dropped.
+#[expect(dead_code, reason = "they are there to be dropped")]
+enum Done {
+    Permit(Permit),
+    Credit(Credit),
+}
+
+struct Told(Event, Done);
+underpin::otp::message!(Told);
+
+fn told(event: Event, permit: Permit) -> Told {
+    Told(event, Done::Permit(permit))
+}
+
+impl Actor for Listener {
+    type Msg = Told;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Told>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Told>,
+        told: Told,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        let Told(event, done) = told;
+        if self.waits {
+            self.go.notified().await;
+        }
+        self.told.lock().push(event.id());
+        if event.kind() == "poison" {
+            return Err("poisoned".into());
+        }
+        drop(done);
+        Ok(())
+    }
+}
+
+struct Fed {
+    address: Address<Told>,
+    told: Arc<Mutex<Vec<EventId>>>,
+    go: Arc<Notify>,
+    _supervisor: Supervisor,
+}
+
+async fn listener(waits: bool) -> Fed {
+    let address = Address::with_admission(Admission::wait(4));
+    let (told, go) = (
+        Arc::<Mutex<Vec<EventId>>>::default(),
+        Arc::new(Notify::new()),
+    );
+    let (memory, gate) = (told.clone(), go.clone());
+    let child = ChildSpec::actor("listener", &address, move |_| {
+        let (told, go) = (memory.clone(), gate.clone());
+        (Listener { told, go, waits }, ())
+    });
+    let spec = SupervisorSpec::new("listeners", Intensity::new(100, Duration::from_secs(1)));
+    let supervisor = Supervisor::start(spec.child(child))
+        .await
+        .expect("it starts");
+    Fed {
+        address,
+        told,
+        go,
+        _supervisor: supervisor,
+    }
+}
+
+fn feed(mut subscription: Subscription, to: &Address<Told>) -> tokio::task::JoinHandle<StoreError> {
+    let to = to.clone();
+    tokio::spawn(async move { subscription.feed(&to, told).await })
+}
+
+#[tokio::test]
+async fn an_actor_is_told_as_fast_as_it_takes_and_no_faster() {
+    let store = Store::memory().await;
+    store.events.store_batch(steps(100)).await.expect("stored");
+    let fed = listener(true).await;
+    let feeding = feed(
+        follow(&store, Query::new(), Start::Beginning).await,
+        &fed.address,
+    );
+
+    super::support::until("the address is full", || fed.address.admitted() == 4).await;
+    assert_eq!(fed.told.lock().len(), 0);
+    for number in 1..=100 {
+        fed.go.notify_one();
+        super::support::until("it is told", || fed.told.lock().len() == number).await;
+        assert!(fed.address.admitted() <= 4);
+    }
+
+    assert_eq!(*fed.told.lock(), (1..=100).map(id).collect::<Vec<_>>());
+    feeding.abort();
+}
+
+#[tokio::test]
+async fn an_actor_that_is_restarted_is_told_on() {
+    let store = Store::memory().await;
+    let fed = listener(false).await;
+    let feeding = feed(follow(&store, Query::new(), Start::Now).await, &fed.address);
+
+    store
+        .events
+        .store(event(1, "poison", 1))
+        .await
+        .expect("stored");
+    super::support::until("it died", || fed.told.lock().len() == 1).await;
+    store
+        .events
+        .store(event(2, "step", 1))
+        .await
+        .expect("stored");
+
+    super::support::until("it is told", || fed.told.lock().contains(&id(2))).await;
+    assert_eq!(*fed.told.lock(), [id(1), id(2)]);
+    feeding.abort();
+}
+
+#[tokio::test]
+async fn a_group_is_told_as_fast_as_its_slowest_member_takes() {
+    let store = Store::memory().await;
+    store.events.store_batch(steps(50)).await.expect("stored");
+    let groups = Groups::new("events");
+    let group = groups.group::<Told>("listeners");
+    let (quick, slow) = (listener(false).await, listener(true).await);
+    for member in [&quick, &slow] {
+        group.join_address(&member.address).expect("joined");
+    }
+    let mut following = follow(&store, Query::new(), Start::Beginning).await;
+    let ahead = std::num::NonZeroU32::new(3).expect("not 0");
+    let feeding = tokio::spawn(async move {
+        let message = |event, credit| Told(event, Done::Credit(credit));
+        following.feed_group(&group, ahead, message).await
+    });
+
+    super::support::until("three are under way", || quick.told.lock().len() == 3).await;
+    for number in 1..=50 {
+        slow.go.notify_one();
+        super::support::until("it is told", || slow.told.lock().len() == number).await;
+        assert!(quick.told.lock().len() <= number + 3);
+    }
+
+    super::support::until("all is told", || quick.told.lock().len() == 50).await;
+    assert_eq!(*slow.told.lock(), (1..=50).map(id).collect::<Vec<_>>());
+    feeding.abort();
+}
