@@ -17,12 +17,14 @@ mod error;
 mod exit;
 #[cfg(feature = "testing")]
 mod fault;
+mod feed;
 mod group;
 mod incarnation;
 mod lifecycle;
 mod monitor;
 mod office;
 mod probe;
+mod registry;
 mod reply;
 mod scope;
 mod start;
@@ -46,6 +48,10 @@ pub use group::{
 pub use lifecycle::{Lifecycle, Report, ReportStream};
 pub use monitor::{Down, Forwarded, Monitor, MonitorRef, Monitors};
 pub use probe::HealthProbe;
+pub use registry::{
+    CheckError, KeyLock, Keys, Lease, Listener, Listening, NotRegistered, Owner, RegisterError,
+    Registered, Registry, RegistryEvent, RegistryStats, UpdateError,
+};
 pub use reply::Reply;
 pub use supervisor::{
     AutoShutdown, ChildCounts, ChildInfo, ChildReport, Intensity, ShutdownReport, StartOutcome,

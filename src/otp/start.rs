@@ -43,6 +43,40 @@ pub(crate) trait Start: Send + Sync + 'static {
     }
 }
 
+/// A start with something before or after it; in all else like the one inside.
+pub(crate) struct Around<F> {
+    pub(crate) inner: Arc<dyn Start>,
+    pub(crate) start: F,
+}
+
+impl<F> Start for Around<F>
+where
+    F: Fn(&dyn Start, Seat) -> BoxFuture<'static, Result<Started, NotStarted>>
+        + Send
+        + Sync
+        + 'static,
+{
+    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>> {
+        (self.start)(&*self.inner, seat)
+    }
+
+    fn slot(&self) -> Option<Arc<Slot>> {
+        self.inner.slot()
+    }
+
+    fn check(&self) -> Result<(), SupervisorError> {
+        self.inner.check()
+    }
+
+    fn hurry(&self, deadline: Instant) {
+        self.inner.hurry(deadline);
+    }
+
+    fn stopped_children(&self) -> Vec<ChildReport> {
+        self.inner.stopped_children()
+    }
+}
+
 /// Why nothing runs after a start.
 #[derive(Debug)]
 pub(crate) enum NotStarted {

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use futures_util::{FutureExt, future::BoxFuture};
 use ractor::Message;
 
-use super::Group;
+use super::{Group, JoinError};
 use crate::otp::{
     ChildSpec, ExitReason,
-    address::Slot,
-    start::{Control, NotStarted, Seat, Start, Started},
-    supervisor::ChildReport,
+    start::{Around, Control, NotStarted, Seat, Start, Started},
 };
 
 impl ChildSpec {
@@ -19,38 +17,27 @@ impl ChildSpec {
     /// A child that is no such actor does not start.
     #[must_use]
     pub fn joins<M: Message>(mut self, group: &Group<M>) -> Self {
-        self.start = Arc::new(JoiningStart {
+        let group = group.clone();
+        self.start = Arc::new(Around {
             inner: self.start,
-            group: group.clone(),
+            start: move |inner: &dyn Start, seat: Seat| start(inner, seat, group.clone()),
         });
         self
     }
 }
 
-struct JoiningStart<M> {
-    inner: Arc<dyn Start>,
+fn start<M: Message>(
+    inner: &dyn Start,
+    seat: Seat,
     group: Group<M>,
-}
-
-impl<M: Message> Start for JoiningStart<M> {
-    fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>> {
-        let starting = self.inner.start(seat);
-        let group = self.group.clone();
-        async move {
-            let started = starting.await?;
-            join(&group, &started.control)?;
-            Ok(started)
-        }
-        .boxed()
+) -> BoxFuture<'static, Result<Started, NotStarted>> {
+    let starting = inner.start(seat);
+    async move {
+        let started = starting.await?;
+        join(&group, &started.control)?;
+        Ok(started)
     }
-
-    fn slot(&self) -> Option<Arc<Slot>> {
-        self.inner.slot()
-    }
-
-    fn stopped_children(&self) -> Vec<ChildReport> {
-        self.inner.stopped_children()
-    }
+    .boxed()
 }
 
 fn join<M: Message>(group: &Group<M>, child: &Control) -> Result<(), ExitReason> {
@@ -66,7 +53,7 @@ fn join<M: Message>(group: &Group<M>, child: &Control) -> Result<(), ExitReason>
     };
     match group.add(std::slice::from_ref(actor)) {
         // One that ended as soon as it had started is no failed start.
-        Ok(()) | Err(super::JoinError::Ended { .. }) => Ok(()),
+        Ok(()) | Err(JoinError::Ended { .. }) => Ok(()),
         Err(error) => Err(ExitReason::from_error(&error)),
     }
 }

@@ -1,18 +1,9 @@
-use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use parking_lot::Mutex;
 use ractor::{ActorCell, ActorRef, Message};
-use tokio::sync::Notify;
 
-use super::{
-    scope::Scope,
-    state::{Backlog, Unread},
-};
+use super::scope::Scope;
+use crate::otp::feed::{Inbox, Subscriber, Unread};
 
 /// The members of each group, as often as each joined and in that order. Groups without members are not in it.
 pub type GroupSnapshot = BTreeMap<Arc<str>, Vec<ActorCell>>;
@@ -64,18 +55,7 @@ pub struct GroupMonitor {
     scope: Arc<Scope>,
     group: Option<Arc<str>>,
     id: u64,
-    inbox: Arc<Inbox>,
-}
-
-/// One who is told.
-pub(super) enum Subscriber {
-    Stream(Arc<Inbox>),
-    Actor(Box<dyn Fn(&GroupEvent) + Send + Sync>),
-}
-
-pub(super) struct Inbox {
-    backlog: Mutex<Backlog<GroupEvent>>,
-    arrived: Notify,
+    inbox: Arc<Inbox<GroupEvent>>,
 }
 
 impl GroupMonitor {
@@ -83,11 +63,8 @@ impl GroupMonitor {
     pub const BOUND: usize = 1024;
 
     pub(super) fn new(scope: &Arc<Scope>, group: Option<Arc<str>>) -> (GroupSnapshot, Self) {
-        let inbox = Arc::new(Inbox {
-            backlog: Mutex::new(Backlog::new(Self::BOUND)),
-            arrived: Notify::new(),
-        });
-        let subscriber = Arc::new(Subscriber::Stream(Arc::clone(&inbox)));
+        let inbox = Inbox::new(Self::BOUND);
+        let subscriber = Subscriber::Stream(Arc::clone(&inbox));
         let (id, snapshot) = scope.monitor(group.as_ref(), subscriber);
         let scope = Arc::clone(scope);
         let monitor = Self {
@@ -105,20 +82,20 @@ impl GroupMonitor {
     ///
     /// Cancel safe.
     pub async fn next(&mut self) -> GroupEvent {
-        let inbox = Arc::clone(&self.inbox);
         loop {
-            let mut arrived = pin!(inbox.arrived.notified());
-            arrived.as_mut().enable();
-            if let Some(event) = self.try_next() {
+            let unread = self.inbox.unread().await;
+            if let Some(event) = self.event(unread) {
                 return event;
             }
-            arrived.await;
         }
     }
 
     /// The next change, if there is one.
     pub fn try_next(&mut self) -> Option<GroupEvent> {
-        let unread = self.inbox.backlog.lock().pop();
+        self.event(self.inbox.pop())
+    }
+
+    fn event(&self, unread: Unread<GroupEvent>) -> Option<GroupEvent> {
         match unread {
             Unread::Nothing => None,
             Unread::Event(event) => Some(event),
@@ -128,7 +105,7 @@ impl GroupMonitor {
 
     /// What is; and all that had come up to this moment is done with.
     fn resync(&self, missed: u64) -> GroupEvent {
-        let rest = || self.inbox.backlog.lock().clear();
+        let rest = || self.inbox.clear();
         let (groups, rest) = self.scope.snapshot(self.group.as_ref(), rest);
         GroupEvent::Resync {
             missed: missed + rest,
@@ -167,12 +144,7 @@ impl GroupForwarding {
         group: Option<Arc<str>>,
         observer: &ActorRef<M>,
     ) -> (GroupSnapshot, Self) {
-        let observer = observer.clone();
-        let tell = move |event: &GroupEvent| {
-            // An observer that has gone needs no news.
-            let _ = observer.send_message(M::from(event.clone()));
-        };
-        let subscriber = Arc::new(Subscriber::Actor(Box::new(tell)));
+        let subscriber = Subscriber::actor(observer);
         let (id, snapshot) = scope.monitor(group.as_ref(), subscriber);
         let scope = Arc::clone(scope);
         (snapshot, Self { scope, group, id })
@@ -191,23 +163,5 @@ impl std::fmt::Debug for GroupForwarding {
             .field("scope", &self.scope.name())
             .field("group", &self.group)
             .finish_non_exhaustive()
-    }
-}
-
-impl Subscriber {
-    /// Called while nothing else changes, so that all hear all in one order.
-    pub(super) fn tell(&self, event: &GroupEvent) {
-        match self {
-            Self::Stream(inbox) => {
-                inbox.backlog.lock().push(event.clone());
-                inbox.arrived.notify_one();
-            }
-            Self::Actor(tell) => {
-                // A conversion of the user's runs in there.
-                if catch_unwind(AssertUnwindSafe(|| tell(event))).is_err() {
-                    tracing::error!("an observer panicked when it was told of a group");
-                }
-            }
-        }
     }
 }

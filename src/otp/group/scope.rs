@@ -15,9 +15,10 @@ use ractor::{ActorCell, ActorId, ActorRef, ActorStatus, pg};
 use super::{
     JoinError, NotJoined,
     keeper::{Keeper, Nothing},
-    monitor::{GroupEvent, GroupSnapshot, Subscriber},
+    monitor::{GroupEvent, GroupSnapshot},
     state::{Member, Removed, Roster},
 };
+use crate::otp::feed::Subscriber;
 
 impl Member for ActorCell {
     type Id = ActorId;
@@ -39,7 +40,7 @@ pub(super) struct Scope {
 #[derive(Default)]
 struct State {
     groups: HashMap<Arc<str>, Kept>,
-    monitors: BTreeMap<u64, Arc<Subscriber>>,
+    monitors: BTreeMap<u64, Subscriber<GroupEvent>>,
     /// By the group's name; those of the whole scope are under `None`.
     watched: HashMap<Option<Arc<str>>, Vec<u64>>,
 }
@@ -202,7 +203,7 @@ impl Scope {
     pub(super) fn monitor(
         self: &Arc<Self>,
         group: Option<&Arc<str>>,
-        subscriber: Arc<Subscriber>,
+        subscriber: Subscriber<GroupEvent>,
     ) -> (u64, GroupSnapshot) {
         self.keep_up();
         let id = Self::number();

@@ -1,7 +1,7 @@
 //! Who is in which group, as plain data.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     hash::Hash,
 };
 
@@ -96,61 +96,6 @@ pub(super) enum Removed {
     Last,
 }
 
-/// What a monitor has not read yet. When it would be more than its bound, it becomes "so many were missed", and whoever reads
-/// looks at the whole again.
-#[derive(Debug)]
-pub(super) struct Backlog<E> {
-    events: VecDeque<E>,
-    bound: usize,
-    missed: u64,
-}
-
-/// What there is to read.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unread<E> {
-    Nothing,
-    Event(E),
-    /// As many as this went by: look at the whole.
-    Missed(u64),
-}
-
-impl<E> Backlog<E> {
-    pub(super) fn new(bound: usize) -> Self {
-        Self {
-            events: VecDeque::new(),
-            bound,
-            missed: 0,
-        }
-    }
-
-    pub(super) fn push(&mut self, event: E) {
-        if self.missed == 0 && self.events.len() < self.bound {
-            self.events.push_back(event);
-        } else {
-            self.missed += 1 + self.events.len() as u64;
-            self.events = VecDeque::new();
-        }
-    }
-
-    /// Forgets all, and tells how many those were.
-    pub(super) fn clear(&mut self) -> u64 {
-        let unread = std::mem::take(&mut self.events).len() as u64;
-        unread + std::mem::take(&mut self.missed)
-    }
-
-    /// After [`Unread::Missed`], nothing is missed any more: the whole that is looked at now holds it.
-    pub(super) fn pop(&mut self) -> Unread<E> {
-        let missed = std::mem::take(&mut self.missed);
-        if missed > 0 {
-            return Unread::Missed(missed);
-        }
-        match self.events.pop_front() {
-            Some(event) => Unread::Event(event),
-            None => Unread::Nothing,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -187,30 +132,6 @@ mod tests {
         assert_eq!(roster.remove_all(1), [1, 1, 1]);
         assert_eq!(roster.iter().copied().collect::<Vec<_>>(), [2, 3]);
         assert_eq!(roster.remove_all(1), [0_u8; 0]);
-    }
-
-    #[test]
-    fn a_backlog_beyond_its_bound_becomes_a_number() {
-        let mut backlog = Backlog::new(2);
-        for event in 0..2 {
-            backlog.push(event);
-        }
-        assert_eq!(backlog.pop(), Unread::Event(0));
-
-        for event in 2..5 {
-            backlog.push(event);
-        }
-
-        assert_eq!(backlog.pop(), Unread::Missed(4));
-        assert_eq!(backlog.pop(), Unread::Nothing);
-        backlog.push(9);
-        assert_eq!(backlog.pop(), Unread::Event(9));
-
-        for event in 0..2 {
-            backlog.push(event);
-        }
-        assert_eq!(backlog.clear(), 2);
-        assert_eq!((backlog.clear(), backlog.pop()), (0, Unread::Nothing));
     }
 
     proptest! {

@@ -161,9 +161,11 @@ async fn q04_a_hundred_that_join_and_leave_or_die_leave_nothing_behind() {
         visit.await.expect("no panic");
     }
 
-    gone(&group).await;
-    assert!(pg::which_scoped_groups(&groups.scope().to_owned()).is_empty());
-    assert!(groups.local_counts().is_empty());
+    eventually("nobody is left", async || {
+        let scope = groups.scope().to_owned();
+        groups.local_counts().is_empty() && pg::which_scoped_groups(&scope).is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]

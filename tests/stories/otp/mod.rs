@@ -6,6 +6,7 @@ mod edges;
 mod groups;
 mod monitors;
 mod probe;
+mod registry;
 mod restarts;
 mod stopping;
 mod tasks;
