@@ -74,6 +74,8 @@ const PURE: &[&str] = &[
     "verdict.rs",
     "intensity.rs",
     "regroup.rs",
+    "phase.rs",
+    "effect.rs",
     "strategy.rs",
     "layering.rs",
     "backoff.rs",

@@ -76,7 +76,33 @@ pub enum OnExceed {
     SlowRetry(Duration),
 }
 
-/// A restart budget of one child, beside its supervisor's.
+/// A restart budget of one child: its restarts count here *instead* of against its supervisor.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use underpin::otp::{
+///     Budget, ChildSpec, Intensity, Lifecycle, OnExceed, Supervisor, SupervisorSpec,
+/// };
+///
+/// const MINUTE: Duration = Duration::from_secs(60);
+/// // Tried twice more in a minute, then left alone. The supervisor itself tolerates nothing.
+/// let budget = Budget::new(Intensity::new(2, MINUTE), OnExceed::Stop);
+/// let printer = ChildSpec::task("printer", |_| async { Err("out of paper".into()) });
+/// let office = Supervisor::start(SupervisorSpec::new("office", Intensity::new(0, MINUTE))).await?;
+/// let mut reports = office.reports().expect("it runs");
+///
+/// office.start_child(printer.budget(budget)).await?;
+/// while let Some(report) = reports.next().await {
+///     if let Lifecycle::BudgetExceeded { reason } = report.what {
+///         assert_eq!(reason.to_string(), "error: out of paper");
+///         break;
+///     }
+/// }
+/// assert!(office.is_running());
+/// # office.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     pub(crate) intensity: Intensity,

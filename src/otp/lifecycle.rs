@@ -80,7 +80,27 @@ const CAPACITY: usize = 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Reports(broadcast::Sender<Report>);
 
-/// A subscription to a tree's [`Report`]s.
+/// A subscription to a tree's [`Report`]s. They go to `tracing`, too: crashes and failed starts as errors, a give-up as an error, what had to
+/// be killed as a warning, the rest as debug.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use underpin::otp::{ChildSpec, Intensity, Lifecycle, Supervisor, SupervisorSpec};
+///
+/// let spec = SupervisorSpec::new("app", Intensity::new(3, Duration::from_secs(5)));
+/// let app = Supervisor::start(spec).await?;
+/// let mut reports = app.reports().expect("it runs");
+///
+/// let idle = ChildSpec::task("idle", |ctx| async move { Ok(ctx.cancelled().await) });
+/// app.start_child(idle).await?;
+///
+/// let report = reports.next().await.expect("the tree runs");
+/// assert_eq!(&*report.path, "app/idle");
+/// assert_eq!(report.what, Lifecycle::Started { incarnation: 1 });
+/// # app.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct ReportStream {
     reports: broadcast::Receiver<Report>,

@@ -17,6 +17,7 @@ mod error;
 mod exit;
 #[cfg(feature = "testing")]
 mod fault;
+mod features;
 mod feed;
 mod group;
 mod incarnation;

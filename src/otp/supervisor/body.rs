@@ -28,6 +28,8 @@ pub(super) struct Body {
     pub(super) ends_asked: Vec<EndAnswer>,
     /// Its next start.
     pub(super) timer: Option<AbortOnDropHandle<()>>,
+    /// A deadline had passed before its turn came to be stopped.
+    pub(super) hurried: bool,
     /// What looks whether it hangs.
     pub(super) probe: Option<AbortOnDropHandle<()>>,
 }
@@ -55,6 +57,7 @@ impl Body {
             start_asked: None,
             ends_asked: Vec::new(),
             timer: None,
+            hurried: false,
             probe: None,
         }
     }
@@ -64,13 +67,24 @@ impl Body {
         std::mem::replace(&mut self.life, Life::None)
     }
 
+    /// How it was brought to its end, when that is over.
+    pub(super) fn take_ended(&mut self) -> Ended {
+        match self.take_life() {
+            Life::Stopping { ended, .. } => std::mem::replace(&mut *ended.lock(), Ended::NOTHING),
+            Life::None | Life::Starting(_) | Life::Alive(_) | Life::Leaked(_) => Ended::NOTHING,
+        }
+    }
+
     /// Its time is over before its turn has come: tells it to go, now, without waiting for it. What is being stopped already
     /// knows the deadline.
-    pub(super) fn hurry(&self) {
+    pub(super) fn hurry(&mut self) {
         match &self.life {
             // A supervisor is not killed: it knows the deadline, and hurries its own children.
             Life::Alive(started) if self.spec.kind == ChildKind::Supervisor => started.stop(),
-            Life::Alive(started) => started.kill(),
+            Life::Alive(started) => {
+                started.kill();
+                self.hurried = true;
+            }
             Life::None | Life::Starting(_) | Life::Stopping { .. } | Life::Leaked(_) => {}
         }
     }
@@ -96,15 +110,10 @@ impl Life {
         match self {
             Self::Alive(started) => stop::stop(Arc::clone(&spec.id), started, patience).await,
             Self::Starting(slow) => slow.end(spec, patience).await,
-            Self::Stopping { task, ended } => {
-                // A panic in there leaves no report.
-                let _ = task.await;
-                std::mem::replace(&mut *ended.lock(), Ended::NOTHING)
-            }
             Self::Leaked(task) if !task.is_finished() => {
                 stop::leaked_start(spec, std::time::Duration::ZERO, task)
             }
-            Self::None | Self::Leaked(_) => Ended::NOTHING,
+            Self::None | Self::Stopping { .. } | Self::Leaked(_) => Ended::NOTHING,
         }
     }
 

@@ -13,9 +13,55 @@ use crate::otp::{
     scope,
 };
 
-/// A handle to a supervisor. Cheap to clone; survives the supervisor's own restarts.
+/// A handle to a supervisor: it starts children in order, restarts them when they end, gives up when that does not help, and stops
+/// them in reverse order. Cheap to clone; survives the supervisor's own restarts.
 ///
 /// Dropping it stops nothing: say [`stop`](Self::stop).
+///
+/// ```
+/// use std::time::Duration;
+/// use underpin::otp::{ChildSpec, Intensity, Restart, Strategy, Supervisor, SupervisorSpec};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let idle = |id: &str| ChildSpec::task(id, |ctx| async move { Ok(ctx.cancelled().await) });
+/// let spec = SupervisorSpec::new("shop", Intensity::new(3, Duration::from_secs(5)))
+///     .strategy(Strategy::RestForOne)
+///     .child(idle("stock"))
+///     .child(idle("till").restart(Restart::Transient));
+/// let shop = Supervisor::start(spec).await?;
+///
+/// shop.start_child(idle("lights")).await?;
+/// shop.terminate_child("lights").await?;
+/// assert_eq!(shop.count_children().await?.active, 2);
+///
+/// let report = shop.stop().await;
+/// let order: Vec<&str> = report.children.iter().map(|child| &*child.id).collect();
+/// assert_eq!(order, ["till", "stock"]);
+/// # Ok(()) }
+/// ```
+///
+/// # Where it differs from OTP
+///
+/// The words and their meaning are those of OTP's `supervisor` (25 to 28), but for these:
+///
+/// | OTP | here | why |
+/// |---|---|---|
+/// | a restart happens at once | at once by default; [`ChildSpec::backoff`] waits longer each time, visibly, and any request cancels the wait | what failed a millisecond ago fails again |
+/// | one intensity for all children | a child may have a [`Budget`](crate::otp::Budget) that counts *instead* of its supervisor's: escalate, stop the child, or keep trying slowly | a printer that is out of paper must not take the shop down |
+/// | the window is counted in whole seconds | a restart counts while it is at most one period old, exactly | a second more or less decided by chance |
+/// | one_for_all and rest_for_one start every known child again | not one that had ended cleanly, nor one that was terminated | it was meant to be down |
+/// | a supervisor that gives up ends with `shutdown` | with [`ShutdownCause::IntensityExceeded`](crate::otp::ShutdownCause), or [`Significant`](crate::otp::ShutdownCause): a shutdown to its parent, and says why | nobody should have to guess |
+/// | a child that was unlinked dies unseen | every end is seen | |
+/// | a start that calls its own supervisor deadlocks | it gets [`SupervisorError::CallingSelf`] | |
+/// | the supervisor answers nobody while a child starts or siblings are stopped | it answers, truthfully, all the while; a start that is asked for meanwhile has its turn | |
+/// | a start may take for ever | 60 s, or [`ChildSpec::start_timeout`] | a start that hangs should be noticed |
+/// | the default intensity is 1 in 5 s (Elixir: 3 in 5 s) | it has to be said | neither fits everybody |
+/// | a stop tells nothing | a [`ShutdownReport`]; [`stop_within`](Self::stop_within) has a deadline for the whole tree | |
+/// | a child that hangs is not noticed | a [`HealthProbe`](crate::otp::HealthProbe) treats it as crashed | |
+/// | a kill always works | it acts at the next `.await`; a child that blocks its thread is *leaked*: reported, nothing is started beside it, and it is restarted when it has ended after all | Rust cannot end a thread |
+/// | a successor may meet what its predecessor still holds | it starts when everything of its predecessor is gone | |
+/// | children are listed in reverse | in start order | |
+/// | the answer to a start holds a pid | [`StartOutcome`]; the [`Address`](crate::otp::Address) is there before the child | it survives restarts |
 #[derive(Debug, Clone)]
 pub struct Supervisor {
     office: Arc<Office<Message>>,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::{
     ChildCounts, ChildInfo,
     body::{EndAnswer, StartAnswer},
-    state::Timer,
+    effect::Timer,
 };
 use crate::otp::{ChildSpec, ExitReason, Reply, SupervisorError, start::Ending};
 

@@ -1,19 +1,23 @@
 //! Supervisors: start children in order, restart them when they end, give up when that does not help, stop them in
 //! reverse order.
 //!
-//! The decisions are in `state` and `regroup` (what to stop and start, in which order), `intensity` and `verdict`: pure. `room` carries
+//! The decisions are in `state`, `phase` and `regroup` (what to stop and start, in which order), `intensity` and `verdict`: pure. `room` carries
 //! them out and tells what came of it, with `launch` and `stop` for one start and one stop; `actor` is the table of contents.
 
 mod actor;
 mod body;
+mod effect;
+mod ending;
 mod handle;
 pub(in crate::otp) mod intensity;
 pub(in crate::otp) mod launch;
 mod message;
 #[cfg(test)]
 mod model;
+mod phase;
 mod regroup;
 mod report;
+mod requests;
 mod room;
 pub(in crate::otp) mod spec;
 mod state;

@@ -10,7 +10,9 @@ use proptest::prelude::*;
 
 use super::{
     AutoShutdown, Intensity, StartOutcome, Strategy,
-    state::{Children, Effect, How, Key, Phase, Rules, Terms, Timer},
+    effect::{Effect, How, Timer},
+    phase::{Phase, Then},
+    state::{Children, Key, Rules, Terms},
 };
 use crate::{
     otp::{
@@ -290,7 +292,7 @@ impl World {
         }
         let group_stops = |key: &&Key| {
             let child = &self.state.known[*key];
-            matches!(child.phase, Phase::Stopping(super::state::Then::Hold(_)))
+            matches!(child.phase, Phase::Stopping(Then::Hold(_)))
         };
         let stopping = self.state.known.keys().filter(group_stops).count();
         assert!(stopping <= 1, "siblings are stopped one after the other");

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use super::{
-    state::{Child, Children, Effect, How, Key, Phase, Then, Timer, Why},
+    effect::{Effect, How, Timer},
+    phase::{Child, Phase, Then, Why},
+    state::{Children, Key},
     verdict::{Verdict, verdict},
 };
 use crate::otp::Restart;

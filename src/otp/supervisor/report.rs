@@ -22,7 +22,7 @@ pub struct ChildReport {
     pub id: Arc<str>,
     /// How it went.
     pub how: StopKind,
-    /// What its spec allowed it.
+    /// What it was allowed: what its spec says, or [`Shutdown::Brutal`] where a deadline had passed before its turn came.
     pub allowed: Shutdown,
     /// When it was asked, counted from the beginning of the stop.
     pub asked_after: Duration,
@@ -55,7 +55,7 @@ impl ShutdownReport {
     }
 
     /// Who held up the stop: those that did not end in their time and had to be killed, and those that did not end even then.
-    /// A child whose spec says [`Shutdown::Brutal`] is killed at once, and holds up nothing unless it leaks.
+    /// A child that is allowed nothing is killed at once, and holds up nothing unless it leaks.
     pub fn blockers(&self) -> impl Iterator<Item = &ChildReport> {
         self.walk().filter(|child| match child.how {
             StopKind::Graceful => false,

@@ -1,9 +1,8 @@
 //! The shell around [`Children`]: carries out what they decide, and tells them what came of it. Time, chance, tasks and actors
-//! are here.
+//! are here, in `requests` and in `ending`.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -14,16 +13,15 @@ use tokio::time::{self, Instant};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    ChildCounts, ChildInfo, ChildReport, Message, StartOutcome,
-    body::{Body, EndAnswer, Life, StartAnswer},
+    ChildReport, Message, StartOutcome,
+    body::{Body, Life},
+    effect::{Effect, How, Timer},
     launch::{Launch, Outcome},
-    spec::check_child,
-    state::{Children, Effect, How, Key, Terms, Timer},
-    stop::{Deadline, Ended, Patience},
+    state::{Children, Key, Terms},
+    stop::{Ended, Patience},
 };
 use crate::otp::{
-    ChildContext, ChildKind, ChildSpec, ChildState, ExitReason, Lifecycle, StartError,
-    SupervisorError,
+    ChildContext, ChildSpec, ChildState, ExitReason, Lifecycle, StartError,
     incarnation::{Incarnation, Left, discard},
     lifecycle::Reports,
     office::Office,
@@ -44,12 +42,12 @@ pub(super) struct Place {
 }
 
 pub(crate) struct Room {
-    place: Place,
-    terms: Terms,
+    pub(super) place: Place,
+    pub(super) terms: Terms,
     began: Instant,
-    state: Children,
+    pub(super) state: Children,
     /// What there is of each child, in start order.
-    bodies: BTreeMap<Key, Body>,
+    pub(super) bodies: BTreeMap<Key, Body>,
     actors: HashMap<ActorId, Key>,
     /// The words of a stop that ractor told of, by child.
     words: HashMap<Key, Option<String>>,
@@ -209,10 +207,7 @@ impl Room {
         if !matches!(body.life, Life::Stopping { .. }) {
             return;
         }
-        let Life::Stopping { ended, .. } = body.take_life() else {
-            return;
-        };
-        let Ended { report, leaked } = std::mem::replace(&mut *ended.lock(), Ended::NOTHING);
+        let Ended { report, leaked } = body.take_ended();
         if let Some(report) = &report {
             note_stop(&self.place.reports, &body.node, report);
         }
@@ -250,6 +245,10 @@ impl Room {
         let Some(started) = self.alive(key, incarnation) else {
             return;
         };
+        if started.incarnation.has_ended() {
+            // It ended by itself meanwhile; its notice comes next.
+            return;
+        }
         // How it ends is what is wrong with it, and not the kill that follows.
         started.incarnation.leave(Left::Reason(reason.clone()));
         let life = started.incarnation.number;
@@ -257,7 +256,7 @@ impl Room {
         self.carry_out();
     }
 
-    fn alive(&mut self, key: Key, incarnation: u64) -> Option<&mut Started> {
+    pub(super) fn alive(&mut self, key: Key, incarnation: u64) -> Option<&mut Started> {
         match &mut self.bodies.get_mut(&key)?.life {
             Life::Alive(started) if started.incarnation.id == incarnation => Some(started),
             _ => None,
@@ -266,7 +265,7 @@ impl Room {
 
     // What is decided.
 
-    fn carry_out(&mut self) {
+    pub(super) fn carry_out(&mut self) {
         while let Some(effect) = self.state.next_effect() {
             match effect {
                 Effect::Start(key) => self.start(key),
@@ -322,7 +321,7 @@ impl Room {
         }
     }
 
-    /// Makes the next incarnation of a child; it is alive when the future is done. `None` when it declines.
+    /// Makes the next incarnation of a child; it is alive when the future is done.
     fn launch(&mut self, key: Key) -> Option<Launch> {
         let number = self.state.life(key);
         let body = self.bodies.get_mut(&key)?;
@@ -403,20 +402,27 @@ impl Room {
         }
     }
 
-    /// Brings a child to its end in a task of its own: the supervisor stays free.
     fn stop(&mut self, key: Key, how: How) {
         self.forget_actor(key);
-        let life = self.state.life(key);
-        let Some(body) = self.bodies.get_mut(&key) else {
+        let Some(body) = self.bodies.get(&key) else {
             return;
         };
-        let spec = body.spec.clone();
-        let patience = Patience::of(&spec, self.place.office.deadline());
+        let patience = Patience::of(&body.spec, self.place.office.deadline());
         let patience = match how {
             How::AsSaid => patience,
             How::Kill => patience.none(),
         };
-        let ending = body.take_life();
+        self.end_in_task(key, patience);
+    }
+
+    /// Brings a child to its end in a task of its own: the supervisor stays free, and when it is cut off meanwhile, it still knows
+    /// what to wait for.
+    pub(super) fn end_in_task(&mut self, key: Key, patience: Patience) {
+        let life = self.state.life(key);
+        let Some(body) = self.bodies.get_mut(&key) else {
+            return;
+        };
+        let (spec, ending) = (body.spec.clone(), body.take_life());
         let me = self.place.me.clone();
         let ended = Arc::new(Mutex::new(Ended::NOTHING));
         let task = tokio::spawn({
@@ -446,7 +452,14 @@ impl Room {
             self.tell_me(Message::Due(timer));
         }
         match timer {
-            Timer::Group(_) => self.group_timer = sleeper,
+            Timer::Group(_) => {
+                self.group_timer = sleeper;
+                for (key, body) in &self.bodies {
+                    if self.state.state(*key) == ChildState::Restarting {
+                        body.node.restart_at(due, now);
+                    }
+                }
+            }
             Timer::Child(key, _) => {
                 if let Some(body) = self.bodies.get_mut(&key) {
                     body.timer = sleeper;
@@ -473,7 +486,7 @@ impl Room {
         }
     }
 
-    fn add_body(&mut self, key: Key, spec: ChildSpec) {
+    pub(super) fn add_body(&mut self, key: Key, spec: ChildSpec) {
         let node = TreeNode::new(
             &spec.id,
             Some(self.place.node.path()),
@@ -510,171 +523,13 @@ impl Room {
     }
 
     /// The time as the decisions count it, and a draw from 0 to 1.
-    fn now(&self) -> (Duration, f64) {
+    pub(super) fn now(&self) -> (Duration, f64) {
         (self.began.elapsed(), fastrand::f64())
     }
-
-    // What the supervisor is asked.
-
-    pub(super) fn start_child(&mut self, spec: ChildSpec, reply: StartAnswer) {
-        if let Err(error) = check_child(&spec, self.terms.auto_shutdown) {
-            return reply.send(Err(error));
-        }
-        match self.state.start_child(spec.rules()) {
-            Ok(key) => {
-                self.add_body(key, spec);
-                self.expect_start(key, reply);
-            }
-            Err(refused) => reply.send(Err(refused)),
-        }
-    }
-
-    pub(super) fn restart_child(&mut self, id: &Arc<str>, reply: StartAnswer) {
-        match self.state.restart_child(id) {
-            Ok(key) => self.expect_start(key, reply),
-            Err(refused) => reply.send(Err(refused)),
-        }
-    }
-
-    fn expect_start(&mut self, key: Key, reply: StartAnswer) {
-        if let Some(body) = self.bodies.get_mut(&key) {
-            body.start_asked = Some(reply);
-        }
-        self.carry_out();
-    }
-
-    pub(super) fn delete_child(&mut self, id: &Arc<str>, reply: EndAnswer) {
-        reply.send(self.state.delete_child(id));
-        self.carry_out();
-    }
-
-    pub(super) fn terminate_child(&mut self, id: &Arc<str>, caller: u64, reply: EndAnswer) {
-        let key = self.state.key(id);
-        if key.is_some_and(|key| self.alive(key, caller).is_some()) {
-            return reply.send(Err(SupervisorError::CallingSelf));
-        }
-        let (now, _) = self.now();
-        match self.state.terminate_child(id, now) {
-            Ok(Some(key)) => {
-                if let Some(body) = self.bodies.get_mut(&key) {
-                    body.ends_asked.push(reply);
-                }
-            }
-            Ok(None) => reply.send(Ok(())),
-            Err(refused) => reply.send(Err(refused)),
-        }
-        self.carry_out();
-    }
-
-    pub(super) fn which(&self) -> Vec<ChildInfo> {
-        let info = |(rules, state): (&super::state::Rules, ChildState)| ChildInfo {
-            id: Arc::clone(&rules.id),
-            kind: rules.kind,
-            state,
-        };
-        self.state.iter().map(info).collect()
-    }
-
-    pub(super) fn count(&self) -> ChildCounts {
-        let mut counts = ChildCounts::default();
-        for (rules, state) in self.state.iter() {
-            counts.specs += 1;
-            if state == ChildState::Running {
-                counts.active += 1;
-            }
-            match rules.kind {
-                ChildKind::Supervisor => counts.supervisors += 1,
-                ChildKind::Actor | ChildKind::Task => counts.workers += 1,
-            }
-        }
-        counts
-    }
-
-    pub(super) fn spec(&self, id: &Arc<str>) -> Result<ChildSpec, SupervisorError> {
-        let key = self.state.key(id);
-        let body = key.and_then(|key| self.bodies.get(&key));
-        body.map(|body| body.spec.clone())
-            .ok_or_else(|| SupervisorError::NotFound(Arc::clone(id)))
-    }
-
-    // The end.
-
-    /// Stops all children, last started first, each after the one before it is gone. When a deadline passes meanwhile, all that
-    /// are left are told to go at once.
-    pub(super) async fn stop_all(&mut self) -> Vec<ChildReport> {
-        let begin = Instant::now();
-        let mut deadline = self.place.office.deadline();
-        let mut reports = Vec::new();
-        let mut hurried = false;
-        while let Some((_, mut body)) = self.bodies.pop_last() {
-            if !hurried && is_over(&mut deadline) {
-                hurried = true;
-                self.bodies.values().for_each(Body::hurry);
-            }
-            body.node.enter(ChildState::Stopping, Instant::now());
-            let asked_after = begin.elapsed();
-            let ended = self.end(&mut body, &mut deadline).await;
-            body.answer_all(&ended);
-            if let Some(mut report) = ended.report {
-                note_stop(&self.place.reports, &body.node, &report);
-                report.asked_after = asked_after;
-                report.children = body.spec.start.stopped_children();
-                reports.push(report);
-            }
-            let leaked = ended.leaked.map(|_| ChildState::Leaked);
-            let state = leaked.unwrap_or(ChildState::Stopped);
-            body.node.enter(state, Instant::now());
-        }
-        reports
-    }
-
-    /// Brings a child to its end; a deadline that is set meanwhile is passed on.
-    async fn end(&self, body: &mut Body, deadline: &mut Deadline) -> Ended {
-        let patience = Patience::of(&body.spec, deadline.clone());
-        let life = body.take_life();
-        let mut ending = pin!(life.end(&body.spec, patience));
-        loop {
-            pass_on(deadline, self.bodies.values().chain([&*body]));
-            tokio::select! {
-                biased;
-                ended = &mut ending => return ended,
-                // The other end of it is in the office, and so lives longer.
-                _ = deadline.changed() => {}
-            }
-        }
-    }
 }
 
-impl Drop for Room {
-    /// A supervisor that ends without its stop, by a kill or a panic, takes its children along; its next life waits for
-    /// them.
-    fn drop(&mut self) {
-        let now = Instant::now();
-        let mut left = self.place.office.left_behind.lock();
-        for mut body in std::mem::take(&mut self.bodies).into_values() {
-            body.node.enter(ChildState::Stopped, now);
-            let task = body.take_life().abandon();
-            left.extend(task.map(|task| (Arc::clone(&body.spec.id), task)));
-            let _ = discard(body);
-        }
-        self.place.node.enter(ChildState::Stopped, now);
-        self.place.office.close();
-    }
-}
-
-/// Those below have to know of a deadline, too.
-fn pass_on<'a>(deadline: &mut Deadline, bodies: impl Iterator<Item = &'a Body>) {
-    if let Some(deadline) = *deadline.borrow_and_update() {
-        bodies.for_each(|body| body.spec.start.hurry(deadline));
-    }
-}
-
-fn is_over(deadline: &mut Deadline) -> bool {
-    let deadline = *deadline.borrow_and_update();
-    deadline.is_some_and(|deadline| deadline <= Instant::now())
-}
-
-fn note_stop(reports: &Reports, node: &TreeNode, ended: &ChildReport) {
+/// A child has been stopped: shows and tells how it went.
+pub(super) fn note_stop(reports: &Reports, node: &TreeNode, ended: &ChildReport) {
     node.exited(&ended.reason);
     let stopped = Lifecycle::Stopped {
         how: ended.how,

@@ -9,7 +9,9 @@ use std::{
 
 use super::{
     AutoShutdown, Intensity, StartOutcome, Strategy,
+    effect::{Effect, How, Timer},
     intensity::Window,
+    phase::{Child, Phase, Then, Why},
     regroup::{Group, Stage},
     verdict::{Verdict, verdict},
 };
@@ -26,8 +28,6 @@ pub(super) type Key = u64;
 
 /// A slow retry without a pause would be a fast one.
 const SLOW_RETRY_MIN: Duration = Duration::from_millis(10);
-/// How many exits a child's history keeps for the record of a give-up.
-const HISTORY: usize = 8;
 
 /// What the decisions need to know of a child's spec.
 #[derive(Debug, Clone)]
@@ -48,44 +48,6 @@ pub(super) struct Terms {
     pub(super) auto_shutdown: AutoShutdown,
 }
 
-/// What is to be done, in this order.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Effect {
-    /// Begin the child's next life; what came of it goes to [`Children::started`].
-    Start(Key),
-    /// Bring to its end what there is of the child; what came of it goes to [`Children::stopped`].
-    Stop(Key, How),
-    /// Tell [`Children::due`] after this long. An earlier timer of the same kind is not needed any more.
-    Wake(Timer, Duration),
-    /// Whoever asked for the start has this answer.
-    Settled(Key, Result<StartOutcome, SupervisorError>),
-    /// Those that asked for the end have this answer.
-    Ended(Key, Result<(), SupervisorError>),
-    /// The child's state has changed.
-    Show(Key),
-    Tell(Key, Lifecycle),
-    /// The child goes, with its spec and all.
-    Forget(Key),
-    /// The supervisor ends for this reason.
-    End(ShutdownCause, Lifecycle),
-}
-
-/// How a child is brought to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
-    /// As its spec says.
-    AsSaid,
-    /// At once: it hangs.
-    Kill,
-}
-
-/// Names a timer. One that was replaced or cancelled meanwhile does nothing when it fires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Timer {
-    Child(Key, u64),
-    Group(u64),
-}
-
 /// The children of one supervisor.
 #[derive(Debug)]
 pub(super) struct Children {
@@ -100,70 +62,6 @@ pub(super) struct Children {
     effects: VecDeque<Effect>,
     /// The supervisor is on its way out: nothing matters any more.
     over: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct Child {
-    pub(super) rules: Rules,
-    pub(super) phase: Phase,
-    /// Lives so far.
-    lives: u64,
-    /// Ends since the last stable run: what the backoff grows with.
-    failures: u32,
-    window: Option<Window>,
-    /// Its budget was used up, and it has not run stably since.
-    slow: bool,
-    history: VecDeque<ExitReason>,
-}
-
-/// What a child is doing.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Phase {
-    /// A start is under way.
-    Starting(Why),
-    Running {
-        since: Duration,
-    },
-    /// It ended by itself, and not all of it is gone yet.
-    Ending {
-        since: Duration,
-        reason: ExitReason,
-    },
-    /// The next start is due when this timer fires.
-    Waiting {
-        timer: u64,
-    },
-    /// Down for its siblings' sake; it starts when its turn comes.
-    Held(Why),
-    Stopping(Then),
-    /// It did not end when killed. Nothing is started in its place while anything of it is there.
-    Leaked(Then),
-    Stopped,
-}
-
-/// Who wanted a start, and so what its failure means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
-    /// `start_child`: on failure the spec is forgotten.
-    Add,
-    /// `restart_child`: on failure the spec stays.
-    Again,
-    /// After an end: a failure counts as one more.
-    Restart,
-}
-
-/// What becomes of a child that is being stopped.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Then {
-    Rest,
-    Forget,
-    /// It is started again when its turn comes.
-    Hold(Why),
-    /// It hung: this counts as its end.
-    Judge {
-        since: Duration,
-        reason: ExitReason,
-    },
 }
 
 impl Children {
@@ -294,7 +192,10 @@ impl Children {
         }
         let waits = match self.known.get_mut(&key).map(|child| &mut child.phase) {
             Some(Phase::Stopping(after)) => {
-                *after = then;
+                // One that is to be forgotten stays so, however often it is asked for.
+                if *after != Then::Forget {
+                    *after = then;
+                }
                 true
             }
             Some(Phase::Running { .. } | Phase::Ending { .. } | Phase::Starting(_)) => {
@@ -694,70 +595,6 @@ impl Children {
     pub(super) fn push(&mut self, effect: Effect) {
         if !self.over {
             self.effects.push_back(effect);
-        }
-    }
-}
-
-impl Child {
-    fn note_end(&mut self, lived: Duration, reason: &ExitReason) {
-        if self.rules.backoff.is_stable(lived) {
-            self.failures = 0;
-        }
-        let window = self.window.as_ref().map(Window::intensity);
-        if window.is_none_or(|window| lived >= window.period) {
-            self.slow = false;
-        }
-        if self.history.len() == HISTORY {
-            self.history.pop_front();
-        }
-        self.history.push_back(reason.clone());
-    }
-
-    fn next_delay(&mut self, luck: f64) -> Duration {
-        let failures = self.failures;
-        self.failures = failures.saturating_add(1);
-        self.rules.backoff.delay(failures, luck)
-    }
-}
-
-impl Phase {
-    fn state(&self) -> ChildState {
-        match self {
-            Self::Starting(Why::Restart)
-            | Self::Held(Why::Restart)
-            | Self::Ending { .. }
-            | Self::Waiting { .. } => ChildState::Restarting,
-            Self::Starting(_) | Self::Held(_) => ChildState::Starting,
-            Self::Running { .. } => ChildState::Running,
-            Self::Stopping(_) => ChildState::Stopping,
-            Self::Leaked(_) => ChildState::Leaked,
-            Self::Stopped => ChildState::Stopped,
-        }
-    }
-
-    /// Who waits for it to start, while somebody does.
-    fn wanted_by(&self) -> Option<Why> {
-        match self {
-            Self::Starting(why) | Self::Held(why) => Some(*why),
-            Self::Stopping(then) => then.wanted_by(),
-            _ => None,
-        }
-    }
-
-    /// Nothing of it runs, and nothing will by itself.
-    fn is_down_for_good(&self) -> bool {
-        matches!(
-            self,
-            Self::Stopped | Self::Leaked(_) | Self::Stopping(Then::Rest | Then::Forget)
-        )
-    }
-}
-
-impl Then {
-    fn wanted_by(&self) -> Option<Why> {
-        match self {
-            Self::Hold(why) => Some(*why),
-            Self::Rest | Self::Forget | Self::Judge { .. } => None,
         }
     }
 }

@@ -318,33 +318,37 @@ async fn a_leaked_child_has_no_successor_beside_it() {
 /// ones needed. They are gone first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_children_of_a_start_that_timed_out_are_gone_before_the_next_start() {
-    let (census, tries) = (Census::default(), AtomicUsize::new(0));
-    let (a, b) = (Address::new(), Address::new());
-    let holding = census.clone();
-    let holder = Staged::default().holds(move |_| holding.hold(A_WHILE));
-    let hanging = Staged::default().starts(move |_| {
-        let hangs = tries.fetch_add(1, SeqCst) == 1;
-        async move {
-            if hangs {
-                std::future::pending::<()>().await;
+    for patience in [Shutdown::Infinity, Shutdown::Brutal] {
+        let (census, tries) = (Census::default(), AtomicUsize::new(0));
+        let (a, b) = (Address::new(), Address::new());
+        let holding = census.clone();
+        let holder = Staged::default().holds(move |_| holding.hold(A_WHILE));
+        let hanging = Staged::default().starts(move |_| {
+            let hangs = tries.fetch_add(1, SeqCst) == 1;
+            async move {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                Ok(())
             }
-            Ok(())
-        }
-    });
-    let inner = strict("inner", 0)
-        .child(holder.child("holder", &a))
-        .child(hanging.child("hangs", &b));
-    let inner = ChildSpec::supervisor(inner).start_timeout(A_WHILE * 8);
-    let outer = Supervisor::start(lenient("outer").child(inner))
-        .await
-        .expect("starts");
-    let mut reports = outer.reports().expect("runs");
+        });
+        let inner = strict("inner", 0)
+            .child(holder.child("holder", &a))
+            .child(hanging.child("hangs", &b));
+        let inner = ChildSpec::supervisor(inner)
+            .start_timeout(A_WHILE * 8)
+            .shutdown(patience);
+        let outer = Supervisor::start(lenient("outer").child(inner))
+            .await
+            .expect("starts");
+        let mut reports = outer.reports().expect("runs");
 
-    b.send(Do::PanicWith("boom")).expect("runs");
-    started(&mut reports, "outer/inner", 3).await;
+        b.send(Do::PanicWith("boom")).expect("runs");
+        started(&mut reports, "outer/inner", 3).await;
 
-    assert_eq!(census.most.load(SeqCst), 1, "two held it at once");
-    outer.stop().await;
+        assert_eq!(census.most.load(SeqCst), 1, "two held it at once");
+        outer.stop().await;
+    }
 }
 
 /// A stop that came while a nested supervisor started stopped the older children first, and pulled the ground from under

@@ -2,11 +2,16 @@
 
 mod administration;
 mod calls;
+mod deadlines;
 mod edges;
 mod groups;
+mod health;
 mod monitors;
 mod probe;
 mod registry;
 mod restarts;
 mod stopping;
+mod strategies;
 mod tasks;
+mod torture;
+mod validation;

@@ -8,6 +8,7 @@ mod bare;
 mod count;
 mod kameo;
 mod restart;
+mod storm;
 mod supervised;
 
 use anyhow::Result;
@@ -50,6 +51,12 @@ pub const FIGURES: &[Figure] = &[
         unit: Unit::Microseconds,
         goals: &[Goal::Ratio(1.5, "ractor")],
         sides: restart::sides,
+    },
+    Figure {
+        name: "otp.storm",
+        unit: Unit::MessagesPerSecond,
+        goals: &[Goal::Ratio(0.8, "calm")],
+        sides: storm::sides,
     },
 ];
 

@@ -1,0 +1,137 @@
+//! What one child is doing, and what becomes of it when that is over.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{intensity::Window, state::Rules};
+use crate::otp::{ChildState, ExitReason};
+
+/// How many exits a child's history keeps for the record of a give-up.
+const HISTORY: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) rules: Rules,
+    pub(super) phase: Phase,
+    /// Lives so far.
+    pub(super) lives: u64,
+    /// Ends since the last stable run: what the backoff grows with.
+    pub(super) failures: u32,
+    pub(super) window: Option<Window>,
+    /// Its budget was used up, and it has not run stably since.
+    pub(super) slow: bool,
+    pub(super) history: VecDeque<ExitReason>,
+}
+
+/// What a child is doing.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Phase {
+    /// A start is under way.
+    Starting(Why),
+    Running {
+        since: Duration,
+    },
+    /// It ended by itself, and not all of it is gone yet.
+    Ending {
+        since: Duration,
+        reason: ExitReason,
+    },
+    /// The next start is due when this timer fires.
+    Waiting {
+        timer: u64,
+    },
+    /// Down for its siblings' sake; it starts when its turn comes.
+    Held(Why),
+    Stopping(Then),
+    /// It did not end when killed. Nothing is started in its place while anything of it is there.
+    Leaked(Then),
+    Stopped,
+}
+
+/// Who wanted a start, and so what its failure means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// `start_child`: on failure the spec is forgotten.
+    Add,
+    /// `restart_child`: on failure the spec stays.
+    Again,
+    /// After an end: a failure counts as one more.
+    Restart,
+}
+
+/// What becomes of a child that is being stopped.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Then {
+    Rest,
+    Forget,
+    /// It is started again when its turn comes.
+    Hold(Why),
+    /// It hung: this counts as its end.
+    Judge {
+        since: Duration,
+        reason: ExitReason,
+    },
+}
+
+impl Child {
+    pub(super) fn note_end(&mut self, lived: Duration, reason: &ExitReason) {
+        if self.rules.backoff.is_stable(lived) {
+            self.failures = 0;
+        }
+        let window = self.window.as_ref().map(Window::intensity);
+        if window.is_none_or(|window| lived >= window.period) {
+            self.slow = false;
+        }
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(reason.clone());
+    }
+
+    pub(super) fn next_delay(&mut self, luck: f64) -> Duration {
+        let failures = self.failures;
+        self.failures = failures.saturating_add(1);
+        self.rules.backoff.delay(failures, luck)
+    }
+}
+
+impl Phase {
+    pub(super) fn state(&self) -> ChildState {
+        match self {
+            Self::Starting(Why::Restart)
+            | Self::Held(Why::Restart)
+            | Self::Ending { .. }
+            | Self::Waiting { .. } => ChildState::Restarting,
+            Self::Starting(_) | Self::Held(_) => ChildState::Starting,
+            Self::Running { .. } => ChildState::Running,
+            Self::Stopping(_) => ChildState::Stopping,
+            Self::Leaked(_) => ChildState::Leaked,
+            Self::Stopped => ChildState::Stopped,
+        }
+    }
+
+    /// Who waits for it to start, while somebody does.
+    pub(super) fn wanted_by(&self) -> Option<Why> {
+        match self {
+            Self::Starting(why) | Self::Held(why) => Some(*why),
+            Self::Stopping(then) => then.wanted_by(),
+            _ => None,
+        }
+    }
+
+    /// Nothing of it runs, and nothing will by itself.
+    pub(super) fn is_down_for_good(&self) -> bool {
+        matches!(
+            self,
+            Self::Stopped | Self::Leaked(_) | Self::Stopping(Then::Rest | Then::Forget)
+        )
+    }
+}
+
+impl Then {
+    pub(super) fn wanted_by(&self) -> Option<Why> {
+        match self {
+            Self::Hold(why) => Some(*why),
+            Self::Rest | Self::Forget | Self::Judge { .. } => None,
+        }
+    }
+}
