@@ -497,6 +497,40 @@ fn what_one_node_tells_another_one_takes() {
 }
 
 #[test]
+fn a_correlation_is_written_as_a_trace_for_a_viewer() {
+    let stage = Stage::set();
+    let node = Node::start(&stage.path("data"), "127.0.0.1:0");
+    let lines = concat!(
+        r#"{"kind":"span.opened","id":"384015313380614144","source":"shop","correlation":"req-1","data":{"name":"request"}}"#,
+        "\n",
+        r#"{"kind":"span.closed","source":"shop","correlation":"req-1","parent":"384015313380614144","data":{"busy_ns":5}}"#,
+        "\n",
+    );
+    node.import(&stage.write("spans.ndjson", lines), &[]);
+
+    let file = stage.path("trace.json");
+    let out = file.to_str().expect("text");
+    let written = node.says(&["events", "trace", "req-1", "--out", out]);
+    let nothing = node.says(&["events", "trace", "req-2"]);
+
+    assert!(written.status.success(), "{}", stderr(&written));
+    let trace: Json = serde_json::from_slice(&fs::read(&file).expect("written")).expect("JSON");
+    let phases: Vec<_> = trace["traceEvents"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|event| &event["ph"])
+        .collect();
+    assert_eq!(phases, ["M", "b", "e"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(
+        stderr(&nothing).contains("no event has the correlation req-2"),
+        "{}",
+        stderr(&nothing)
+    );
+}
+
+#[test]
 fn a_file_is_imported_by_one_at_a_time() {
     let stage = Stage::set();
     let log = stage.write("app.log", "one\n");

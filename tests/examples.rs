@@ -68,6 +68,42 @@ fn hello_stores_events_changes_a_setting_and_counts() {
 }
 
 #[test]
+fn a_request_to_the_captured_service_is_followed_through_handler_actor_and_task() {
+    let folder = folder();
+
+    let output = example("capture_axum", &folder).output().expect("runs");
+
+    let lines = lines(&output);
+    assert_eq!(lines[0], "The shop says: thank you; 250 cents so far");
+    let became: Vec<Vec<&str>> = lines[2..]
+        .iter()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let in_order = |kind: &str, source: &str, what: &str| {
+        let wanted: Vec<_> = [kind, source].into_iter().chain(what.split(' ')).collect();
+        became
+            .iter()
+            .position(|line| *line == wanted)
+            .unwrap_or_else(|| panic!("{wanted:?} is not in {became:?}"))
+    };
+    let asked = in_order("span.opened", "http", "request");
+    let checked = in_order("tracing.info", "capture_axum", "checking the stock");
+    let charged = in_order("tracing.info", "capture_axum", "charged");
+    let mailed = in_order("span.opened", "capture_axum", "mail");
+    let sent = in_order("tracing.info", "capture_axum", "confirmation sent");
+    assert!(
+        [asked, checked, charged, mailed, sent].is_sorted(),
+        "{became:?}"
+    );
+    assert_eq!(
+        became.len(),
+        8,
+        "two spans closed, one with its status recorded: {became:?}"
+    );
+    assert_eq!(files(&folder), 0);
+}
+
+#[test]
 fn the_supervised_worker_panics_and_answers_again() {
     let folder = folder();
 

@@ -105,3 +105,94 @@ fn text<'a>(event: &'a Event, name: &str) -> Option<&'a str> {
 fn micros(event: &Event) -> f64 {
     event.time().as_nanos() as f64 / 1_000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        events::{EventBuilder, Timestamp},
+        ids::NodeId,
+        value::Value,
+    };
+
+    fn event(
+        number: u16,
+        kind: &str,
+        micros: i64,
+        parent: Option<&Event>,
+        data: [(&str, Value); 1],
+    ) -> Event {
+        let node = NodeId::new(7).expect("valid");
+        let id = EventId::from_parts(1_800_000_000_000, node, number).expect("valid");
+        let event = EventBuilder::new(id, kind)
+            .time(Timestamp::from_nanos(micros * 1000))
+            .source("shop")
+            .data(Value::from(data));
+        let event = parent.map_or(event.clone(), |parent| event.parent(parent.id()));
+        event.build().expect("valid")
+    }
+
+    #[test]
+    fn a_span_begins_and_ends_and_everything_else_is_a_mark() {
+        let opened = event(1, "span.opened", 10, None, [("name", "request".into())]);
+        let said = event(
+            2,
+            "tracing.info",
+            15,
+            Some(&opened),
+            [("message", "hello".into())],
+        );
+        let closed = event(
+            3,
+            "span.closed",
+            30,
+            Some(&opened),
+            [("busy_ns", 5_u64.into())],
+        );
+
+        let trace = chrome_trace(&[closed.clone(), said, opened.clone()]);
+
+        let shown: Vec<_> = trace["traceEvents"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|event| {
+                (
+                    event["ph"].as_str().expect("a phase"),
+                    event["name"].as_str().expect("a name"),
+                    event["ts"].as_f64(),
+                )
+            })
+            .collect();
+        let expected = [
+            ("M", "thread_name", None),
+            ("b", "request", Some(10.0)),
+            ("e", "request", Some(30.0)),
+            ("i", "hello", Some(15.0)),
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(trace["traceEvents"][2]["args"]["data"]["busy_ns"], 5);
+        assert_eq!(trace["traceEvents"][1]["id"], opened.id().to_string());
+    }
+
+    #[test]
+    fn a_span_that_is_still_open_lasts_until_the_last_event() {
+        let opened = event(1, "span.opened", 10, None, [("name", "request".into())]);
+        let said = event(
+            2,
+            "tracing.info",
+            50,
+            Some(&opened),
+            [("message", "hello".into())],
+        );
+
+        let trace = chrome_trace(&[opened, said]);
+
+        assert_eq!(trace["traceEvents"][2]["ph"], "e");
+        assert_eq!(trace["traceEvents"][2]["ts"], 50.0);
+        assert_eq!(
+            chrome_trace(&[])["traceEvents"].as_array().map(Vec::len),
+            Some(0)
+        );
+    }
+}

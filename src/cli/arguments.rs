@@ -115,6 +115,20 @@ Exit codes:
   2  wrong usage
   3  the node could not be reached, or could not answer at this time";
 
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  underpin events trace 4bf92f3577b34da6a3ce929d0e0e4736 --out trace.json
+  underpin events trace req-7f3a | jq '.traceEvents | length'
+
+The result is JSON in the Trace Event Format: open https://ui.perfetto.dev and drop the file there. Spans
+are what was captured with `underpin::capture`; any other event is a mark.
+
+Exit codes:
+  0  written
+  1  no event has this correlation, or the file cannot be written
+  2  wrong usage
+  3  the node could not be reached, or could not answer at this time";
+
 const CONFIG_GET_EXAMPLES: &str = "\
 Examples:
   underpin config get
@@ -201,6 +215,9 @@ pub(super) enum EventsCommand {
     /// Show one event
     #[command(after_help = GET_EXAMPLES)]
     Get(Get),
+    /// Write a correlation as a Chrome trace, which Perfetto opens
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(Trace),
 }
 
 #[derive(Debug, Subcommand)]
@@ -327,6 +344,17 @@ pub(super) struct Get {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Trace {
+    /// What the events belong to
+    pub(super) correlation: String,
+    /// Write to this file instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct ConfigGet {
     /// Path of the setting, such as `underpin.events`
     pub(super) path: Option<String>,
@@ -383,6 +411,7 @@ impl Command {
             Self::Events(EventsCommand::Import(import)) => import.reach.json,
             Self::Events(EventsCommand::Query(query)) => query.reach.json,
             Self::Events(EventsCommand::Get(get)) => get.reach.json,
+            Self::Events(EventsCommand::Trace(trace)) => trace.reach.json,
             Self::Config(ConfigCommand::Get(get)) => get.reach.json,
             Self::Config(ConfigCommand::Set(set)) => set.reach.json,
             Self::Metrics(reach) | Self::Status(reach) | Self::Tree(reach) => reach.json,

@@ -52,6 +52,7 @@ fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Events(EventsCommand::Query(arguments)) => events::query(&arguments, &mut out)?,
         Command::Events(EventsCommand::Get(arguments)) => events::get(&arguments, &mut out)?,
+        Command::Events(EventsCommand::Trace(arguments)) => events::trace(&arguments, &mut out)?,
         Command::Config(ConfigCommand::Get(arguments)) => config::get(&arguments, &mut out)?,
         Command::Config(ConfigCommand::Set(arguments)) => config::set(&arguments, &mut out)?,
         Command::Metrics(node) => metrics::metrics(&node, &mut out)?,

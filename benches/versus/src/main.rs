@@ -3,6 +3,7 @@
 //! Every figure is measured for all its sides in one run, in rounds whose order rotates, and only the ratios within one
 //! run mean anything. `src/<room>` holds the figures of a room of the crate; each says what is not equal between its sides.
 
+mod capture;
 mod config;
 mod events;
 mod figure;
@@ -114,6 +115,7 @@ fn measure(
 
 fn figures() -> impl Iterator<Item = &'static Figure> {
     [
+        capture::FIGURES,
         config::FIGURES,
         events::FIGURES,
         ids::FIGURES,

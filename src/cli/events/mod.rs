@@ -1,6 +1,7 @@
-//! `events query` and `events get`.
+//! `events query`, `events get` and `events trace`.
 
 mod show;
+mod trace;
 
 use jiff::tz::TimeZone;
 use serde_json::Value as Json;
@@ -11,6 +12,7 @@ use super::{
     failure::Failure,
     output::Output,
 };
+pub(super) use trace::trace;
 use underpin::events::{Edge, When};
 
 /// What the node takes when no limit is said.
