@@ -94,10 +94,10 @@ impl Drain {
             let nothing = taken.is_empty();
             if !nothing {
                 let shared = Arc::clone(&self.shared);
-                let hand = Hand::new(&shared, &taken);
+                let hand = Hand::new(&shared, taken);
                 // Nobody else's code runs in there; a fault of our own must not end the recording.
                 let settled = catch_unwind(AssertUnwindSafe(|| {
-                    runtime.block_on(self.settle(&taken, &hand));
+                    runtime.block_on(self.settle(&hand));
                 }));
                 if settled.is_err() {
                     tracing::error!("a batch of captured events was given up");
@@ -125,13 +125,13 @@ impl Drain {
     /// What came in after the end.
     fn drop_all(&self) {
         let taken = self.shared.queue.take();
-        drop(Hand::new(&self.shared, &taken));
+        drop(Hand::new(&self.shared, taken));
     }
 
     /// Stores all of it, however long that takes; what the store refuses for ever is counted.
-    async fn settle(&mut self, taken: &[Taken], hand: &Hand<'_>) {
+    async fn settle(&mut self, hand: &Hand<'_>) {
         self.follow_rules();
-        let mut entries: Vec<_> = taken.iter().flat_map(Taken::iter).collect();
+        let mut entries: Vec<_> = hand.taken.iter().flat_map(Taken::iter).collect();
         entries.sort_unstable_by_key(|(entry, _)| entry.id);
         for batch in entries.chunks(BATCH) {
             self.store(batch, hand).await;
@@ -317,11 +317,11 @@ impl Callsite {
 /// What the drain has taken: it is settled in the books and its room given back, whatever happens.
 struct Hand<'a> {
     shared: &'a Shared,
-    taken: &'a [Taken],
+    taken: Vec<Taken>,
 }
 
 impl<'a> Hand<'a> {
-    fn new(shared: &'a Shared, taken: &'a [Taken]) -> Self {
+    fn new(shared: &'a Shared, taken: Vec<Taken>) -> Self {
         let entries: usize = taken.iter().map(|taken| taken.entries.len()).sum();
         shared.in_hand.store(entries as u64, Ordering::Relaxed);
         Self { shared, taken }
@@ -354,6 +354,6 @@ impl Drop for Hand<'_> {
         if left > 0 {
             self.shared.count_dropped(left);
         }
-        self.shared.queue.give_back(self.taken);
+        self.shared.queue.give_back(std::mem::take(&mut self.taken));
     }
 }

@@ -206,7 +206,7 @@ impl Iterator for Reader<'_> {
             [U64] => Value::from(u64::from_le_bytes(self.take()?)),
             [F64] => Value::from(f64::from_le_bytes(self.take()?)),
             [BOOL] => Value::from(self.take()? == [1]),
-            [TEXT] => Value::from(String::from_utf8_lossy(self.run()?).into_owned()),
+            [TEXT] => Value::from(&*String::from_utf8_lossy(self.run()?)),
             [BYTES] => Value::from(self.run()?),
             _ => return None,
         };

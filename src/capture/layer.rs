@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::Guard;
 use tracing::{
     Event, Metadata, Subscriber,
     field::Visit,
@@ -24,6 +25,7 @@ use super::{
     handle::{Owner, Shared},
     propagation::context_of,
     queue::What,
+    rules::Rules,
 };
 use crate::{ids::TraceId, otp::Context};
 
@@ -72,12 +74,12 @@ impl CaptureLayer {
     /// Writes fields into the thread's buffer and hands them over; answers what `traceparent` said.
     fn with_fields<T>(
         &self,
+        rules: &Rules,
         record: impl FnOnce(&mut dyn Visit),
         then: impl FnOnce(&[u8], Option<String>) -> T,
     ) -> T {
         let mut bytes = SCRATCH.try_with(Cell::take).unwrap_or_default();
         bytes.clear();
-        let rules = self.shared.rules.load();
         let mut writer = Writer {
             bytes: &mut bytes,
             text_bytes_max: rules.text_bytes_max,
@@ -95,8 +97,8 @@ impl CaptureLayer {
         result
     }
 
-    fn samples(&self, trace: u128) -> bool {
-        self.shared.rules.load().samples(trace)
+    fn rules(&self) -> Guard<Arc<Rules>> {
+        self.shared.rules.load()
     }
 }
 
@@ -127,13 +129,14 @@ where
         };
         let around = context_around(attributes.is_contextual(), attributes.parent(), &subscribed);
         let record = |writer: &mut dyn Visit| attributes.record(writer);
-        let context = self.with_fields(record, |fields, traceparent| {
+        let rules = self.rules();
+        let context = self.with_fields(&rules, record, |fields, traceparent| {
             let mut context = around;
             if context.trace == 0 {
                 let said = traceparent.as_deref().and_then(context_of);
                 context.trace = said.map_or_else(|| TraceId::random().get(), |said| said.trace);
             }
-            if self.samples(context.trace) {
+            if rules.samples(context.trace) {
                 let opened = What::Opened(attributes.metadata());
                 context.cause = self.shared.push(opened, context, fields);
             }
@@ -153,9 +156,10 @@ where
         let Some((context, metadata)) = open(id, &subscribed) else {
             return;
         };
-        if self.samples(context.trace) {
+        let rules = self.rules();
+        if rules.samples(context.trace) {
             let record = |writer: &mut dyn Visit| values.record(writer);
-            self.with_fields(record, |fields, _| {
+            self.with_fields(&rules, record, |fields, _| {
                 self.shared.push(What::Recorded(metadata), context, fields)
             });
         }
@@ -164,7 +168,7 @@ where
     fn on_follows_from(&self, id: &Id, follows: &Id, subscribed: Subscribed<'_, S>) {
         let both = open(id, &subscribed).zip(open(follows, &subscribed));
         if let Some(((context, metadata), (other, _))) = both
-            && self.samples(context.trace)
+            && self.rules().samples(context.trace)
         {
             let linked = What::Linked(metadata, other.cause);
             self.shared.push(linked, context, &[]);
@@ -173,9 +177,10 @@ where
 
     fn on_event(&self, event: &Event<'_>, subscribed: Subscribed<'_, S>) {
         let context = context_around(event.is_contextual(), event.parent(), &subscribed);
-        if self.samples(context.trace) {
+        let rules = self.rules();
+        if rules.samples(context.trace) {
             let record = |writer: &mut dyn Visit| event.record(writer);
-            self.with_fields(record, |fields, _| {
+            self.with_fields(&rules, record, |fields, _| {
                 self.shared
                     .push(What::Event(event.metadata()), context, fields)
             });
@@ -224,7 +229,7 @@ where
         let Some(open) = span.extensions_mut().remove::<Open>() else {
             return;
         };
-        if self.samples(open.context.trace) {
+        if self.rules().samples(open.context.trace) {
             let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
             let closed = What::Closed {
                 metadata: span.metadata(),

@@ -58,14 +58,19 @@ pub(super) struct Queue {
     room: AtomicI64,
     chunk: i64,
     limit: i64,
-    /// Entries that are in a shard or with the drain.
     asleep: AtomicBool,
     closed: AtomicBool,
+    /// Emptied buffers, so that a burst writes to memory that is there.
+    spare: Mutex<Vec<Taken>>,
     drain: OnceLock<Thread>,
 }
 
 /// More than threads that log at the same moment; each is two cache lines.
 const SHARDS: usize = 16;
+
+/// How many emptied buffers are kept: two threads' worth; each is within [`SPARE_BYTES`].
+const SPARE: usize = 4;
+const SPARE_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -100,6 +105,7 @@ impl Queue {
             limit,
             asleep: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            spare: Mutex::default(),
             drain: OnceLock::new(),
         }
     }
@@ -176,11 +182,7 @@ impl Queue {
             let taken = if lent.taken.entries.is_empty() {
                 Taken::default()
             } else {
-                let like = (lent.taken.entries.len(), lent.taken.bytes.len());
-                let empty = Taken {
-                    entries: Vec::with_capacity(like.0),
-                    bytes: Vec::with_capacity(like.1),
-                };
+                let empty = self.spare.lock().pop().unwrap_or_default();
                 std::mem::replace(&mut lent.taken, empty)
             };
             drop(lent);
@@ -195,9 +197,17 @@ impl Queue {
     }
 
     /// These are stored, or given up: there is room again.
-    pub(super) fn give_back(&self, taken: &[Taken]) {
+    pub(super) fn give_back(&self, taken: Vec<Taken>) {
         let bytes: i64 = taken.iter().map(Taken::cost).sum();
         self.room.fetch_add(bytes, Ordering::Relaxed);
+        let mut spare = self.spare.lock();
+        for mut taken in taken {
+            if spare.len() < SPARE && taken.is_small() {
+                taken.entries.clear();
+                taken.bytes.clear();
+                spare.push(taken);
+            }
+        }
     }
 
     /// About how many bytes wait for the store.
@@ -219,6 +229,10 @@ impl Queue {
 impl Taken {
     fn cost(&self) -> i64 {
         signed(self.entries.len()) * cost(0) + signed(self.bytes.len())
+    }
+
+    fn is_small(&self) -> bool {
+        self.entries.capacity() * size_of::<Entry>() + self.bytes.capacity() <= SPARE_BYTES
     }
 
     /// Each entry with the bytes of its fields.
@@ -287,7 +301,7 @@ mod tests {
         assert_eq!(pushed, 10);
         let taken = queue.take();
         assert_eq!(queue.push(entry(), &[0; 100]), Err(Full));
-        queue.give_back(&taken);
+        queue.give_back(taken);
         assert_eq!(queue.queued_bytes(), 0);
         assert!(queue.push(entry(), &[0; 100]).is_ok());
     }
@@ -296,7 +310,7 @@ mod tests {
     fn what_one_thread_was_lent_and_did_not_use_serves_another() {
         let queue = Queue::new(100 * usize::try_from(cost(0)).expect("small"));
         queue.push(entry(), &[]).expect("there is room");
-        queue.give_back(&queue.take());
+        queue.give_back(queue.take());
 
         let pushed = std::thread::scope(|scope| {
             let other = scope.spawn(|| {
