@@ -74,8 +74,14 @@ impl GaugeCell {
         self.touched.load(Ordering::Relaxed)
     }
 
+    /// Written to only where there is something to take, so that an idle gauge's line stays with its readers. A write that
+    /// comes between the two finds the flag still set, and belongs to what is taken.
     pub(super) fn take_touched(&self) -> bool {
-        self.touched.swap(false, Ordering::Relaxed)
+        let touched = self.is_touched();
+        if touched {
+            self.touched.store(false, Ordering::Relaxed);
+        }
+        touched
     }
 
     /// Read first: most writes find the flag set and need not take the line from other readers.

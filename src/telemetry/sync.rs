@@ -1,5 +1,5 @@
 //! What the lock-free parts are made of: the one place to change for a model checker, which brings its own kinds of these
-//! (`checks/loom` builds those parts from the same files).
+//! (`tests/loom` builds those parts from the same files).
 
 pub(super) use std::sync::{
     OnceLock,
