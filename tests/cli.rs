@@ -638,6 +638,39 @@ fn status_tree_and_metrics_answer_people_and_programs() {
 }
 
 #[test]
+fn metrics_are_found_by_prefix_and_watched_until_nobody_reads() {
+    let stage = Stage::set();
+    let node = &stage.node;
+
+    let events = node.answers(&["metrics", "underpin.events", "--json"]);
+    let events = events["metrics"].as_array().expect("a list");
+    assert!(!events.is_empty());
+    let named = |sample: &Json| sample["name"].as_str().expect("a name").to_owned();
+    assert!(
+        events
+            .iter()
+            .all(|one| named(one).starts_with("underpin_events"))
+    );
+
+    let missing = node.says(&["metrics", "nobody"]);
+    assert_eq!(missing.status.code(), Some(1));
+
+    for arguments in [
+        &["metrics", "--watch"][..],
+        &["metrics", "underpin", "--watch", "--json"],
+    ] {
+        let mut watching = node.command(arguments);
+        let mut watching = watching.stdout(Stdio::piped()).spawn().expect("starts");
+        let lines = BufReader::new(watching.stdout.take().expect("is a pipe")).lines();
+        let is_healthy = |line: &String| line.contains("underpin_healthy");
+        // Two rounds, a second apart; then nobody reads any more.
+        let healthy = lines.map_while(Result::ok).filter(is_healthy).take(2);
+        assert_eq!(healthy.count(), 2);
+        assert!(watching.wait().expect("ends").success());
+    }
+}
+
+#[test]
 fn every_refusal_has_its_exit_code() {
     let stage = Stage::set();
     let nobody = "http://127.0.0.1:1";

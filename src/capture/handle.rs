@@ -153,6 +153,27 @@ impl Capture {
     /// Counts in `telemetry` too: `underpin_capture_stored`, `underpin_capture_dropped` and `underpin_capture_refused`. Once; later calls
     /// do nothing.
     pub fn count_in(&self, telemetry: &Telemetry) {
+        use crate::telemetry::Kind::Counter;
+        telemetry.declare(&[
+            (
+                Counter,
+                "underpin_capture_stored",
+                &[],
+                "Captured events that were stored.",
+            ),
+            (
+                Counter,
+                "underpin_capture_dropped",
+                &[],
+                "Captured events that found no room.",
+            ),
+            (
+                Counter,
+                "underpin_capture_refused",
+                &[],
+                "Captured events that the store refused.",
+            ),
+        ]);
         self.shared.metrics.get_or_init(|| Metrics {
             stored: telemetry.counter("underpin_capture_stored", &[]),
             dropped: telemetry.counter("underpin_capture_dropped", &[]),

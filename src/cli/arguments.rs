@@ -159,7 +159,12 @@ Exit codes:
 const METRICS_EXAMPLES: &str = "\
 Examples:
   underpin metrics
-  underpin metrics --json | jq '.metrics[] | select(.name | startswith(\"underpin_events\"))'
+  underpin metrics underpin.events             those whose name begins with these words
+  underpin metrics --watch underpin_child      values, and what they gain in a second, until Ctrl-C
+  underpin metrics process --json | jq '.metrics[] | {name, value}'
+  underpin metrics --watch=10 --json           one object a line, every ten seconds
+
+METRICS.md in the source says what each of them means.
 ";
 
 const STATUS_EXAMPLES: &str = "\
@@ -195,7 +200,7 @@ pub(super) enum Command {
     Config(ConfigCommand),
     /// Show counters, gauges and histograms
     #[command(after_help = format!("{METRICS_EXAMPLES}\n{EXIT_CODES}"))]
-    Metrics(Reach),
+    Metrics(MetricsArguments),
     /// Show how the node is
     #[command(after_help = format!("{STATUS_EXAMPLES}\n{EXIT_CODES}"))]
     Status(Reach),
@@ -244,6 +249,24 @@ pub(super) struct Reach {
     /// Write JSON, one object or one a line, each with "version":1
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MetricsArguments {
+    /// Only metrics whose name begins with these whole words; dots are underscores
+    pub(super) prefix: Option<String>,
+    /// Show them again and again, every so many seconds, until Ctrl-C
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    pub(super) watch: Option<u64>,
+    #[command(flatten)]
+    pub(super) reach: Reach,
 }
 
 #[derive(Debug, Args)]
@@ -414,7 +437,8 @@ impl Command {
             Self::Events(EventsCommand::Trace(trace)) => trace.reach.json,
             Self::Config(ConfigCommand::Get(get)) => get.reach.json,
             Self::Config(ConfigCommand::Set(set)) => set.reach.json,
-            Self::Metrics(reach) | Self::Status(reach) | Self::Tree(reach) => reach.json,
+            Self::Metrics(metrics) => metrics.reach.json,
+            Self::Status(reach) | Self::Tree(reach) => reach.json,
         }
     }
 }

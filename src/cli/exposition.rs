@@ -8,6 +8,8 @@ use serde::Serialize;
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Sample {
     name: String,
+    #[serde(rename = "type")]
+    kind: String,
     labels: BTreeMap<String, String>,
     value: Number,
 }
@@ -21,15 +23,86 @@ enum Number {
     Text(String),
 }
 
-/// All samples in order; the line that could not be read otherwise.
+/// All samples in order, each with the type that was said last; the line that could not be read otherwise.
 pub(super) fn samples(text: &str) -> Result<Vec<Sample>, &str> {
-    text.lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(|line| sample(line).ok_or(line))
-        .collect()
+    let mut kind = "untyped";
+    let mut samples = Vec::new();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        if let Some(said) = line.strip_prefix("# TYPE ") {
+            kind = said.rsplit(' ').next().unwrap_or(kind);
+        } else if !line.starts_with('#') {
+            samples.push(sample(line, kind).ok_or(line)?);
+        }
+    }
+    Ok(samples)
 }
 
-fn sample(line: &str) -> Option<Sample> {
+/// The lines of the metrics whose name is `prefix` or begins with it as whole words; dots and underscores are the same.
+pub(super) fn beginning_with(prefix: &str, text: &str) -> String {
+    let prefix = prefix.replace('.', "_");
+    let prefix = prefix.trim_end_matches('_');
+    let fits = |line: &&str| {
+        let rest = named(line).and_then(|name| name.strip_prefix(prefix));
+        rest.is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('_'))
+    };
+    let lines = text.lines().filter(fits);
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The name of the metric that a line is about.
+fn named(line: &str) -> Option<&str> {
+    match line.strip_prefix("# ") {
+        Some(comment) => comment.split(' ').nth(1),
+        None => line.split(['{', ' ']).next(),
+    }
+}
+
+impl Sample {
+    /// Whether it only grows: a counter's value, a histogram's count and sum.
+    pub(super) fn counts(&self) -> bool {
+        let parts = ["_count", "_sum"];
+        match self.kind.as_str() {
+            "counter" => true,
+            "histogram" | "summary" => parts.iter().any(|part| self.name.ends_with(part)),
+            _ => false,
+        }
+    }
+
+    pub(super) fn is_bucket(&self) -> bool {
+        self.kind == "histogram" && self.labels.contains_key("le")
+    }
+
+    pub(super) fn value(&self) -> Option<f64> {
+        match &self.value {
+            #[expect(clippy::cast_precision_loss, reason = "for people")]
+            Number::Whole(whole) => Some(*whole as f64),
+            Number::Float(float) => Some(*float),
+            Number::Text(_) => None,
+        }
+    }
+
+    pub(super) fn shown(&self) -> String {
+        match &self.value {
+            Number::Whole(whole) => whole.to_string(),
+            Number::Float(float) => float.to_string(),
+            Number::Text(text) => text.clone(),
+        }
+    }
+
+    /// Name and labels as the exposition writes them, control characters made harmless.
+    pub(super) fn series(&self) -> String {
+        if self.labels.is_empty() {
+            return self.name.clone();
+        }
+        let labels = self.labels.iter();
+        let labels: Vec<String> = labels
+            .map(|(name, value)| format!("{name}={value:?}"))
+            .collect();
+        format!("{}{{{}}}", self.name, labels.join(","))
+    }
+}
+
+fn sample(line: &str, kind: &str) -> Option<Sample> {
     let end = line.find(['{', ' '])?;
     let (name, rest) = line.split_at(end);
     let (labels, rest) = match rest.strip_prefix('{') {
@@ -39,6 +112,7 @@ fn sample(line: &str) -> Option<Sample> {
     let value = rest.split_ascii_whitespace().next()?;
     Some(Sample {
         name: name.to_owned(),
+        kind: kind.to_owned(),
         labels,
         value: number(value)?,
     })
@@ -105,10 +179,27 @@ mod tests {
         assert_eq!(
             read(text),
             json!([
-                {"name": "a_total", "labels": {}, "value": 5},
-                {"name": "a_bucket", "labels": {"le": "0.5", "path": "a\"b\\c\nd, }"}, "value": 1.5},
-                {"name": "b", "labels": {}, "value": "+Inf"},
+                {"name": "a_total", "type": "counter", "labels": {}, "value": 5},
+                {"name": "a_bucket", "type": "counter", "labels": {"le": "0.5", "path": "a\"b\\c\nd, }"}, "value": 1.5},
+                {"name": "b", "type": "counter", "labels": {}, "value": "+Inf"},
             ])
+        );
+    }
+
+    #[test]
+    fn a_prefix_is_whole_words_and_brings_the_comments_along() {
+        let text = "# HELP a_b_total What.\n# TYPE a_b_total counter\na_b_total{c=\"a b\"} 1\na_bc 2\na 3\n";
+        let found = |prefix| beginning_with(prefix, text).lines().count();
+        assert_eq!(
+            [
+                found(""),
+                found("a"),
+                found("a.b"),
+                found("a_b_"),
+                found("a_bc"),
+                found("b")
+            ],
+            [5, 5, 3, 3, 1, 0]
         );
     }
 

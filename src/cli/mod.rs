@@ -17,6 +17,7 @@ mod run;
 mod span;
 mod status;
 mod tree;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -55,7 +56,7 @@ fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         Command::Events(EventsCommand::Trace(arguments)) => events::trace(&arguments, &mut out)?,
         Command::Config(ConfigCommand::Get(arguments)) => config::get(&arguments, &mut out)?,
         Command::Config(ConfigCommand::Set(arguments)) => config::set(&arguments, &mut out)?,
-        Command::Metrics(node) => metrics::metrics(&node, &mut out)?,
+        Command::Metrics(arguments) => metrics::metrics(&arguments, &mut out)?,
         Command::Status(node) => status::status(&node, &mut out)?,
         Command::Tree(node) => tree::tree(&node, &mut out)?,
     }

@@ -58,6 +58,27 @@ enum Server {
 
 impl Metrics {
     pub(super) fn new(telemetry: &Telemetry) -> Self {
+        use crate::telemetry::Kind::Counter;
+        telemetry.declare(&[
+            (
+                Counter,
+                "underpin_config_updates",
+                &[],
+                "Changes of settings.",
+            ),
+            (
+                Counter,
+                "underpin_config_resets",
+                &[],
+                "Resets of settings.",
+            ),
+            (
+                Counter,
+                "underpin_config_refused",
+                &[],
+                "Changes of settings that were refused.",
+            ),
+        ]);
         Self {
             updates: telemetry.counter("underpin_config_updates", &[]),
             resets: telemetry.counter("underpin_config_resets", &[]),

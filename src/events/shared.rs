@@ -75,6 +75,47 @@ pub(super) struct Metrics {
 
 impl Metrics {
     fn new(telemetry: &Telemetry) -> Self {
+        use crate::telemetry::Kind::{Counter, Histogram};
+        telemetry.declare(&[
+            (Counter, "underpin_events_stored", &[], "Events stored."),
+            (
+                Counter,
+                "underpin_events_duplicates",
+                &[],
+                "Events sent again that were stored already.",
+            ),
+            (
+                Counter,
+                "underpin_events_refused",
+                &[],
+                "Events that were not stored because there was no room or no store.",
+            ),
+            (
+                Counter,
+                "underpin_events_pruned",
+                &[],
+                "Events that retention dropped.",
+            ),
+            (Counter, "underpin_events_queries", &[], "Queries."),
+            (
+                Counter,
+                "underpin_events_queries_cancelled",
+                &[],
+                "Queries whose callers left before they were answered.",
+            ),
+            (
+                Counter,
+                "underpin_events_write_failures",
+                &[],
+                "Writes or syncs of the log that failed.",
+            ),
+            (
+                Histogram,
+                "underpin_events_commit_seconds",
+                &[],
+                "How long commits of the log took, sync included.",
+            ),
+        ]);
         Self {
             stored: telemetry.counter("underpin_events_stored", &[]),
             duplicates: telemetry.counter("underpin_events_duplicates", &[]),

@@ -145,7 +145,9 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
     let app = builder.app.handle();
     let keeper = Keeper::new(identity);
     let in_memory = settings.events.durability == Durability::Memory;
-    let watch = Watch::new(name, &events, &config, &telemetry, &keeper, in_memory);
+    let watch = Watch::new(
+        name, &events, &config, &telemetry, &keeper, &groups, in_memory,
+    );
     let watch = Arc::new(watch);
 
     let mut root = SupervisorSpec::new(ROOT, NEVER)

@@ -12,7 +12,7 @@ use crate::{
     events::{Event, EventBuilder, Events, SOURCE_BYTES_MAX, StoreError},
     ids::{CorrelationId, EventId, TraceId},
     otp::{BoxError, ChildContext, Context, Lifecycle, Report, StopKind},
-    telemetry::Telemetry,
+    telemetry::{Kind, Telemetry},
     value::Value,
 };
 
@@ -41,6 +41,12 @@ const PAGE: usize = 256;
 
 impl Journal {
     pub(super) fn new(events: &Events, telemetry: &Telemetry) -> Self {
+        telemetry.declare(&[(
+            Kind::Counter,
+            "underpin_journal_dropped",
+            &[],
+            "What happened in the tree or to the node's health and found no room to become an event.",
+        )]);
         let (notes, receiver) = mpsc::channel(NOTES);
         Self {
             events: events.clone(),

@@ -19,6 +19,7 @@
 mod boot;
 mod builder;
 mod error;
+mod figures;
 mod handle;
 mod health;
 mod journal;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     Health, HealthStatus,
+    figures::Figures,
     health::{Complaint, Crashes, Record},
     journal::Journal,
     keeper::Keeper,
@@ -22,7 +23,7 @@ use crate::{
     config::{Configuration, Revision, Serving},
     events::{Events, EventsHealth},
     ids::NodeName,
-    otp::{ChildState, Supervisor, Tree},
+    otp::{ChildState, Groups, ReportStream, Supervisor, Tree},
     telemetry::Telemetry,
 };
 
@@ -32,9 +33,11 @@ pub(super) struct Watch {
     pub(super) name: NodeName,
     pub(super) events: Events,
     pub(super) config: Configuration,
+    #[cfg(any(feature = "capture", feature = "web"))]
     pub(super) telemetry: Telemetry,
     pub(super) keeper: Keeper,
     pub(super) journal: Journal,
+    pub(super) figures: Figures,
     /// Whether events end with the process.
     pub(super) in_memory: bool,
     /// The settings' revision when the node began.
@@ -42,6 +45,8 @@ pub(super) struct Watch {
     #[cfg(feature = "capture")]
     capture: OnceLock<crate::capture::Capture>,
     root: OnceLock<Supervisor>,
+    /// What is reported of the tree, with whoever follows it at the moment.
+    pub(super) reports: tokio::sync::Mutex<Option<ReportStream>>,
     began: Instant,
     phase: AtomicU8,
     record: Mutex<Record>,
@@ -63,9 +68,11 @@ impl Watch {
         config: &Configuration,
         telemetry: &Telemetry,
         keeper: &Keeper,
+        groups: &Groups,
         in_memory: bool,
     ) -> Self {
         Self {
+            figures: Figures::new(telemetry, groups),
             keeper: keeper.clone(),
             journal: Journal::new(events, telemetry),
             in_memory,
@@ -73,10 +80,12 @@ impl Watch {
             name,
             events: events.clone(),
             config: config.clone(),
+            #[cfg(any(feature = "capture", feature = "web"))]
             telemetry: telemetry.clone(),
             #[cfg(feature = "capture")]
             capture: OnceLock::new(),
             root: OnceLock::new(),
+            reports: tokio::sync::Mutex::default(),
             began: Instant::now(),
             phase: AtomicU8::new(Phase::Starting as u8),
             record: Mutex::default(),
@@ -141,8 +150,18 @@ impl Watch {
         self.began.elapsed()
     }
 
-    pub(super) fn root(&self) -> Option<&Supervisor> {
-        self.root.get()
+    /// From here on reports are kept for whoever follows them; those parts that are there already are counted.
+    pub(super) fn follow(&self) {
+        // Locked, somebody follows them.
+        let Ok(mut reports) = self.reports.try_lock() else {
+            return;
+        };
+        if reports.is_none() {
+            *reports = self.root.get().and_then(Supervisor::reports);
+            if let Some(tree) = self.tree() {
+                self.figures.catch_up(&tree);
+            }
+        }
     }
 
     pub(super) fn tree(&self) -> Option<Tree> {

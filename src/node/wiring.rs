@@ -24,6 +24,11 @@ pub(super) fn spec(watch: &Arc<Watch>, keeper: &Keeper) -> ChildSpec {
     let (for_reports, for_figures) = (Arc::clone(watch), Arc::clone(watch));
     let for_journal = Arc::clone(watch);
     let wiring = SupervisorSpec::new("wiring", intensity)
+        // First, and following before it runs: what starts after it is counted by its reports.
+        .child(ChildSpec::task("reports", move |ctx| {
+            for_reports.follow();
+            reports(ctx, Arc::clone(&for_reports))
+        }))
         .child(keeper.child_spec())
         .child(ChildSpec::task("audit", move |ctx| {
             audit(ctx, Arc::clone(&books))
@@ -31,9 +36,6 @@ pub(super) fn spec(watch: &Arc<Watch>, keeper: &Keeper) -> ChildSpec {
         .child(ChildSpec::task("journal", move |ctx| {
             let watch = Arc::clone(&for_journal);
             async move { watch.journal.keep(ctx).await }
-        }))
-        .child(ChildSpec::task("reports", move |ctx| {
-            reports(ctx, Arc::clone(&for_reports))
         }))
         .child(ChildSpec::task("figures", move |ctx| {
             figures(ctx, Arc::clone(&for_figures))
@@ -200,10 +202,11 @@ async fn keep_storing(watch: &Watch, entries: Vec<Event>, revision: Revision) {
 
 /// Counts what happens in the tree, and remembers crashes for the node's health.
 async fn reports(ctx: ChildContext, watch: Arc<Watch>) -> Result<(), BoxError> {
-    let stream = watch.root().and_then(crate::otp::Supervisor::reports);
-    let Some(mut stream) = stream else {
+    let mut stream = watch.reports.lock().await;
+    let Some(stream) = stream.as_mut() else {
         return Err("the tree has no reports".into());
     };
+    let mut missed = stream.missed();
     loop {
         let report = tokio::select! {
             () = ctx.cancelled() => return Ok(()),
@@ -211,25 +214,20 @@ async fn reports(ctx: ChildContext, watch: Arc<Watch>) -> Result<(), BoxError> {
         };
         let Some(report) = report else { return Ok(()) };
         watch.journal.report(&report);
-        let counter = match &report.what {
-            Lifecycle::Started { incarnation: 1 } => "underpin_child_starts",
-            Lifecycle::Started { .. } => "underpin_child_restarts",
+        watch.figures.report(&report);
+        match &report.what {
             Lifecycle::StartFailed { reason } => {
                 watch.crashed(Arc::clone(&report.path), reason.to_string());
-                "underpin_child_failed_starts"
             }
             Lifecycle::Exited { reason, .. } if !reason.is_clean() => {
                 watch.crashed(Arc::clone(&report.path), reason.to_string());
-                "underpin_child_crashes"
             }
-            Lifecycle::GaveUp { .. } => {
-                #[cfg(feature = "capture")]
-                watch.capture_now();
-                "underpin_supervisor_give_ups"
-            }
-            _ => continue,
-        };
-        watch.telemetry.counter(counter, &[]).inc();
+            #[cfg(feature = "capture")]
+            Lifecycle::GaveUp { .. } => watch.capture_now(),
+            _ => {}
+        }
+        watch.figures.missed(stream.missed() - missed);
+        missed = stream.missed();
     }
 }
 
@@ -244,17 +242,8 @@ async fn figures(ctx: ChildContext, watch: Arc<Watch>) -> Result<(), BoxError> {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "gauges are f64, exact to 2^53")]
 fn take_figures(watch: &Watch) {
-    let gauge = |name, value| watch.telemetry.gauge(name, &[]).set(value);
-    let stats = watch.events.stats();
-    gauge("underpin_events", stats.events as f64);
-    gauge("underpin_events_log_bytes", stats.log_bytes as f64);
-    gauge("underpin_events_hot_bytes", stats.hot_bytes as f64);
-    gauge("underpin_events_index_bytes", stats.index_bytes as f64);
-    gauge("underpin_config_revision", watch.config.revision().0 as f64);
     let health = watch.health();
     watch.journal.health(&health);
-    let healthy = health.health == super::HealthStatus::Healthy;
-    gauge("underpin_healthy", f64::from(u8::from(healthy)));
+    watch.figures.take(watch, health.health);
 }

@@ -6,8 +6,16 @@ use super::{
     Counter, DefineError, Definition, Description, Emission, EventName, Field, Format, Gauge,
     HandlerError, HandlerInfo, HandlerOptions, Histogram, Kind, Measurements, Metadata,
     MetricError, Number, Options, PollError, Snapshot, SpanEnd, SpanName, Track,
-    actor::TelemetryActor, aggregate::Aggregates, counter::CounterCells, gauge::GaugeCell,
-    histogram::HistogramCells, message::Message, registry::Found, shared::Shared, span::Span, text,
+    actor::TelemetryActor,
+    aggregate::Aggregates,
+    counter::CounterCells,
+    gauge::GaugeCell,
+    histogram::HistogramCells,
+    message::Message,
+    registry::{Found, report},
+    shared::Shared,
+    span::Span,
+    text,
 };
 use crate::otp::{Address, AddressStatus, CallError, ChildSpec};
 
@@ -160,6 +168,13 @@ impl Telemetry {
         help: &str,
     ) -> Result<(), MetricError> {
         self.shared.registry.describe(kind, name, labels, help)
+    }
+
+    /// [`describe`](Self::describe)s the metrics of one of our own rooms.
+    pub(crate) fn declare(&self, metrics: &[(Kind, &str, &[&str], &str)]) {
+        for (kind, name, labels, help) in metrics {
+            report(self.describe(*kind, name, labels, help));
+        }
     }
 
     /// What was described of the metrics whose name is `prefix` or begins with it as whole words, by name.

@@ -190,6 +190,11 @@ impl Body {
         self.failures.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Counts what it was meant to get and did not.
+    pub(super) fn drop_emissions(&self, count: usize) {
+        self.dropped.add(count as u64);
+    }
+
     pub(super) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }

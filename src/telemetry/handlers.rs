@@ -78,6 +78,13 @@ struct Listeners {
     one_in: NonZeroU32,
 }
 
+/// What became of a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Stays,
+    Gone,
+}
+
 /// Event names bring their hash along.
 #[derive(Default)]
 struct ReadyHash(u64);
@@ -167,7 +174,12 @@ impl Handlers {
                 let Some(handlers) = Weak::upgrade(&table) else {
                     return;
                 };
-                emission.with(|emission| handlers.run(&own, emission));
+                if emission.with(|emission| handlers.run(&own, emission)) == Next::Gone {
+                    work.close();
+                    let waited = std::iter::from_fn(|| work.try_recv().ok());
+                    own.drop_emissions(waited.count());
+                    return;
+                }
             }
         };
         let started = thread::Builder::new()
@@ -257,14 +269,15 @@ impl Handlers {
     }
 
     /// Runs one handler, in its own thread.
-    fn run(&self, body: &Arc<Body>, emission: &Emission<'_>) {
-        if let Err(panic) = body.run(emission, || self.clock.now()) {
-            self.failed(body, emission.name, panic);
+    fn run(&self, body: &Arc<Body>, emission: &Emission<'_>) -> Next {
+        match body.run(emission, || self.clock.now()) {
+            Ok(()) => Next::Stays,
+            Err(panic) => self.failed(body, emission.name, panic),
         }
     }
 
     #[cold]
-    fn failed(&self, body: &Arc<Body>, event: &EventName, panic: Panic) {
+    fn failed(&self, body: &Arc<Body>, event: &EventName, panic: Panic) -> Next {
         let reason = describe(&*panic);
         discard(panic);
         self.failures.inc();
@@ -280,6 +293,10 @@ impl Handlers {
             ANNOUNCEMENTS.set(ANNOUNCEMENTS.get() + 1);
             self.announce(body, event, &reason);
             ANNOUNCEMENTS.set(ANNOUNCEMENTS.get() - 1);
+        }
+        match body.on_failure {
+            OnFailure::Detach => Next::Gone,
+            OnFailure::Keep | OnFailure::RetryAfter(_) => Next::Stays,
         }
     }
 

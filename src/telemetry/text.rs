@@ -94,8 +94,9 @@ impl Text {
             _ => "",
         };
         if let Some(help) = &family.help {
-            let help = escape(help, self.format == Format::OpenMetrics);
-            _ = writeln!(self.out, "# HELP {name}{total} {help}");
+            _ = write!(self.out, "# HELP {name}{total} ");
+            escape(&mut self.out, help, self.format == Format::OpenMetrics);
+            self.out.push('\n');
         }
         _ = writeln!(self.out, "# TYPE {name}{total} {}", family.kind);
         if let (Format::OpenMetrics, Some(unit)) = (self.format, family.name.unit()) {
@@ -151,18 +152,26 @@ impl Text {
         place: Option<(&str, f64)>,
         value: impl std::fmt::Display,
     ) {
-        _ = write!(self.out, "{name}{suffix}");
+        let Self { out, .. } = self;
+        out.push_str(name);
+        out.push_str(suffix);
         let mut before = '{';
         for (label, value) in labels.iter() {
-            _ = write!(self.out, "{before}{label}=\"{}\"", escape(value, true));
+            out.push(before);
+            out.push_str(label);
+            out.push_str("=\"");
+            escape(out, value, true);
+            out.push('"');
             before = ',';
         }
         if let Some((place, number_of_it)) = place {
-            _ = write!(self.out, "{before}{place}=\"{}\"", number(number_of_it));
+            _ = write!(out, "{before}{place}=\"{}\"", number(number_of_it));
             before = ',';
         }
-        let close = if before == ',' { "}" } else { "" };
-        _ = writeln!(self.out, "{close} {value}");
+        if before == ',' {
+            out.push('}');
+        }
+        _ = writeln!(out, " {value}");
     }
 }
 
@@ -194,17 +203,21 @@ fn number(value: f64) -> String {
     format!("{value:?}")
 }
 
-fn escape(text: &str, quotes: bool) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '\\' => escaped.push_str("\\\\"),
-            '\n' => escaped.push_str("\\n"),
-            '"' if quotes => escaped.push_str("\\\""),
-            other => escaped.push(other),
-        }
+/// Writes a text so that it is on one line; whole stretches at a time, since most have nothing to escape.
+fn escape(out: &mut String, text: &str, quotes: bool) {
+    let special = |char: char| char == '\\' || char == '\n' || (quotes && char == '"');
+    let mut rest = text;
+    while let Some(at) = rest.find(special) {
+        let (plain, from) = rest.split_at(at);
+        out.push_str(plain);
+        out.push_str(match from.as_bytes()[0] {
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            _ => "\\\"",
+        });
+        rest = &from[1..];
     }
-    escaped
+    out.push_str(rest);
 }
 
 fn bounds(unit: Option<&str>) -> &'static [f64] {

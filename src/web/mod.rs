@@ -33,7 +33,7 @@ use crate::{
     events::Events,
     ids::IdGenerator,
     otp::{ChildSpec, Tree},
-    telemetry::Telemetry,
+    telemetry::{Kind, Telemetry},
 };
 
 pub use server::{ListenError, Listening};
@@ -60,6 +60,12 @@ impl Interface {
         ids: &Arc<IdGenerator>,
         overview: Arc<dyn Overview>,
     ) -> Self {
+        telemetry.declare(&[(
+            Kind::Counter,
+            "underpin_http_requests",
+            &["status"],
+            "Requests to the HTTP interface, by the class of the answer.",
+        )]);
         Self {
             events: events.clone(),
             config: config.clone(),

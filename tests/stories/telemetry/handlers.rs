@@ -12,7 +12,8 @@ use std::{
 use tokio::time;
 use underpin::{
     telemetry::{
-        EventName, HANDLER_FAILURE, HandlerOptions, OnFailure, OwnedEmission, Runs, Telemetry,
+        Emission, EventName, HANDLER_FAILURE, HandlerOptions, OnFailure, OwnedEmission, Runs,
+        Telemetry,
     },
     testing::{Recorder, eventually},
 };
@@ -193,6 +194,34 @@ async fn a_handler_elsewhere_that_panics_is_detached_or_kept_as_it_was_told() {
     sell(&telemetry, 1);
     failures.wait().await;
     assert!(telemetry.list_handlers(&["shop"]).is_empty());
+}
+
+#[test]
+fn what_waits_for_a_handler_that_is_detached_is_counted() {
+    let telemetry = telemetry();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let (ended, has_ended) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let options = elsewhere(8, OnFailure::Detach);
+    let fragile = move |_: &Emission<'_>, (): &()| {
+        let _ended = &ended;
+        // Until the story lets it.
+        let _ = may_go_on.lock().expect("one run").recv();
+        panic!("no stock");
+    };
+    let events = std::slice::from_ref(&SOLD);
+    let attached = telemetry.attach_with("fragile", events, &options, (), fragile);
+    attached.expect("the id is free");
+
+    sell(&telemetry, 4);
+    drop(go_on);
+    // Its thread has ended when its end of the channel has gone.
+    assert_eq!(has_ended.recv(), Err(mpsc::RecvError));
+
+    let snapshot = telemetry.snapshot();
+    let failures = snapshot.counter("underpin_telemetry_handler_failures", &[]);
+    let dropped = snapshot.counter(DROPPED, &[("handler", "fragile")]);
+    assert_eq!((failures, dropped), (1, 3));
 }
 
 #[test]

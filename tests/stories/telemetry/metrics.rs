@@ -186,7 +186,7 @@ fn f90_a_metric_may_be_a_prefix_of_another() {
 }
 
 #[test]
-fn a_million_label_sets_keep_the_total_and_the_memory() {
+fn label_sets_that_do_not_fit_count_in_the_overflow_series() {
     let telemetry = narrow(100);
     let labelled = |n: u32| telemetry.counter("hits", &[("path", &n.to_string())]);
     for n in 0..1_000 {

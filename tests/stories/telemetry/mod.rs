@@ -4,10 +4,15 @@
 mod bridge;
 mod definitions;
 mod events;
+mod flat;
 mod handlers;
 mod metrics;
+mod overhead;
 mod polls;
+mod python;
 mod service;
+#[cfg(all(feature = "capture", feature = "web"))]
+mod table;
 mod text;
 
 use underpin::telemetry::{Options, Telemetry};

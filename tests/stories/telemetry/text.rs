@@ -1,10 +1,12 @@
 use openmetrics_parser::{openmetrics, prometheus};
 use proptest::prelude::*;
-use underpin::telemetry::{Format, Kind, Telemetry};
+use underpin::telemetry::{Definition, EventName, Format, Kind, Telemetry};
 
 use super::telemetry;
 
-fn everything() -> Telemetry {
+static SENT: EventName = EventName::from_static(&["mail", "sent"]);
+
+pub(super) fn everything() -> Telemetry {
     let telemetry = telemetry();
     telemetry
         .counter(
@@ -23,6 +25,9 @@ fn everything() -> Telemetry {
     }
     let drift = telemetry.histogram("drift", &[]);
     drift.record(-3.0);
+    let sizes = Definition::summary("size_bytes", &SENT, "bytes");
+    telemetry.define("sizes", [sizes]).expect("can be had");
+    (0..9_i32).for_each(|size| telemetry.execute(&SENT, &[("bytes", size.into())], &[]));
     telemetry
         .describe(Kind::Gauge, "queue", &[], "Jobs that \"wait\"\\\nnow.")
         .expect("good name");
@@ -33,10 +38,13 @@ fn everything() -> Telemetry {
 fn a_parser_reads_our_openmetrics() {
     let text = everything().render(Format::OpenMetrics);
 
-    // The specification forbids a unit to info and stateset metrics only; this parser refuses a histogram's as well.
-    let histograms_unit = "# UNIT wait_seconds seconds\n";
-    assert!(text.contains(histograms_unit));
-    let text = text.replace(histograms_unit, "");
+    // The specification forbids a unit to info and stateset metrics only; this parser refuses that of a histogram
+    // and of a summary as well.
+    let mut text = text;
+    for refused in ["# UNIT wait_seconds seconds\n", "# UNIT size_bytes bytes\n"] {
+        assert!(text.contains(refused));
+        text = text.replace(refused, "");
+    }
     let read =
         openmetrics::parse_openmetrics(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
 

@@ -59,7 +59,7 @@ pub const FIGURES: &[Figure] = &[
     Figure {
         name: "telemetry.tagged",
         unit: Unit::EventsPerSecond,
-        goals: &[Goal::BestPeer(1.0)],
+        goals: &[Goal::Ratio(1.0, "metrics")],
         sides: executing::tagged,
     },
     Figure {

@@ -1,0 +1,440 @@
+//! What the node's parts and its tree are in metrics.
+
+#![expect(clippy::cast_precision_loss, reason = "gauges are f64, exact to 2^53")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
+    sync::{Arc, OnceLock},
+};
+
+use parking_lot::Mutex;
+
+use super::{HealthStatus, watch::Watch};
+use crate::{
+    otp::{ChildState, ExitReason, Groups, Lifecycle, Report, ShutdownCause, Tree},
+    telemetry::{Kind, Telemetry},
+};
+
+/// Counts what is reported of the tree, and looks at what is not.
+#[derive(Debug)]
+pub(super) struct Figures {
+    telemetry: Telemetry,
+    groups: Groups,
+    seen: Mutex<Seen>,
+    /// Lives that were there before reports were followed.
+    begun: OnceLock<HashMap<Arc<str>, u64>>,
+}
+
+/// What was seen the last time. Only of what is there: children and groups may come and go by the thousand.
+#[derive(Debug, Default)]
+struct Seen {
+    children: HashMap<Arc<str>, Child>,
+    names: BTreeSet<String>,
+    groups: BTreeSet<Arc<str>>,
+}
+
+/// What is looked at of a child.
+#[derive(Debug, Clone, Copy)]
+struct Child {
+    incarnation: u64,
+    admitted: usize,
+    busy: bool,
+    handled: u64,
+    refused: u64,
+}
+
+/// What all children of one name do, and what was added since the last look.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sums {
+    admitted: usize,
+    busy: usize,
+    handled: u64,
+    refused: u64,
+}
+
+impl Figures {
+    pub(super) fn new(telemetry: &Telemetry, groups: &Groups) -> Self {
+        telemetry.declare(&METRICS);
+        Self {
+            telemetry: telemetry.clone(),
+            groups: groups.clone(),
+            seen: Mutex::default(),
+            begun: OnceLock::new(),
+        }
+    }
+
+    /// Counts the lives that are there when reports begin to be followed.
+    pub(super) fn catch_up(&self, tree: &Tree) {
+        let children = tree.walk().filter(|child| child.incarnation > 0);
+        let begun = children.map(|child| (Arc::clone(&child.path), child.incarnation));
+        let begun: HashMap<Arc<str>, u64> = begun.collect();
+        for (path, incarnation) in &begun {
+            let child = name(path);
+            let labels = [("child", &*child)];
+            self.telemetry.counter(STARTS, &labels).inc();
+            self.telemetry
+                .counter(RESTARTS, &labels)
+                .add(incarnation - 1);
+        }
+        // Reports are followed once.
+        let _ = self.begun.set(begun);
+    }
+
+    fn is_counted(&self, path: &str, incarnation: u64) -> bool {
+        let begun = self.begun.get().and_then(|begun| begun.get(path));
+        begun.is_some_and(|begun| incarnation <= *begun)
+    }
+
+    /// Counts what happened to a child.
+    pub(super) fn report(&self, report: &Report) {
+        let child = name(&report.path);
+        let count = |metric, more: &[(&str, &str)]| {
+            let labels: Vec<(&str, &str)> = [("child", &*child)]
+                .into_iter()
+                .chain(more.to_vec())
+                .collect();
+            self.telemetry.counter(metric, &labels).inc();
+        };
+        match &report.what {
+            Lifecycle::Started { incarnation } if self.is_counted(&report.path, *incarnation) => {}
+            Lifecycle::Started { incarnation: 1 } => count(STARTS, &[]),
+            Lifecycle::Started { .. } => count(RESTARTS, &[]),
+            Lifecycle::StartFailed { .. } => count(FAILED_STARTS, &[]),
+            Lifecycle::Exited { reason, .. } | Lifecycle::Stopped { reason, .. } => {
+                count(STOPS, &[("reason", word(reason))]);
+            }
+            Lifecycle::GaveUp { .. } => count(GIVE_UPS, &[]),
+            _ => {}
+        }
+    }
+
+    /// Counts reports that came too fast to be counted.
+    pub(super) fn missed(&self, reports: u64) {
+        self.telemetry.counter(MISSED, &[]).add(reports);
+    }
+
+    /// Looks at everything that nobody tells.
+    pub(super) fn take(&self, watch: &Watch, health: HealthStatus) {
+        self.take_parts(watch, health);
+        if let Some(tree) = watch.tree() {
+            self.take_tree(&tree);
+        }
+        let groups = self.groups.local_counts();
+        let gone = self.seen.lock().gone(groups.iter().map(|(group, _)| group));
+        for (group, members) in groups.into_iter().chain(gone) {
+            self.gauge(GROUP, &[("group", &group)], members as f64);
+        }
+    }
+
+    fn take_parts(&self, watch: &Watch, health: HealthStatus) {
+        let gauge = |name, value| self.gauge(name, &[], value);
+        let stats = watch.events.stats();
+        gauge(EVENTS, stats.events as f64);
+        gauge(LOG_BYTES, stats.log_bytes as f64);
+        gauge(HOT_BYTES, stats.hot_bytes as f64);
+        gauge(INDEX_BYTES, stats.index_bytes as f64);
+        gauge(REVISION, watch.config.revision().0 as f64);
+        let healthy = health == HealthStatus::Healthy;
+        gauge(HEALTHY, f64::from(u8::from(healthy)));
+    }
+
+    fn take_tree(&self, tree: &Tree) {
+        let mut states = BTreeMap::from(STATES.map(|state| (word_of(state), 0_u32)));
+        for child in tree.walk() {
+            *states.entry(word_of(child.state)).or_default() += 1;
+        }
+        for (state, children) in states {
+            self.gauge(CHILDREN, &[("state", state)], children.into());
+        }
+        let children = tree
+            .walk()
+            .map(|child| (Arc::clone(&child.path), child.into()));
+        let sums = self.seen.lock().look(children);
+        for (child, sums) in sums {
+            let labels = [("child", &*child)];
+            self.gauge(ADMITTED, &labels, sums.admitted as f64);
+            self.gauge(BUSY, &labels, sums.busy as f64);
+            self.telemetry.counter(HANDLED, &labels).add(sums.handled);
+            self.telemetry.counter(REFUSED, &labels).add(sums.refused);
+        }
+    }
+
+    fn gauge(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.telemetry.gauge(name, labels).set(value);
+    }
+}
+
+impl Seen {
+    /// What the children are at now and have done since the last look, by their names. What a life did after the last look at
+    /// it is not known. A name that no child has any more is there once more, with nothing.
+    fn look(
+        &mut self,
+        children: impl Iterator<Item = (Arc<str>, Child)>,
+    ) -> BTreeMap<String, Sums> {
+        let names = mem::take(&mut self.names);
+        let mut all: BTreeMap<String, Sums> = names
+            .into_iter()
+            .map(|name| (name, Sums::default()))
+            .collect();
+        let mut now = HashMap::new();
+        for (path, child) in children {
+            let before = self.children.get(&path);
+            let same_life = before.filter(|before| before.incarnation == child.incarnation);
+            let handled = same_life.map_or(0, |before| before.handled);
+            let refused = before.map_or(0, |before| before.refused);
+            let name = name(&path);
+            let sums = all.entry(name.clone()).or_default();
+            sums.admitted += child.admitted;
+            sums.busy += usize::from(child.busy);
+            sums.handled += child.handled.saturating_sub(handled);
+            sums.refused += child.refused.saturating_sub(refused);
+            self.names.insert(name);
+            now.insert(path, child);
+        }
+        self.children = now;
+        all
+    }
+
+    /// The groups that were there the last time and are not now, with no members.
+    fn gone<'a>(&mut self, groups: impl Iterator<Item = &'a Arc<str>>) -> Vec<(Arc<str>, usize)> {
+        let now: BTreeSet<Arc<str>> = groups.cloned().collect();
+        let before = mem::replace(&mut self.groups, now);
+        let gone = before.difference(&self.groups);
+        gone.map(|group| (Arc::clone(group), 0)).collect()
+    }
+}
+
+impl From<&Tree> for Child {
+    fn from(tree: &Tree) -> Self {
+        Self {
+            incarnation: tree.incarnation,
+            admitted: tree.admitted,
+            busy: tree.busy,
+            handled: tree.handled,
+            refused: tree.refused,
+        }
+    }
+}
+
+/// The name that children are counted under: their path, without the numbers that dynamic children have (`app/mail#17` is
+/// `app/mail`), so that there are as many names as there are specs.
+fn name(path: &str) -> String {
+    let parts = path.split('/').map(|part| match part.rsplit_once('#') {
+        Some((spec, number))
+            if !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            spec
+        }
+        _ => part,
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// What kind of end it was.
+fn word(reason: &ExitReason) -> &'static str {
+    match reason {
+        ExitReason::Normal => "normal",
+        ExitReason::Shutdown(Some(ShutdownCause::IntensityExceeded(_))) => "intensity_exceeded",
+        ExitReason::Shutdown(_) => "shutdown",
+        ExitReason::Killed => "killed",
+        ExitReason::Error(_) => "error",
+        ExitReason::Panic(_) => "panic",
+        ExitReason::Unhealthy(_) => "unhealthy",
+        ExitReason::NoProc => "noproc",
+        ExitReason::NoConnection => "noconnection",
+    }
+}
+
+const STATES: [ChildState; 6] = [
+    ChildState::Starting,
+    ChildState::Running,
+    ChildState::Restarting,
+    ChildState::Stopping,
+    ChildState::Stopped,
+    ChildState::Leaked,
+];
+
+fn word_of(state: ChildState) -> &'static str {
+    match state {
+        ChildState::Starting => "starting",
+        ChildState::Running => "running",
+        ChildState::Restarting => "restarting",
+        ChildState::Stopping => "stopping",
+        ChildState::Stopped => "stopped",
+        ChildState::Leaked => "leaked",
+    }
+}
+
+const STARTS: &str = "underpin_child_starts";
+const RESTARTS: &str = "underpin_child_restarts";
+const FAILED_STARTS: &str = "underpin_child_failed_starts";
+const STOPS: &str = "underpin_child_stops";
+const GIVE_UPS: &str = "underpin_supervisor_give_ups";
+const MISSED: &str = "underpin_reports_missed";
+const ADMITTED: &str = "underpin_child_admitted";
+const BUSY: &str = "underpin_child_busy";
+const HANDLED: &str = "underpin_child_handled";
+const REFUSED: &str = "underpin_child_refused";
+const CHILDREN: &str = "underpin_children";
+const GROUP: &str = "underpin_group_members";
+const EVENTS: &str = "underpin_events";
+const LOG_BYTES: &str = "underpin_events_log_bytes";
+const HOT_BYTES: &str = "underpin_events_hot_bytes";
+const INDEX_BYTES: &str = "underpin_events_index_bytes";
+const REVISION: &str = "underpin_config_revision";
+const HEALTHY: &str = "underpin_healthy";
+
+const METRICS: [(Kind, &str, &[&str], &str); 18] = [
+    (
+        Kind::Counter,
+        STARTS,
+        &["child"],
+        "First lives of children that began. Children are named by their path, dynamic ones by that of their spec.",
+    ),
+    (
+        Kind::Counter,
+        RESTARTS,
+        &["child"],
+        "Further lives of children that began.",
+    ),
+    (
+        Kind::Counter,
+        FAILED_STARTS,
+        &["child"],
+        "Starts of children that failed.",
+    ),
+    (
+        Kind::Counter,
+        STOPS,
+        &["child", "reason"],
+        "Ends of children, by the kind of their exit reason.",
+    ),
+    (
+        Kind::Counter,
+        GIVE_UPS,
+        &["child"],
+        "Supervisors that ended because of too many restarts.",
+    ),
+    (
+        Kind::Counter,
+        MISSED,
+        &[],
+        "Reports of the tree that came too fast to be counted.",
+    ),
+    (
+        Kind::Gauge,
+        ADMITTED,
+        &["child"],
+        "Requests in flight to children, looked at each second.",
+    ),
+    (
+        Kind::Gauge,
+        BUSY,
+        &["child"],
+        "Children that are handling a message, looked at each second.",
+    ),
+    (
+        Kind::Counter,
+        HANDLED,
+        &["child"],
+        "Messages handled by children, looked at each second.",
+    ),
+    (
+        Kind::Counter,
+        REFUSED,
+        &["child"],
+        "Requests to children that were refused because there were too many.",
+    ),
+    (
+        Kind::Gauge,
+        CHILDREN,
+        &["state"],
+        "Children in the tree, by what they are doing.",
+    ),
+    (
+        Kind::Gauge,
+        GROUP,
+        &["group"],
+        "Members of groups on this node.",
+    ),
+    (Kind::Gauge, EVENTS, &[], "Events in the store."),
+    (Kind::Gauge, LOG_BYTES, &[], "Bytes of the log of events."),
+    (
+        Kind::Gauge,
+        HOT_BYTES,
+        &[],
+        "Bytes of the newest events in memory.",
+    ),
+    (
+        Kind::Gauge,
+        INDEX_BYTES,
+        &[],
+        "Bytes of the index of events in memory.",
+    ),
+    (Kind::Gauge, REVISION, &[], "The revision of the settings."),
+    (
+        Kind::Gauge,
+        HEALTHY,
+        &[],
+        "1 if the node is healthy, else 0.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn child(path: &str, incarnation: u64, handled: u64, refused: u64) -> (Arc<str>, Child) {
+        let child = Child {
+            incarnation,
+            admitted: 1,
+            busy: false,
+            handled,
+            refused,
+        };
+        (path.into(), child)
+    }
+
+    #[test]
+    fn what_was_done_since_the_last_look_is_counted_over_lives_and_children() {
+        let mut seen = Seen::default();
+        let mut look = |children: &[(Arc<str>, Child)]| {
+            let sums = seen.look(children.iter().cloned()).remove("app/mail");
+            let sums = sums.expect("is there");
+            (sums.admitted, sums.handled, sums.refused)
+        };
+
+        assert_eq!(look(&[child("app/mail#1", 1, 10, 2)]), (1, 10, 2));
+        assert_eq!(look(&[child("app/mail#1", 1, 15, 2)]), (1, 5, 0));
+        // A new life begins at nothing; its address goes on.
+        assert_eq!(look(&[child("app/mail#1", 2, 3, 4)]), (1, 3, 2));
+        let two = [child("app/mail#1", 2, 3, 4), child("app/mail#2", 1, 7, 1)];
+        assert_eq!(look(&two), (2, 7, 1));
+        assert_eq!(look(&two[1..]), (1, 0, 0));
+        assert_eq!(look(&[child("app/other", 1, 1, 1)]), (0, 0, 0));
+        assert!(seen.look([child("app/other", 1, 1, 1)].into_iter()).len() == 1);
+    }
+
+    #[test]
+    fn a_group_that_has_gone_has_no_members_once() {
+        let mut seen = Seen::default();
+        let groups: [Arc<str>; 2] = ["a".into(), "b".into()];
+        assert!(seen.gone(groups.iter()).is_empty());
+        assert_eq!(seen.gone(groups[..1].iter()), [("b".into(), 0)]);
+        assert!(seen.gone(groups[..1].iter()).is_empty());
+    }
+
+    #[test]
+    fn dynamic_children_are_counted_under_their_spec() {
+        for (path, counted) in [
+            ("node/app/mail", "node/app/mail"),
+            ("node/app/mail#17", "node/app/mail"),
+            ("node/pool#3/worker#4", "node/pool/worker"),
+            ("node/c#", "node/c#"),
+            ("node/c#1a", "node/c#1a"),
+        ] {
+            assert_eq!(name(path), counted);
+        }
+    }
+}

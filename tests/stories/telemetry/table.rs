@@ -1,0 +1,128 @@
+//! The table of all metrics that a node emits of itself.
+
+use std::{collections::BTreeSet, env, fs, time::Duration};
+
+use underpin::{
+    node::Node,
+    otp::{Budget, ChildSpec, Intensity, OnExceed},
+    telemetry::{Description, Kind, Snapshot},
+    testing::{Life, eventually},
+};
+
+const FILE: &str = "METRICS.md";
+/// Rewrites the file instead of comparing it.
+const BLESS: &str = "UNDERPIN_BLESS";
+
+/// A node in which everything has happened that is counted where it happens.
+async fn busy_node() -> Node {
+    let fragile = ChildSpec::task("fragile", |ctx| async move {
+        ctx.cancelled().await;
+        Ok(())
+    });
+    let often = Intensity::new(9, Duration::from_secs(9));
+    let node = Node::builder()
+        .memory()
+        .without_environment()
+        .http("127.0.0.1:0")
+        .child(fragile.budget(Budget::new(often, OnExceed::Stop)))
+        .start()
+        .await
+        .expect("starts");
+    let _captured = node.capture();
+    let event = node.events().event("seen").build().expect("fits");
+    node.events().store(event).await.expect("is stored");
+    let life = Life::of(node.app(), "fragile");
+    life.panic("to be seen").restarted().await;
+    node.telemetry()
+        .refresh(Duration::from_secs(20))
+        .await
+        .expect("answers");
+    eventually("the tree was looked at", async || {
+        let snapshot = node.telemetry().snapshot();
+        let fragile = &[("child", "node/app/fragile")];
+        snapshot.gauge("underpin_child_admitted", fragile).is_some()
+            && snapshot.counter("underpin_child_restarts", fragile) == 1
+    })
+    .await;
+    node
+}
+
+fn table(descriptions: &[Description]) -> String {
+    let rows = descriptions.iter().map(|description| {
+        let Description {
+            name,
+            kind,
+            labels,
+            help,
+        } = description;
+        let suffix = if *kind == Kind::Counter { "_total" } else { "" };
+        let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
+        format!(
+            "| `{}{suffix}` | {kind} | {} | {help} |\n",
+            name.as_str(),
+            labels.join(", ")
+        )
+    });
+    format!(
+        "# Metrics\n\n\
+         What a node shows of itself under `/metrics` and in `underpin metrics`, beside the program's own. This table is made from the\n\
+         registry of a running node by `{BLESS}=1 cargo test --test stories every_metric`, and held against it by the same test.\n\n\
+         | metric | is a | labels | what it is |\n|---|---|---|---|\n{}",
+        rows.collect::<String>()
+    )
+}
+
+#[tokio::test]
+async fn every_metric_that_a_node_emits_stands_in_the_table() {
+    let node = busy_node().await;
+    let descriptions = node.telemetry().descriptions("");
+    let snapshot = node.telemetry().snapshot();
+    node.shutdown().await;
+
+    assert_described(&snapshot, &descriptions);
+    let table = table(&descriptions);
+    if env::var_os(BLESS).is_some() {
+        fs::write(FILE, &table).expect("is written");
+    }
+    let written = fs::read_to_string(FILE).expect("the table is there");
+    assert!(
+        written == table,
+        "{FILE} is not what a node shows; {BLESS}=1 cargo test --test stories every_metric writes it anew"
+    );
+}
+
+/// What is there was described, and has the labels that were said.
+fn assert_described(snapshot: &Snapshot, descriptions: &[Description]) {
+    for family in &snapshot.families {
+        let name = family.name.as_str();
+        let described = descriptions.iter().find(|one| one.name == family.name);
+        let described = described.unwrap_or_else(|| {
+            panic!(
+                "{name} is not described; say what it is with Telemetry::describe where it is made"
+            )
+        });
+        assert_eq!(described.kind, family.kind, "{name}");
+        let said: BTreeSet<&str> = described.labels.iter().map(String::as_str).collect();
+        for series in &family.series {
+            let has: BTreeSet<&str> = series.labels.iter().map(|(label, _)| label).collect();
+            assert_eq!(has, said, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn ends_of_children_are_counted_by_their_reasons() {
+    let node = busy_node().await;
+
+    let snapshot = node.telemetry().snapshot();
+
+    let fragile = ("child", "node/app/fragile");
+    let stops = |reason| snapshot.counter("underpin_child_stops", &[fragile, ("reason", reason)]);
+    assert_eq!((stops("panic"), stops("error"), stops("normal")), (1, 0, 0));
+    assert_eq!(snapshot.counter("underpin_child_starts", &[fragile]), 1);
+    let running = snapshot.gauge("underpin_children", &[("state", "running")]);
+    assert!(running.is_some_and(|running| running > 5.0), "{running:?}");
+    let events = snapshot.counter("underpin_child_handled", &[("child", "node/telemetry")]);
+    assert!(events >= 1);
+    node.shutdown().await;
+}
