@@ -72,7 +72,8 @@ pub enum OnExceed {
     /// The child stays down; the supervisor and its siblings go on.
     Stop,
     /// The child is tried again, once in this long, for ever; until it has run for its budget's period, when the budget
-    /// is whole again. Pauses below 10 ms count as that.
+    /// is whole again. Pauses below 10 ms count as that. Under one_for_all and rest_for_one the siblings that are restarted
+    /// with it wait with it.
     SlowRetry(Duration),
 }
 

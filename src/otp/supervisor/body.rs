@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::task::JoinHandle;
+use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -117,7 +117,7 @@ impl Life {
         }
     }
 
-    /// Cuts it off; what is left of it ends with this task.
+    /// Cuts it off. What is returned ends when nothing of it is left.
     pub(super) fn abandon(self) -> Option<JoinHandle<()>> {
         match self {
             Self::None => None,
@@ -125,8 +125,21 @@ impl Life {
                 started.kill();
                 started.into_task()
             }
-            Self::Starting(slow) => Some(slow.abandon()),
-            Self::Stopping { task, .. } | Self::Leaked(task) => Some(task),
+            Self::Starting(slow) => spawn(slow.cut_off()),
+            Self::Stopping { task, ended } => spawn(async move {
+                let _ = task.await;
+                let leaked = ended.lock().leaked.take();
+                if let Some(leaked) = leaked {
+                    let _ = leaked.await;
+                }
+            }),
+            Self::Leaked(task) => Some(task),
         }
     }
+}
+
+/// Where the runtime itself ends, nothing is left to wait for.
+fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Option<JoinHandle<()>> {
+    let runtime = Handle::try_current().ok()?;
+    Some(runtime.spawn(work))
 }

@@ -129,7 +129,7 @@ impl Slow {
         self.task.abort();
         let grace = patience.grace();
         if !self.task.is_finished() && time::timeout(grace, &mut self.task).await.is_err() {
-            return stop::leaked_start(spec, begin.elapsed(), self.task.detach());
+            return stop::leaked_start(spec, begin.elapsed(), tokio::spawn(self.cut_off()));
         }
         let started = self.outcome.lock().take();
         match started {
@@ -138,10 +138,18 @@ impl Slow {
         }
     }
 
-    /// Cuts it off; what is left of it ends with this task.
-    pub(in crate::otp) fn abandon(self) -> tokio::task::JoinHandle<()> {
+    /// Cuts it off, and waits until nothing of it is left: it may have been done already, with nobody told yet.
+    pub(in crate::otp) async fn cut_off(mut self) {
+        self.cancel.cancel();
         self.task.abort();
-        self.task.detach()
+        if !self.task.is_finished() {
+            let _ = (&mut self.task).await;
+        }
+        let outcome = self.outcome.lock().take();
+        if let Some(Ok(Some(mut started))) = outcome {
+            started.kill();
+            started.gone().await;
+        }
     }
 }
 

@@ -351,6 +351,68 @@ async fn the_children_of_a_start_that_timed_out_are_gone_before_the_next_start()
     }
 }
 
+/// A child whose slow start was done at the very moment when its supervisor was killed was let go unseen, and the supervisor's next
+/// life began beside it. It is gone first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_start_that_was_done_when_its_supervisor_was_killed_is_gone_before_the_next_life() {
+    let census = Census::default();
+    let (a, b) = (Address::new(), Address::new());
+    let (go, gate) = oneshot::channel::<()>();
+    let (holding, gate) = (census.clone(), Arc::new(Mutex::new(Some(gate))));
+    let slow = Staged::default()
+        .starts(move |life| {
+            let gate = (life == 2)
+                .then(|| gate.lock().expect("whole").take())
+                .flatten();
+            async move {
+                if let Some(gate) = gate {
+                    let _ = gate.await;
+                }
+                Ok(())
+            }
+        })
+        .holds(move |_| holding.hold(A_WHILE));
+    let inner = lenient("inner").child(slow.child("a", &a));
+    let handle = inner.handle();
+    let outer = Supervisor::start(lenient("outer").child(ChildSpec::supervisor(inner)))
+        .await
+        .expect("starts");
+    let mut reports = outer.reports().expect("runs");
+    a.send(Do::PanicWith("boom")).expect("runs");
+    eventually("its second start is under way", async || {
+        state(&outer, "outer/inner/a") == Some((ChildState::Starting, 2))
+    })
+    .await;
+
+    // The supervisor is busy with another start, so that it is not told when the first one is done.
+    let (release, until) = mpsc::channel::<()>();
+    let (begun, blocked) = oneshot::channel();
+    let stage = Mutex::new(Some((begun, until)));
+    let busy = ChildSpec::actor("b", &b, move |_| {
+        if let Some((begun, until)) = stage.lock().expect("whole").take() {
+            let _ = begun.send(());
+            let _ = tokio::task::block_in_place(|| until.recv());
+        }
+        (Probe::default(), ())
+    });
+    let adding = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.start_child(busy).await }
+    });
+    blocked.await.expect("blocks now");
+    let _awake = Awake::keep();
+    let _ = go.send(());
+    eventually("the first start is done", async || a.actor().is_some()).await;
+    handle.actor().expect("runs").kill();
+    drop(release);
+
+    started(&mut reports, "outer/inner", 2).await;
+    assert_eq!(census.most.load(SeqCst), 1, "two held it at once");
+    // It was started, and died with its supervisor.
+    adding.await.expect("answered").expect("started");
+    outer.stop().await;
+}
+
 /// A stop that came while a nested supervisor started stopped the older children first, and pulled the ground from under
 /// the younger ones. The order holds.
 #[tokio::test(start_paused = true)]

@@ -18,8 +18,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::time::Instant;
 use underpin::{
     otp::{
-        Address, ChildSpec, ChildState, HealthProbe, Intensity, Reply, Restart, Shutdown, Strategy,
-        Supervisor, SupervisorSpec,
+        Address, ChildInfo, ChildSpec, ChildState, HealthProbe, Intensity, Reply, Restart,
+        Shutdown, Strategy, Supervisor, SupervisorSpec,
     },
     ractor,
     resilience::Backoff,
@@ -286,14 +286,13 @@ impl Pit {
             })
             .await;
         }
-        let counts = self.supervisor.count_children().await.expect("answers");
-        assert_eq!((counts.specs, counts.active), (IMPS, IMPS));
-        let children = self.supervisor.which_children().await.expect("answers");
-        assert!(
-            children
-                .iter()
-                .all(|child| child.state == ChildState::Running)
-        );
+        // The last kill may have come after the last answer.
+        eventually("all are listed and run", async || {
+            let running = |child: &ChildInfo| child.state == ChildState::Running;
+            let children = self.supervisor.which_children().await;
+            children.is_ok_and(|all| all.len() == IMPS && all.iter().all(running))
+        })
+        .await;
     }
 }
 
