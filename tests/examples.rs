@@ -124,6 +124,29 @@ fn the_supervised_worker_panics_and_answers_again() {
     assert_eq!(files(&folder), 0);
 }
 
+#[test]
+fn the_guarded_call_spares_what_is_closed_and_answers_from_memory() {
+    let folder = folder();
+
+    let output = example("guarded_call", &folder).output().expect("runs");
+
+    let expected = [
+        "The price is 101.",
+        "The price is 102.",
+        "The price is 104.",
+        "The price is 104 (kept).",
+        "The price is 104 (kept).",
+        "The market was asked 6 times.",
+        "Once it is open again, so is the circuit.",
+        "The price is 108.",
+        "The circuit closed 1 time.",
+        "It was opened at least once: true.",
+        "All stopped, gracefully: true.",
+    ];
+    assert_eq!(lines(&output), expected);
+    assert_eq!(files(&folder), 0);
+}
+
 /// It has a command line, which is clap's.
 #[cfg(feature = "cli")]
 mod node {

@@ -24,6 +24,7 @@ mod handle;
 mod health;
 mod journal;
 mod keeper;
+mod observer;
 mod settings;
 #[cfg(feature = "web")]
 mod view;

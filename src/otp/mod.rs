@@ -27,6 +27,7 @@ mod office;
 mod probe;
 mod registry;
 mod reply;
+mod retry;
 mod scope;
 mod start;
 mod supervised;

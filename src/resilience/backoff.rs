@@ -1,16 +1,65 @@
 use std::time::Duration;
 
-/// How long to wait before the next attempt: `min(base * factor^attempt, cap)`, less up to `jitter` of it by chance.
+/// How long to wait before the next attempt: what grows from `base` to `cap`, spread by chance as a [`Jitter`] says.
 ///
 /// The default is to try again at once, which is what OTP does. Valid by construction: no delay is negative, above `cap` or not a
 /// number, whatever the attempt.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
     base: Duration,
-    factor: f64,
+    growth: Growth,
     cap: Duration,
-    jitter: f64,
+    /// The least and the most that chance makes of a delay, as shares of it.
+    spread: (f64, f64),
     reset_after: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Growth {
+    /// `base * factor^attempt`.
+    Factor(f64),
+    /// `base * (attempt + 1)`.
+    Linear,
+}
+
+/// How chance spreads delays, so that what failed together does not come back together. No delay is ever above the cap.
+///
+/// `None`, `Equal` and `Full` are what Marc Brooker calls so ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Jitter {
+    /// All delays are whole.
+    None,
+    /// At least half of the delay, the other half by chance.
+    Equal,
+    /// Anything from nothing to the whole delay.
+    Full,
+    /// Up to this share, from 0 to 1, is taken away.
+    Less(f64),
+    /// Up to this share, from 0 to 1, is added.
+    More(f64),
+    /// Up to this share, from 0 to 1, is taken away or added.
+    Around(f64),
+}
+
+impl Jitter {
+    /// The least and the most, as shares of the whole.
+    fn spread(self) -> Result<(f64, f64), BackoffError> {
+        let share = match self {
+            Self::None => 0.0,
+            Self::Equal => 0.5,
+            Self::Full => 1.0,
+            Self::Less(share) | Self::More(share) | Self::Around(share) => share,
+        };
+        if !(0.0..=1.0).contains(&share) {
+            return Err(BackoffError::Jitter { given: share });
+        }
+        Ok(match self {
+            Self::None | Self::Equal | Self::Full | Self::Less(_) => (1.0 - share, 1.0),
+            Self::More(_) => (1.0, 1.0 + share),
+            Self::Around(_) => (1.0 - share, 1.0 + share),
+        })
+    }
 }
 
 /// Why a backoff was refused.
@@ -47,13 +96,7 @@ pub enum BackoffError {
 
 impl Backoff {
     /// No delay at all: OTP's way.
-    pub const AT_ONCE: Self = Self {
-        base: Duration::ZERO,
-        factor: 1.0,
-        cap: Duration::ZERO,
-        jitter: 0.0,
-        reset_after: Self::RESET_AFTER,
-    };
+    pub const AT_ONCE: Self = Self::constant(Duration::ZERO);
 
     /// After how long a stable run the next failure counts as the first again, unless told otherwise: a minute, longer than most of
     /// what fails again and again takes to do so.
@@ -63,7 +106,7 @@ impl Backoff {
     /// Enough to pull apart what failed together, little enough to keep the delays' order.
     const JITTER: f64 = 0.2;
 
-    /// Delays that begin with `base` and double up to `cap`, with a jitter of a fifth.
+    /// Delays that begin with `base` and double up to `cap`, with up to a fifth taken away by chance.
     ///
     /// # Errors
     ///
@@ -74,14 +117,38 @@ impl Backoff {
         }
         Ok(Self {
             base,
-            factor: Self::FACTOR,
+            growth: Growth::Factor(Self::FACTOR),
             cap,
-            jitter: Self::JITTER,
+            spread: (1.0 - Self::JITTER, 1.0),
             reset_after: Self::RESET_AFTER,
         })
     }
 
-    /// The same with another factor.
+    /// Delays that grow by `base` each time, up to `cap`, with up to a fifth taken away by chance.
+    ///
+    /// # Errors
+    ///
+    /// [`BackoffError::BaseAboveCap`].
+    pub fn linear(base: Duration, cap: Duration) -> Result<Self, BackoffError> {
+        Ok(Self {
+            growth: Growth::Linear,
+            ..Self::new(base, cap)?
+        })
+    }
+
+    /// The same delay each time.
+    #[must_use]
+    pub const fn constant(delay: Duration) -> Self {
+        Self {
+            base: delay,
+            growth: Growth::Factor(1.0),
+            cap: delay,
+            spread: (1.0, 1.0),
+            reset_after: Self::RESET_AFTER,
+        }
+    }
+
+    /// The same, growing by another factor.
     ///
     /// # Errors
     ///
@@ -90,19 +157,22 @@ impl Backoff {
         if !(factor.is_finite() && factor >= 1.0) {
             return Err(BackoffError::Factor { given: factor });
         }
-        Ok(Self { factor, ..self })
+        Ok(Self {
+            growth: Growth::Factor(factor),
+            ..self
+        })
     }
 
-    /// The same with another jitter: the share of each delay, from 0 to 1, that chance may take away.
+    /// The same with another jitter.
     ///
     /// # Errors
     ///
-    /// [`BackoffError::Jitter`] outside 0 to 1.
-    pub fn with_jitter(self, jitter: f64) -> Result<Self, BackoffError> {
-        if !(0.0..=1.0).contains(&jitter) {
-            return Err(BackoffError::Jitter { given: jitter });
-        }
-        Ok(Self { jitter, ..self })
+    /// [`BackoffError::Jitter`] for a share outside 0 to 1.
+    pub fn with_jitter(self, jitter: Jitter) -> Result<Self, BackoffError> {
+        Ok(Self {
+            spread: jitter.spread()?,
+            ..self
+        })
     }
 
     /// The same with another stable run, after which the next failure counts as the first again.
@@ -114,8 +184,8 @@ impl Backoff {
         }
     }
 
-    /// How long to wait before attempt number `attempt`, where 0 is the first *repeated* one. `random` is a draw from 0 to 1; anything
-    /// beyond is taken for the nearer end.
+    /// How long to wait before attempt number `attempt`, where 0 is the first *repeated* one. `random` is a draw from 0, the longest
+    /// delay that chance allows, to 1, the shortest; anything beyond is taken for the nearer end.
     #[must_use]
     pub fn delay(&self, attempt: u32, random: f64) -> Duration {
         let full = self.full_delay(attempt);
@@ -124,8 +194,9 @@ impl Backoff {
         } else {
             random.clamp(0.0, 1.0)
         };
-        let seconds = full.as_secs_f64() * (1.0 - self.jitter * luck);
-        Duration::try_from_secs_f64(seconds).map_or(full, |delay| delay.min(full))
+        let (least, most) = self.spread;
+        let seconds = full.as_secs_f64() * (most - (most - least) * luck);
+        Duration::try_from_secs_f64(seconds).map_or(self.cap, |delay| delay.min(self.cap))
     }
 
     /// Whether a run this long makes the next failure the first again.
@@ -144,10 +215,13 @@ impl Backoff {
         if self.base.is_zero() {
             return Duration::ZERO;
         }
-        let exponent = i32::try_from(attempt).unwrap_or(i32::MAX);
-        let seconds = self.base.as_secs_f64() * self.factor.powi(exponent);
+        let times = match self.growth {
+            Growth::Factor(factor) => factor.powi(i32::try_from(attempt).unwrap_or(i32::MAX)),
+            Growth::Linear => f64::from(attempt) + 1.0,
+        };
         // What is infinite or too long for a duration is certainly beyond the cap.
-        Duration::try_from_secs_f64(seconds).map_or(self.cap, |delay| delay.min(self.cap))
+        Duration::try_from_secs_f64(self.base.as_secs_f64() * times)
+            .map_or(self.cap, |delay| delay.min(self.cap))
     }
 }
 
@@ -179,13 +253,41 @@ mod tests {
     #[test]
     fn chance_takes_away_up_to_the_jitter() {
         let backoff = Backoff::new(SECOND, SECOND)
-            .and_then(|backoff| backoff.with_jitter(0.5))
+            .and_then(|backoff| backoff.with_jitter(Jitter::Equal))
             .expect("valid settings");
         assert_eq!(backoff.delay(0, 0.0), SECOND);
         assert_eq!(backoff.delay(0, 0.5), SECOND * 3 / 4);
         assert_eq!(backoff.delay(0, 1.0), SECOND / 2);
         assert_eq!(backoff.delay(0, 7.0), SECOND / 2);
         assert_eq!(backoff.delay(0, f64::NAN), SECOND);
+    }
+
+    #[test]
+    fn each_jitter_has_its_spread() {
+        let spread = |jitter| {
+            let backoff =
+                Backoff::new(SECOND, 10 * SECOND).and_then(|backoff| backoff.with_jitter(jitter));
+            let backoff = backoff.expect("valid settings");
+            [0.0, 0.5, 1.0].map(|random| backoff.delay(2, random).as_millis())
+        };
+        assert_eq!(spread(Jitter::None), [4000, 4000, 4000]);
+        assert_eq!(spread(Jitter::Equal), [4000, 3000, 2000]);
+        assert_eq!(spread(Jitter::Full), [4000, 2000, 0]);
+        assert_eq!(spread(Jitter::Less(0.25)), [4000, 3500, 3000]);
+        assert_eq!(spread(Jitter::More(0.25)), [5000, 4500, 4000]);
+        assert_eq!(spread(Jitter::Around(0.25)), [5000, 4000, 3000]);
+    }
+
+    #[test]
+    fn delays_can_grow_evenly_or_not_at_all() {
+        let linear = Backoff::linear(SECOND, 3 * SECOND).expect("base is below cap");
+        let delays = [0, 1, 2, 3].map(|attempt| linear.delay(attempt, 0.0).as_secs());
+        assert_eq!(delays, [1, 2, 3, 3]);
+        let constant = Backoff::constant(SECOND);
+        assert_eq!(
+            [0, 9].map(|attempt| constant.delay(attempt, 1.0)),
+            [SECOND, SECOND]
+        );
     }
 
     #[test]
@@ -206,7 +308,9 @@ mod tests {
             assert!(backoff.with_factor(bad).is_err(), "{bad}");
         }
         for bad in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
-            assert!(backoff.with_jitter(bad).is_err(), "{bad}");
+            for jitter in [Jitter::Less(bad), Jitter::More(bad), Jitter::Around(bad)] {
+                assert!(backoff.with_jitter(jitter).is_err(), "{bad}");
+            }
         }
     }
 
@@ -220,9 +324,10 @@ mod tests {
     proptest! {
         #[test]
         fn no_delay_is_ever_above_the_cap_or_shorter_than_the_one_before(
-            base in any::<Duration>(), more in any::<Duration>(), factor in 1.0..1e300, jitter in 0.0..=1.0, attempt: u32, random: f64
+            base in any::<Duration>(), more in any::<Duration>(), factor in 1.0..1e300, share in 0.0..=1.0, attempt: u32, random: f64, more_or_less: bool
         ) {
             let cap = base.saturating_add(more);
+            let jitter = if more_or_less { Jitter::Around(share) } else { Jitter::Less(share) };
             let backoff = Backoff::new(base, cap)
                 .and_then(|backoff| backoff.with_factor(factor))
                 .and_then(|backoff| backoff.with_jitter(jitter))

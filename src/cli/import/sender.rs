@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
-use underpin::{ids::EventId, resilience::Backoff};
+use underpin::{
+    ids::EventId,
+    resilience::{Backoff, Jitter},
+};
 
 use super::{
     batch::{Batch, LINES_MAX},
@@ -296,7 +299,7 @@ impl Stored {
 impl Retry {
     fn new(patience: Duration) -> Self {
         let backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1))
-            .and_then(|backoff| backoff.with_jitter(0.5))
+            .and_then(|backoff| backoff.with_jitter(Jitter::Equal))
             .unwrap_or_else(|error| unreachable!("the numbers above are in range: {error}"));
         Self { backoff, patience }
     }

@@ -4,7 +4,7 @@ use underpin::otp::{
     Address, Budget, ChildSpec, ChildState, ExitReason, Intensity, Lifecycle, OnExceed, Restart,
     ShutdownCause, Supervisor, SupervisorSpec,
 };
-use underpin::resilience::Backoff;
+use underpin::resilience::{Backoff, Jitter};
 
 use super::probe::{
     Do, LONG, Notes, incarnation, incarnation_within, lenient, probe, report, started, strict,
@@ -230,7 +230,7 @@ async fn a_restart_waits_as_its_backoff_says_and_the_wait_is_visible() {
     let a = Address::new();
     let pause = Duration::from_secs(10);
     let backoff = Backoff::new(pause, Duration::from_mins(1))
-        .and_then(|backoff| backoff.with_jitter(0.0))
+        .and_then(|backoff| backoff.with_jitter(Jitter::None))
         .expect("valid");
     let child = probe("a", &a, &Notes::default()).backoff(backoff);
     let supervisor = Supervisor::start(lenient("backoff").child(child))

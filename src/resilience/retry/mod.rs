@@ -1,0 +1,7 @@
+//! Trying again.
+
+mod handle;
+mod state;
+
+pub use handle::{Retry, RetryError};
+pub use state::{Again, Retryable};
