@@ -192,6 +192,39 @@ fn the_list_of_scenarios_names_every_numbered_test() {
     assert!(idle.is_empty(), "no test is named after {idle:?}");
 }
 
+/// rustdoc checks that links lead somewhere; this one tells which name is gone without building the docs.
+#[test]
+fn the_page_of_names_names_nothing_that_is_not_there() {
+    let page = fs::read_to_string("src/otp/names.md").expect("the page is here");
+    let otp = fs::read_to_string("src/otp/mod.rs").expect("the room is here");
+    let otp: String = code(&otp).collect::<Vec<_>>().join(" ");
+    let exported: BTreeSet<&str> = otp
+        .split(';')
+        .filter_map(|item| item.split("pub use ").nth(1))
+        .flat_map(|list| list.split(['{', '}', ',', ':', ' ']))
+        .collect();
+    let sources = sources_under("src/otp");
+    let is_there = |function: &str| {
+        let heads = ["(", "<"].map(|end| format!("fn {function}{end}"));
+        let has = |text: &str| heads.iter().any(|head| text.contains(head));
+        sources.iter().any(|(_, text)| has(text))
+    };
+
+    let links = page.split("](super::").skip(1);
+    let links: Vec<&str> = links.filter_map(|rest| rest.split(')').next()).collect();
+
+    assert!(links.len() > 100, "the page has lost its links");
+    for link in links {
+        let (name, function) = link.split_once("::").unwrap_or((link, ""));
+        assert!(
+            exported.contains(name),
+            "src/otp/names.md: there is no otp::{name}"
+        );
+        let found = function.is_empty() || is_there(function);
+        assert!(found, "src/otp/names.md: there is no otp::{link}");
+    }
+}
+
 #[test]
 fn the_name_of_a_test_says_its_numbers() {
     assert_eq!(numbers("f36_an_event"), ["F36"]);

@@ -35,6 +35,10 @@ mod supervisor;
 mod tasks;
 mod tree;
 
+pub mod names {
+    #![doc = include_str!("names.md")]
+}
+
 pub use address::{Address, AddressStatus};
 pub use admission::{Admission, Permit};
 pub use child::{

@@ -6,7 +6,9 @@
 mod actix;
 mod bare;
 mod count;
+mod group;
 mod kameo;
+mod registry;
 mod restart;
 mod storm;
 mod supervised;
@@ -45,6 +47,24 @@ pub const FIGURES: &[Figure] = &[
         unit: Unit::MessagesPerSecond,
         goals: &[Goal::Ratio(0.75, "ractor")],
         sides: |sides| cast(sides, Workers::One),
+    },
+    Figure {
+        name: "otp.group.broadcast",
+        unit: Unit::Microseconds,
+        goals: &[Goal::Ratio(1.2, LIMIT)],
+        sides: group::broadcast,
+    },
+    Figure {
+        name: "otp.registry.lookup.1t",
+        unit: Unit::Nanoseconds,
+        goals: &[Goal::BestPeer(1.2)],
+        sides: |sides| registry::lookup(sides, 1),
+    },
+    Figure {
+        name: "otp.registry.lookup.2t",
+        unit: Unit::Nanoseconds,
+        goals: &[Goal::BestPeer(1.2)],
+        sides: |sides| registry::lookup(sides, 2),
     },
     Figure {
         name: "otp.restart",
