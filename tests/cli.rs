@@ -797,3 +797,282 @@ fn a_node_ends_in_order_when_it_is_told_to() {
         );
     }
 }
+
+fn data_of(lines: &[Json]) -> Vec<&Json> {
+    lines.iter().map(|event| &event["data"]["n"]).collect()
+}
+
+/// An ndjson file of numbered events: each caused by the one before it, a millisecond later.
+fn chain(numbers: std::ops::RangeInclusive<u64>) -> String {
+    let id = |n: u64| (1_000_000_000_000 + n).to_string();
+    numbers.fold(String::new(), |lines, n| {
+        let time = format!("2026-11-23T10:00:00.{n:03}Z");
+        let parent = if n > 1 { json!(id(n - 1)) } else { Json::Null };
+        let event = json!({"id": id(n), "kind": format!("step.{}", n % 2), "time": time, "source": "chain",
+            "correlation": "req-1", "parent": parent, "data": {"n": n}});
+        lines + &event.to_string() + "\n"
+    })
+}
+
+#[test]
+fn queries_are_written_as_text_and_what_is_wrong_is_pointed_at() {
+    let stage = Stage::set();
+    stage
+        .node
+        .import(&stage.write("chain.ndjson", chain(1..=9)), &[]);
+
+    let found = stage
+        .node
+        .events(&["kind=step.*", "data.n>6", "--order=-time"]);
+    assert_eq!(data_of(&found), [9, 8, 7]);
+    let found = stage
+        .node
+        .events(&["--kind", "step.1", "--parent", "1000000000004"]);
+    assert_eq!(data_of(&found), [5]);
+    let count = stage
+        .node
+        .answers(&["events", "query", "--count", "data.n<=3", "--json"]);
+    assert_eq!(count, json!({"version": 1, "count": 3}));
+    let none = stage.node.events(&["--as-of", "2024-01-01T00:01"]);
+    assert_eq!(none.len(), 0);
+    let all = stage.node.events(&[
+        "--as-of",
+        "2024-01-01T00:01",
+        "--until",
+        "2026-12-01",
+        "id>=1000000000001",
+    ]);
+    assert_eq!(all.len(), 0);
+
+    let wrong = stage.node.says(&["events", "query", "kind=step.* limt=5"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let told = stderr(&wrong);
+    assert!(told.contains("did you mean `limit`?"), "{told}");
+    assert!(
+        told.contains("  kind=step.* limt=5\n              ^^^^"),
+        "{told}"
+    );
+
+    let plan = stage
+        .node
+        .says(&["events", "query", "--correlation", "req-1", "--explain"]);
+    assert!(
+        String::from_utf8_lossy(&plan.stdout).contains("by correlation"),
+        "{plan:?}"
+    );
+}
+
+#[test]
+fn causes_effects_and_trees_are_shown_with_how_long_things_took() {
+    let stage = Stage::set();
+    stage
+        .node
+        .import(&stage.write("chain.ndjson", chain(1..=4)), &[]);
+
+    let text = |arguments: &[&str]| {
+        let output = stage.node.says(arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let tree = text(&["events", "query", "--correlation", "req-1", "--tree"]);
+    let rows: Vec<&str> = tree.lines().collect();
+    assert_eq!(rows.len(), 4);
+    assert!(
+        rows[0].contains("  step.1  took 3.00ms") && rows[3].contains("        step.0  +1.00ms"),
+        "{tree}"
+    );
+    assert_eq!(text(&["events", "why", "1000000000004"]).lines().count(), 4);
+    assert_eq!(
+        text(&["events", "effects", "1000000000003"])
+            .lines()
+            .count(),
+        2
+    );
+    let why = stage
+        .node
+        .answers(&["events", "why", "1000000000002", "--json"]);
+    assert_eq!(
+        (why["events"].as_array().map(Vec::len), &why["end"]["end"]),
+        (Some(2), &json!("root"))
+    );
+    assert_eq!(
+        stage.node.says(&["events", "why", "77"]).status.code(),
+        Some(1)
+    );
+}
+
+#[test]
+fn a_timeline_shows_states_and_what_changed() {
+    let stage = Stage::set();
+    let change = |n: u32, old: u32, new: u32| {
+        let time = format!("2026-11-23T1{n}:00:00Z");
+        let data =
+            json!({"callback": "take", "old_state": {"tea": old}, "new_state": {"tea": new}});
+        json!({"kind": "state_change", "source": "shelf", "time": time, "data": data}).to_string()
+            + "\n"
+    };
+    let log = [change(0, 10, 9), change(1, 9, 8), change(2, 5, 4)].concat();
+    stage
+        .node
+        .import(&stage.write("changes.ndjson", log), &["--format", "ndjson"]);
+
+    let at = stage.node.answers(&[
+        "events",
+        "timeline",
+        "shelf",
+        "--at",
+        "2026-11-23T11:30",
+        "--json",
+    ]);
+    assert_eq!(at["states"][0]["state"], json!({"tea": 8}));
+    let between = stage.node.says(&[
+        "events",
+        "timeline",
+        "shelf",
+        "--from",
+        "2026-11-23T10:30",
+        "--to",
+        "2026-11-23T13:00",
+    ]);
+    assert_eq!(
+        String::from_utf8_lossy(&between.stdout),
+        "shelf  tea: 9 -> 4\n"
+    );
+    assert!(stderr(&between).contains("without an event"), "{between:?}");
+    assert_eq!(
+        stage.node.says(&["events", "timeline"]).status.code(),
+        Some(2)
+    );
+}
+
+/// A command that goes on until it is killed, and the lines that it writes.
+struct GoesOn {
+    process: Child,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl GoesOn {
+    fn start(node: &Node, arguments: &[&str]) -> Self {
+        let mut process = node
+            .command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let output = BufReader::new(process.stdout.take().expect("piped"));
+        let (sender, lines) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            output
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        Self { process, lines }
+    }
+
+    fn line(&self) -> Json {
+        let line = self.lines.recv_timeout(PATIENCE).expect("a line comes");
+        serde_json::from_str(&line).expect("JSON")
+    }
+}
+
+impl Drop for GoesOn {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn tail_goes_on_where_it_was_when_the_node_comes_back() {
+    let mut stage = Stage::set();
+    stage
+        .node
+        .import(&stage.write("1.ndjson", chain(1..=3)), &[]);
+    let tail = GoesOn::start(
+        &stage.node,
+        &[
+            "events",
+            "tail",
+            "--from",
+            "beginning",
+            "kind=step.1",
+            "--json",
+        ],
+    );
+    assert_eq!(
+        [tail.line(), tail.line()].map(|event| event["data"]["n"].clone()),
+        [1, 3]
+    );
+
+    stage.node.kill();
+    let data = stage.path("data");
+    stage.node.restart(&data);
+    stage
+        .node
+        .import(&stage.write("2.ndjson", chain(4..=7)), &[]);
+
+    assert_eq!(
+        [tail.line(), tail.line()].map(|event| event["data"]["n"].clone()),
+        [5, 7]
+    );
+    let one = stage.node.says(&[
+        "events",
+        "tail",
+        "--from",
+        "beginning",
+        "--limit",
+        "1",
+        "--json",
+    ]);
+    assert_eq!(lines(&one.stdout).len(), 1);
+    assert_eq!(
+        stage
+            .node
+            .says(&["events", "tail", "--from", "99"])
+            .status
+            .code(),
+        Some(1)
+    );
+}
+
+#[test]
+fn an_import_that_follows_takes_what_is_written_and_stays_with_a_rotated_file() {
+    let stage = Stage::set();
+    let log = stage.write("app.log", "number 0 of the log\n");
+    let follow = GoesOn::start(
+        &stage.node,
+        &[
+            "events",
+            "import",
+            log.to_str().expect("UTF-8"),
+            "--follow",
+            "--format",
+            "text",
+        ],
+    );
+    let stored = |count: usize| {
+        until("it is stored", || {
+            stage.node.events(&["--source", "app.log"]).len() == count
+        });
+    };
+    stored(1);
+
+    append(&log, "number 1 of the log\nnumber 2 of ");
+    stored(2);
+    append(&log, "the log\n");
+    stored(3);
+    // What is written before the file is moved away, and to the new one of its name, is taken.
+    append(&log, "number 3 of the log\n");
+    fs::rename(&log, stage.path("app.log.1")).expect("renamed");
+    append(&stage.path("app.log.1"), "number 4 of the log\n");
+    fs::write(&log, "number 5 of the log\n").expect("writable");
+    stored(6);
+    append(&log, "number 6 of the log\n");
+    stored(7);
+
+    assert_exactly_once(&stage.node, "app.log", 7);
+    signal(&follow.process, "-INT");
+    let mut follow = follow;
+    assert_eq!(follow.process.wait().expect("it ends").code(), Some(130));
+}

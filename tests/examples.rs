@@ -104,6 +104,26 @@ fn a_request_to_the_captured_service_is_followed_through_handler_actor_and_task(
 }
 
 #[test]
+fn the_event_replay_finds_the_bug_in_what_was_stored() {
+    let folder = folder();
+
+    let output = example("event_replay", &folder).output().expect("runs");
+
+    let expected = [
+        "11 changes of the shelf are stored, for 10 orders.",
+        "It was short first when 0 became -1. Why? The first cause first:",
+        r#"  order.placed {"customer":10}"#,
+        "  order.delivered null",
+        r#"  state_change {"callback":"take","new_state":{"tea":-1},"old_state":{"tea":0},"state_diff":"changed"}"#,
+        r#"The order {"customer":7} took 2 times:"#,
+        "  tea: 4 became 2",
+        "It was delivered 2 times, and nobody looked.",
+    ];
+    assert_eq!(lines(&output), expected);
+    assert_eq!(files(&folder), 0);
+}
+
+#[test]
 fn the_supervised_worker_panics_and_answers_again() {
     let folder = folder();
 

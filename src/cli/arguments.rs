@@ -48,6 +48,7 @@ const IMPORT_EXAMPLES: &str = "\
 Examples:
   underpin events import /var/log/dpkg.log
   underpin events import service.jsonl --format tracing
+  underpin events import /var/log/syslog --follow
   my-program 2>&1 | underpin events import - --kind my-program.log
   underpin events query --json | underpin events import - --node http://127.0.0.1:4611
 
@@ -73,7 +74,8 @@ How far a file was read is kept in the node's store together with its events, un
 path. Run the same command again and it goes on from there, also after either side was killed: no
 line is lost and none is stored twice. A file that was rotated, truncated or replaced is read from
 its start. A last line without its end of line is stored as it is; if it grows later, the whole
-line is stored as one more event. Lines above 1 MiB are refused. A file of which nothing could be
+line is stored as one more event. With --follow it waits for its end, and the import goes on with
+what is written to the file, also when that is rotated, until Ctrl-C. Lines above 1 MiB are refused. A file of which nothing could be
 stored leaves no mark.
 
 The result counts the events stored, the lines refused, and the lines skipped because they were
@@ -91,18 +93,64 @@ Exit codes:
 const QUERY_EXAMPLES: &str = "\
 Examples:
   underpin events query --since 10m
-  underpin events query --correlation req-7f3a --order time
+  underpin events query 'kind=order.* data.total>100' --order=-time --limit 5
+  underpin events query --correlation req-7f3a --tree
   underpin events query --kind tracing.error --since 2026-11-23 --json | jq .data.message
+  underpin events query --kind 'order.*' --as-of 2h --count
+  underpin events query 'source=till data.ok=false' --explain";
+
+const QUERY_LANGUAGE: &str = "\
+A query is a row of conditions that must all hold, each a field, an operator and a value:
+  kind=order.paid  kind=order.*        exact, or all that begin so
+  source=till  correlation=req-7f3a    exact; source=\"\" for events without one
+  parent=ID  node=7                    what an event caused; the node that made it
+  id>=ID  time<2026-11-23              with =, <, <=, >, >=
+  data.total>100  data.ok!=true        with =, !=, <, <=, >, >=; values in quotes are text
+  order=-time  limit=10  skip=5        order is time, -time, id or -id
+Values with spaces stand in double quotes. The options are conditions of their own.
 
 Times are an age (30s, 10m, 2h, 3d, 1w), a date (2026-11-23: from its start for --since, to its
 end for --until), a local time (2026-11-23T10:00), RFC 3339 (2026-11-23T10:00:00Z) or nanoseconds
-since 1970.
+since 1970.";
 
+const QUERY_EXIT_CODES: &str = "\
 Exit codes:
   0  answered, also when nothing was found
   1  refused
   2  wrong usage
   3  the node could not be reached, or could not answer at this time";
+
+const TAIL_EXAMPLES: &str = "\
+Examples:
+  underpin events tail
+  underpin events tail 'kind=order.* data.total>100'
+  underpin events tail --source till --from beginning --json | jq .data
+  underpin events tail --kind order.paid --limit 1          wait for one
+
+Events come in the order in which they were stored. When the node goes away they go on where they
+were once it is back: none is left out and none comes twice. Ctrl-C ends it.";
+
+const WHY_EXAMPLES: &str = "\
+Examples:
+  underpin events why 7130312345678901248
+  underpin events effects 7130312345678901248 --json | jq .effects
+
+why shows the first cause first, down to the event; effects shows the event, and below it what came
+of it, each with how long after its cause it came and how long it took.
+
+Exit codes:
+  0  found
+  1  no event has this id
+  2  wrong usage
+  3  the node could not be reached, or could not answer at this time";
+
+const TIMELINE_EXAMPLES: &str = "\
+Examples:
+  underpin events timeline shelf-3 --at 2026-11-23T10:00
+  underpin events timeline shelf-3 --from 1h
+  underpin events timeline --correlation req-7f3a --from 2h --to 1h --json
+
+States are those that events of kind state_change tell of: data.new_state of the last one up to then.";
 
 const GET_EXAMPLES: &str = "\
 Examples:
@@ -215,8 +263,20 @@ pub(super) enum EventsCommand {
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(Import),
     /// Find events
-    #[command(after_help = QUERY_EXAMPLES)]
+    #[command(after_help = format!("{QUERY_EXAMPLES}\n\n{QUERY_LANGUAGE}\n\n{QUERY_EXIT_CODES}"))]
     Query(Query),
+    /// Show events as they are stored
+    #[command(after_help = format!("{TAIL_EXAMPLES}\n\n{QUERY_LANGUAGE}\n\n{QUERY_EXIT_CODES}"))]
+    Tail(Tail),
+    /// Show why an event came about: its causes up to the first
+    #[command(after_help = WHY_EXAMPLES)]
+    Why(Get),
+    /// Show what came of an event
+    #[command(after_help = WHY_EXAMPLES)]
+    Effects(Get),
+    /// Show the state of something at a time, or what changed between two
+    #[command(after_help = format!("{TIMELINE_EXAMPLES}\n\n{QUERY_EXIT_CODES}"))]
+    Timeline(Timeline),
     /// Show one event
     #[command(after_help = GET_EXAMPLES)]
     Get(Get),
@@ -316,6 +376,9 @@ pub(super) struct Import {
     /// Forget how far this file was read and store all of it (again)
     #[arg(long)]
     pub(super) from_start: bool,
+    /// Go on with what is written to the file from now on, until Ctrl-C
+    #[arg(long, short = 'F')]
+    pub(super) follow: bool,
     /// How long to wait for a node that went away, before giving up
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(super) retry_for: u64,
@@ -331,9 +394,13 @@ pub(super) enum FormatChoice {
     Text,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct Query {
-    /// Only this kind
+/// Which events.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Filter {
+    /// Conditions, such as `kind=order.* data.total>100`
+    #[arg(value_name = "QUERY")]
+    pub(super) query: Vec<String>,
+    /// Only this kind; with a star behind it, all that begin so
     #[arg(long)]
     pub(super) kind: Option<String>,
     /// Only what belongs together under this id
@@ -342,20 +409,100 @@ pub(super) struct Query {
     /// Only from this source
     #[arg(long)]
     pub(super) source: Option<String>,
+    /// Only what this event caused
+    #[arg(long, value_name = "ID")]
+    pub(super) parent: Option<String>,
+    /// Only what the node with this number made
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) made_by: Option<String>,
     /// Only from this time on
     #[arg(long, value_name = "TIME")]
     pub(super) since: Option<String>,
     /// Only up to this time
     #[arg(long, value_name = "TIME")]
     pub(super) until: Option<String>,
+    /// The store as it was at this time: without what was stored later
+    #[arg(long, value_name = "TIME")]
+    pub(super) as_of: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Query {
+    #[command(flatten)]
+    pub(super) filter: Filter,
     /// At most so many [default: 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) limit: Option<u32>,
     /// In which order; `-` turns it around
     #[arg(long, value_name = "ORDER", allow_hyphen_values = true, value_parser = ["time", "-time", "id", "-id"])]
     pub(super) order: Option<String>,
+    /// Only what comes after a cursor of an earlier page
+    #[arg(long, value_name = "CURSOR", allow_hyphen_values = true)]
+    pub(super) after: Option<String>,
+    /// Below each event what it caused, with how long after it came and how long it took
+    #[arg(long, conflicts_with_all = ["json", "explain", "count"])]
+    pub(super) tree: bool,
+    /// Only how many there are, whatever the limit
+    #[arg(long, conflicts_with = "explain")]
+    pub(super) count: bool,
+    /// Only how they are found: which index was chosen, and how much was looked at
+    #[arg(long)]
+    pub(super) explain: bool,
     #[command(flatten)]
     pub(super) reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Tail {
+    #[command(flatten)]
+    pub(super) filter: Filter,
+    /// Where to begin: `now`, `beginning`, or after an event by its id
+    #[arg(long, value_name = "START", default_value = "now")]
+    pub(super) from: String,
+    /// End after so many
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<u64>,
+    /// How long to wait for a node that went away, before giving up
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(super) retry_for: u64,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Timeline {
+    /// Whose states
+    #[arg(required_unless_present = "correlation")]
+    pub(super) source: Option<String>,
+    /// The states of all that belongs together under this id
+    #[arg(long, value_name = "ID")]
+    pub(super) correlation: Option<String>,
+    /// The store as it was at this time: without what was stored later
+    #[arg(long, value_name = "TIME")]
+    pub(super) as_of: Option<String>,
+    /// The states at this time [default: now]
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["from", "to"])]
+    pub(super) at: Option<String>,
+    /// What differs between this time and --to
+    #[arg(long, value_name = "TIME")]
+    pub(super) from: Option<String>,
+    /// What differs between --from and this time [default: now]
+    #[arg(long, value_name = "TIME", requires = "from")]
+    pub(super) to: Option<String>,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+impl Timeline {
+    /// Which events tell of it.
+    pub(super) fn filter(&self) -> Filter {
+        Filter {
+            source: self.source.clone(),
+            correlation: self.correlation.clone(),
+            as_of: self.as_of.clone(),
+            ..Filter::default()
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -433,8 +580,12 @@ impl Command {
             Self::Run(run) => run.json,
             Self::Events(EventsCommand::Import(import)) => import.reach.json,
             Self::Events(EventsCommand::Query(query)) => query.reach.json,
-            Self::Events(EventsCommand::Get(get)) => get.reach.json,
             Self::Events(EventsCommand::Trace(trace)) => trace.reach.json,
+            Self::Events(
+                EventsCommand::Get(get) | EventsCommand::Why(get) | EventsCommand::Effects(get),
+            ) => get.reach.json,
+            Self::Events(EventsCommand::Tail(tail)) => tail.reach.json,
+            Self::Events(EventsCommand::Timeline(timeline)) => timeline.reach.json,
             Self::Config(ConfigCommand::Get(get)) => get.reach.json,
             Self::Config(ConfigCommand::Set(set)) => set.reach.json,
             Self::Metrics(metrics) => metrics.reach.json,

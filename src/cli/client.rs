@@ -109,6 +109,16 @@ impl Client {
             }))
     }
 
+    /// The lines of server-sent events, as they come.
+    pub(super) fn follow(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<impl Iterator<Item = std::io::Result<String>> + use<>, ClientError> {
+        let answer = self.fetch(path, query, "text/event-stream")?;
+        Ok(BufReader::new(answer.into_body().into_reader()).lines())
+    }
+
     pub(super) fn get_json(
         &self,
         path: &str,

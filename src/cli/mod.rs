@@ -54,6 +54,14 @@ fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         Command::Events(EventsCommand::Query(arguments)) => events::query(&arguments, &mut out)?,
         Command::Events(EventsCommand::Get(arguments)) => events::get(&arguments, &mut out)?,
         Command::Events(EventsCommand::Trace(arguments)) => events::trace(&arguments, &mut out)?,
+        Command::Events(EventsCommand::Tail(arguments)) => events::tail(&arguments, &mut out)?,
+        Command::Events(EventsCommand::Why(arguments)) => events::why(&arguments, &mut out)?,
+        Command::Events(EventsCommand::Effects(arguments)) => {
+            events::effects(&arguments, &mut out)?;
+        }
+        Command::Events(EventsCommand::Timeline(arguments)) => {
+            events::timeline(&arguments, &mut out)?;
+        }
         Command::Config(ConfigCommand::Get(arguments)) => config::get(&arguments, &mut out)?,
         Command::Config(ConfigCommand::Set(arguments)) => config::set(&arguments, &mut out)?,
         Command::Metrics(arguments) => metrics::metrics(&arguments, &mut out)?,

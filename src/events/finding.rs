@@ -287,8 +287,11 @@ impl Events {
                 (found.ok_or(StoreError::Unknown { id })?, Some(id))
             }
             Start::At(bookmark) => {
-                let found = self.place_after(&log, bookmark.id()).await?;
-                (found.unwrap_or(bookmark.place()), Some(bookmark.id()))
+                let found = match bookmark.id() {
+                    Some(id) => self.place_after(&log, id).await?,
+                    None => None,
+                };
+                (found.unwrap_or(bookmark.place()), bookmark.id())
             }
         };
         let filter = filter.filter;

@@ -162,7 +162,7 @@ impl<'w> QueryReader<'w> {
         Ok(self)
     }
 
-    /// Adds one condition that stands apart, as on a command line or in a URL: a field other than `data` and its value, unquoted.
+    /// Adds one condition that stands apart, as on a command line or in a URL: a field and what it equals, without quotes.
     ///
     /// # Errors
     ///

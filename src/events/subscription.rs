@@ -45,10 +45,11 @@ pub enum Start {
     At(Bookmark),
 }
 
-/// How far a subscription has come: behind an event. As text it is `ID.SEGMENT.ROW`, good for as long as the log exists.
+/// How far a subscription has come. As text it is `ID.SEGMENT.ROW`, good for as long as the log exists; the id is 0 where it does not
+/// stand behind an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bookmark {
-    id: EventId,
+    id: Option<EventId>,
     base: u64,
     /// The row behind the event's.
     row: u32,
@@ -94,7 +95,7 @@ pub struct Subscription {
     /// Read and not yet pulled.
     ahead: VecDeque<Delivery>,
     /// Behind the last event that was pulled.
-    bookmark: Option<Bookmark>,
+    bookmark: Bookmark,
 }
 
 /// What a member of a group that is fed drops when it is done with an event. When all have, another event may be sent.
@@ -142,7 +143,11 @@ impl Subscription {
             log,
             place,
             ahead: VecDeque::new(),
-            bookmark: after.map(|id| Bookmark { id, base, row }),
+            bookmark: Bookmark {
+                id: after,
+                base,
+                row,
+            },
         }
     }
 
@@ -187,9 +192,9 @@ impl Subscription {
         Some(self.hand_out(delivery))
     }
 
-    /// Behind the last event that was pulled, or after which it began: where another subscription can go on. `None` before that.
+    /// Behind the last event that was pulled, at first where it began: where another subscription can go on.
     #[must_use]
-    pub fn bookmark(&self) -> Option<Bookmark> {
+    pub fn bookmark(&self) -> Bookmark {
         self.bookmark
     }
 
@@ -269,7 +274,11 @@ impl Subscription {
         let Ok(id) = EventId::new(delivery.id) else {
             return Err(StoreError::Index(io::ErrorKind::InvalidData.into()));
         };
-        self.bookmark = Some(Bookmark { id, base, row });
+        self.bookmark = Bookmark {
+            id: Some(id),
+            base,
+            row,
+        };
         delivery.event.map_err(|error| {
             self.log.count_unreadable(1);
             match error.kind() {
@@ -285,9 +294,9 @@ impl Subscription {
         if Arc::ptr_eq(&newest, &self.log) {
             return Ok(());
         }
-        if let Some(bookmark) = self.bookmark
-            && bookmark.place() == self.place
-            && let Some(place) = self.events.place_after(&newest, bookmark.id).await?
+        if let Some(id) = self.bookmark.id
+            && self.bookmark.place() == self.place
+            && let Some(place) = self.events.place_after(&newest, id).await?
         {
             self.place = place;
         }
@@ -423,9 +432,9 @@ impl Reading<'_> {
 }
 
 impl Bookmark {
-    /// The event that it stands behind.
+    /// The event that it stands behind; `None` where a subscription began without one.
     #[must_use]
-    pub fn id(&self) -> EventId {
+    pub fn id(&self) -> Option<EventId> {
         self.id
     }
 
@@ -447,7 +456,8 @@ impl Bookmark {
 
 impl fmt::Display for Bookmark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.id, self.base, self.row)
+        let id = self.id.map_or(0, EventId::get);
+        write!(f, "{id}.{}.{}", self.base, self.row)
     }
 }
 
@@ -458,7 +468,10 @@ impl FromStr for Bookmark {
         let read = || {
             let mut parts = text.split('.');
             let bookmark = Self {
-                id: parts.next()?.parse().ok()?,
+                id: match parts.next()? {
+                    "0" => None,
+                    id => Some(id.parse().ok()?),
+                },
                 base: parts.next()?.parse().ok()?,
                 row: parts.next()?.parse().ok()?,
             };

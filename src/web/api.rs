@@ -13,7 +13,7 @@ use axum::{
 use serde_json::json;
 use tokio::time;
 
-use super::{Interface, error::ApiError, events, guard, settings};
+use super::{Interface, error::ApiError, events, finding, guard, settings};
 use crate::telemetry::Format;
 
 /// The largest body of a request. An import sends batches of about 1 MiB; one event may be 1 MB.
@@ -29,8 +29,14 @@ pub(super) fn routes(interface: Interface) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/tree", get(tree))
-        .route("/api/v1/events", get(events::query).post(events::store))
-        .route("/api/v1/events/{id}", get(events::get))
+        .route("/api/v1/events", get(finding::query).post(events::store))
+        .route("/api/v1/events/count", get(finding::count))
+        .route("/api/v1/events/explain", get(finding::explain))
+        .route("/api/v1/events/stream", get(finding::follow))
+        .route("/api/v1/events/{id}", get(finding::get))
+        .route("/api/v1/events/{id}/causes", get(finding::causes))
+        .route("/api/v1/events/{id}/effects", get(finding::effects))
+        .route("/api/v1/timeline", get(finding::timeline))
         .route("/api/v1/ids", post(events::reserve))
         .route("/api/v1/import", post(events::import))
         .route("/api/v1/checkpoints", get(events::checkpoint))

@@ -16,6 +16,8 @@ pub(super) struct ApiError {
     message: String,
     /// The place in a batch that it is about.
     index: Option<usize>,
+    /// Two lines: what was sent, and a mark below the place in it.
+    pointer: Option<String>,
 }
 
 impl ApiError {
@@ -29,6 +31,7 @@ impl ApiError {
             code,
             message: message.to_string(),
             index: None,
+            pointer: None,
         }
     }
 
@@ -52,6 +55,11 @@ impl ApiError {
     /// A part of the node is down or busy; a retry may work.
     pub(super) fn unavailable(message: impl ToString) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+
+    pub(super) fn pointing(mut self, pointer: &str) -> Self {
+        self.pointer = Some(pointer.to_owned());
+        self
     }
 
     pub(super) fn at(mut self, index: usize) -> Self {
@@ -96,6 +104,9 @@ impl IntoResponse for ApiError {
         let mut error = json!({ "code": self.code, "message": self.message });
         if let Some(index) = self.index {
             error["index"] = index.into();
+        }
+        if let Some(pointer) = self.pointer {
+            error["pointer"] = pointer.into();
         }
         (self.status, Json(json!({ "version": 1, "error": error }))).into_response()
     }

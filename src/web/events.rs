@@ -1,28 +1,23 @@
-//! Events over HTTP.
+//! Storing events over HTTP.
 
 use std::{collections::HashMap, num::NonZeroU32};
 
 use axum::{
     Json,
-    body::{Body, Bytes},
-    extract::{
-        Path, State,
-        rejection::{BytesRejection, PathRejection},
-    },
-    http::{HeaderMap, StatusCode, header},
+    body::Bytes,
+    extract::{State, rejection::BytesRejection},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value as Answer, json};
 
 use super::{Interface, body, error::ApiError, query};
 use crate::{
     events::{
-        Checkpoint, Event, EventDraft, EventError, Events, ImportOutcome, Page, Query, StoreError,
-        Timestamp,
+        Checkpoint, Event, EventDraft, EventError, Events, ImportOutcome, StoreError, Timestamp,
     },
-    ids::{CorrelationId, EventId},
+    ids::EventId,
     value::Value,
 };
 
@@ -30,148 +25,6 @@ use crate::{
 const IDS_MAX: u32 = 10_000;
 /// How many refused lines are told one by one; the rest is counted.
 const REFUSED_TOLD: usize = 1000;
-
-pub(super) async fn query(
-    State(interface): State<Interface>,
-    given: query::Given,
-) -> Result<Response, ApiError> {
-    let query = read_query(given)?;
-    query
-        .check()
-        .map_err(|refused| store_error(refused.into()))?;
-    let answer = Answers::to(query, interface.events);
-    let (first, rest) = answer.next().await?;
-    let lines = stream::once(async move { Ok::<_, ApiError>(first) });
-    let rest = stream::try_unfold(rest, async |rest| match rest {
-        Some(answers) => answers.next().await.map(Some),
-        None => Ok(None),
-    });
-    let content_type = [(header::CONTENT_TYPE, body::NDJSON)];
-    let body = Body::from_stream(stream::StreamExt::chain(lines, rest));
-    Ok((content_type, body).into_response())
-}
-
-/// The answer to a query, read part by part, so that a large one is never in memory as a whole.
-struct Answers {
-    events: Events,
-    query: Query,
-    /// How many events are still wanted.
-    wanted: usize,
-    /// How many are read at once.
-    part: usize,
-}
-
-impl Answers {
-    /// The first part: at most 64 MB, if every event is as large as can be.
-    const PART_FIRST: usize = 64;
-    /// The largest part, in events: as many as a query usually asks for.
-    const PART_MAX: usize = 4096;
-    /// The aim for the length of a part in bytes.
-    const PART_BYTES: usize = 1 << 20;
-
-    fn to(query: Query, events: Events) -> Self {
-        Self {
-            wanted: query.wanted(),
-            query,
-            events,
-            part: Self::PART_FIRST,
-        }
-    }
-
-    /// The next lines, and what comes after them.
-    async fn next(mut self) -> Result<(Vec<u8>, Option<Self>), ApiError> {
-        let query = self.query.clone().limit(self.part.min(self.wanted));
-        let page = self.events.query(query).await.map_err(store_error)?;
-        let lines = lines_of(&page)?;
-        self.wanted -= page.events.len().min(self.wanted);
-        let Some(cursor) = page.next.filter(|_| self.wanted > 0) else {
-            return Ok((lines, None));
-        };
-        let each = lines.len() / page.events.len().max(1);
-        self.part = (Self::PART_BYTES / each.max(1)).clamp(Self::PART_FIRST, Self::PART_MAX);
-        self.query = self.query.after(cursor);
-        Ok((lines, Some(self)))
-    }
-}
-
-fn lines_of(page: &Page) -> Result<Vec<u8>, ApiError> {
-    let mut lines = Vec::new();
-    for event in &page.events {
-        write_line(event, &mut lines)?;
-    }
-    Ok(lines)
-}
-
-fn read_query(given: query::Given) -> Result<Query, ApiError> {
-    let names = [
-        "kind",
-        "correlation",
-        "source",
-        "since",
-        "until",
-        "limit",
-        "order",
-    ];
-    let [kind, correlation, source, since, until, limit, order] = query::known(given, names)?;
-    let mut query = Query::new();
-    if let Some(kind) = kind {
-        query = query.kind(kind);
-    }
-    if let Some(correlation) = correlation {
-        query = query.correlation(CorrelationId::new(&correlation).map_err(ApiError::malformed)?);
-    }
-    if let Some(source) = source {
-        query = query.source(source);
-    }
-    if let Some(since) = since {
-        query = query.since(since.parse().map_err(ApiError::malformed)?);
-    }
-    if let Some(until) = until {
-        query = query.until(until.parse().map_err(ApiError::malformed)?);
-    }
-    if let Some(order) = order {
-        query = query.order(order.parse().map_err(ApiError::malformed)?);
-    }
-    if let Some(limit) = limit {
-        let number = limit.parse();
-        query = query.limit(number.map_err(|_| {
-            ApiError::malformed(format!(
-                "the limit {limit:?} is not a number; give one, as in limit=100"
-            ))
-        })?);
-    }
-    Ok(query)
-}
-
-pub(super) async fn get(
-    State(interface): State<Interface>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Response, ApiError> {
-    let Path(id) = id?;
-    let id: EventId = id.parse().map_err(ApiError::malformed)?;
-    let event = interface.events.get(id).await.map_err(store_error)?;
-    let event = event.ok_or_else(|| ApiError::not_found(format!("there is no event {id}")))?;
-    let mut line = Vec::new();
-    write_line(&event, &mut line)?;
-    let content_type = [(header::CONTENT_TYPE, body::JSON)];
-    Ok((content_type, Body::from(line)).into_response())
-}
-
-/// One event as an object of the interface.
-#[derive(serde::Serialize)]
-struct Line<'a> {
-    version: u32,
-    #[serde(flatten)]
-    event: &'a Event,
-}
-
-fn write_line(event: &Event, out: &mut Vec<u8>) -> Result<(), ApiError> {
-    let line = Line { version: 1, event };
-    serde_json::to_writer(&mut *out, &line)
-        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "defect", error))?;
-    out.push(b'\n');
-    Ok(())
-}
 
 pub(super) async fn store(
     State(interface): State<Interface>,
@@ -402,7 +255,7 @@ pub(super) async fn checkpoint(
     Ok(Json(json!({ "version": 1, "value": value })))
 }
 
-fn store_error(error: StoreError) -> ApiError {
+pub(super) fn store_error(error: StoreError) -> ApiError {
     let (status, code) = match &error {
         StoreError::Event(EventError::DataTooLarge { .. }) | StoreError::BatchTooLarge { .. } => {
             (StatusCode::PAYLOAD_TOO_LARGE, "too_large")

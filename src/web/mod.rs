@@ -5,7 +5,11 @@
 //! | `GET /livez`, `GET /readyz` | whether it lives; whether it is ready, 503 with reasons when not |
 //! | `GET /metrics` | OpenMetrics or Prometheus text, by `Accept` |
 //! | `GET /api/v1/status`, `/tree` | how it is doing, and its tree |
-//! | `GET /api/v1/events?…`, `/events/{id}` | events as NDJSON, or one |
+//! | `GET /api/v1/events?…`, `/events/{id}` | events as NDJSON (as one page with a cursor for `Accept: application/json`), or one |
+//! | `GET /api/v1/events/count?…`, `/explain?…` | how many there are, how they are found |
+//! | `GET /api/v1/events/stream?…` | events as they are stored, as server-sent events that go on after `Last-Event-ID` |
+//! | `GET /api/v1/events/{id}/causes`, `/effects` | why it came about, what came of it |
+//! | `GET /api/v1/timeline?…` | states at a time, or what differs between two |
 //! | `POST /api/v1/events` | one event as JSON, or many as NDJSON |
 //! | `POST /api/v1/ids`, `/import`, `GET /checkpoints?key=` | what an import needs to store each line once |
 //! | `GET`, `PUT /api/v1/config` | settings |
@@ -20,6 +24,7 @@ mod api;
 mod body;
 mod error;
 mod events;
+mod finding;
 mod guard;
 mod patience;
 mod query;
@@ -36,6 +41,9 @@ use crate::{
     telemetry::{Kind, Telemetry},
 };
 
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
 pub use server::{ListenError, Listening};
 
 use body::Readers;
@@ -50,7 +58,14 @@ pub(crate) struct Interface {
     ids: Arc<IdGenerator>,
     overview: Arc<dyn Overview>,
     readers: Readers,
+    /// A place for each client that follows the log: most of the connections are for others.
+    followers: Arc<Semaphore>,
+    /// Cancelled when the interface stops.
+    stop: CancellationToken,
 }
+
+/// How many clients may follow the log at once.
+const FOLLOWERS_MAX: usize = 128;
 
 impl Interface {
     pub(crate) fn new(
@@ -73,6 +88,8 @@ impl Interface {
             ids: Arc::clone(ids),
             overview,
             readers: Readers::new(),
+            followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+            stop: CancellationToken::new(),
         }
     }
 }
@@ -96,9 +113,14 @@ pub(crate) fn child_spec(
     interface: Interface,
 ) -> ChildSpec {
     ChildSpec::task(id, move |ctx| {
-        let (listening, routes) = (listening.clone(), api::routes(interface.clone()));
+        let stop = ctx.cancellation();
+        let interface = Interface {
+            stop: stop.clone(),
+            ..interface.clone()
+        };
+        let (listening, routes) = (listening.clone(), api::routes(interface));
         async move {
-            server::serve(&listening, routes, Limits::default(), ctx.cancellation()).await?;
+            server::serve(&listening, routes, Limits::default(), stop).await?;
             Ok(())
         }
     })

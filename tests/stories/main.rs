@@ -15,3 +15,5 @@ mod testing;
 mod value;
 #[cfg(feature = "web")]
 mod web;
+#[cfg(feature = "web")]
+mod web_finding;

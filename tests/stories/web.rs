@@ -23,7 +23,7 @@ use underpin::{
 };
 
 /// Above what a busy machine needs for anything here.
-const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 fn builder() -> NodeBuilder {
     Node::builder()
@@ -32,28 +32,28 @@ fn builder() -> NodeBuilder {
         .http("127.0.0.1:0")
 }
 
-async fn start() -> Node {
+pub(crate) async fn start() -> Node {
     builder().start().await.expect("starts")
 }
 
 /// What came back.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
     body: Vec<u8>,
 }
 
 impl Answer {
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("text")
     }
 
-    fn json(&self) -> Json {
+    pub(crate) fn json(&self) -> Json {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
-    fn lines(&self) -> Vec<Json> {
+    pub(crate) fn lines(&self) -> Vec<Json> {
         let lines = self.text().lines();
         lines
             .map(|line| serde_json::from_str(line).expect("a line of JSON"))
@@ -67,7 +67,7 @@ impl Answer {
     }
 
     /// The code of an error, which has the form that all errors have.
-    fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         assert_eq!(self.header("content-type"), Some("application/json"));
         let answer = self.json();
         assert_eq!(answer["version"], 1);
@@ -124,12 +124,12 @@ async fn chunks(stream: &mut TcpStream) -> Vec<u8> {
     }
 }
 
-fn address(node: &Node) -> SocketAddr {
+pub(crate) fn address(node: &Node) -> SocketAddr {
     node.http_addr().expect("the interface is on")
 }
 
 /// Sends bytes as they are and reads one answer.
-async fn raw(address: SocketAddr, request: &[u8]) -> Answer {
+pub(crate) async fn raw(address: SocketAddr, request: &[u8]) -> Answer {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.expect("connects");
         // A server that has answered early may not read the rest.
@@ -152,7 +152,7 @@ async fn send(address: SocketAddr, what: &str, media: &str, body: &[u8]) -> Answ
     raw(address, &request).await
 }
 
-async fn get(node: &Node, path: &str) -> Answer {
+pub(crate) async fn get(node: &Node, path: &str) -> Answer {
     send(address(node), &format!("GET {path}"), "", b"").await
 }
 

@@ -3,8 +3,13 @@
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value as Json;
 
+use super::tree::{Row, duration};
+
 /// Data longer than this is cut in a line; `events get` shows all of it.
 const DATA_CHARS_MAX: usize = 160;
+
+/// Levels that are indented; deeper ones stand below one another.
+const DEPTH_SHOWN: usize = 40;
 
 /// `2026-11-23 10:00:00.123  dpkg.install  dpkg  7130..  data`.
 pub(super) fn in_one_line(event: &Json, zone: &TimeZone) -> String {
@@ -26,6 +31,63 @@ pub(super) fn in_one_line(event: &Json, zone: &TimeZone) -> String {
         line.push_str(&cut(&data));
     }
     line
+}
+
+/// The same with its depth, how long after its cause it came, and how long it took.
+pub(super) fn in_a_tree(row: &Row<'_>, zone: &TimeZone) -> String {
+    let event = row.event;
+    let text = |name: &str| printable(event[name].as_str().unwrap_or_default());
+    let mut line = local(event["time"].as_str().unwrap_or_default(), zone);
+    line.push_str("  ");
+    line.push_str(&"  ".repeat(row.depth.min(DEPTH_SHOWN)));
+    line.push_str(&text("kind"));
+    if let Some(after) = row.after {
+        line.push_str(&format!("  +{}", duration(after)));
+    }
+    if let Some(took) = row.took {
+        line.push_str(&format!("  took {}", duration(took)));
+    }
+    line.push_str(&format!("  {}  {}", text("source"), text("id")));
+    let data = data(&event["data"]);
+    if !data.is_empty() {
+        line.push_str("  ");
+        line.push_str(&cut(&data));
+    }
+    line
+}
+
+/// Whose state, since when, and the state.
+pub(super) fn state(state: &Json, zone: &TimeZone) -> Vec<String> {
+    let text = |name: &str| printable(state[name].as_str().unwrap_or_default());
+    let since = local(state["since"].as_str().unwrap_or_default(), zone);
+    let cut = match state["truncated"].as_bool() {
+        Some(true) => ", too long to be kept",
+        _ => "",
+    };
+    let head = format!(
+        "{}  since {since}, event {}{cut}",
+        text("source"),
+        text("event")
+    );
+    let pretty = format!("{:#}", state["state"]);
+    let lines = pretty.lines().map(|line| format!("  {}", printable(line)));
+    std::iter::once(head).chain(lines).collect()
+}
+
+/// `source  path: before -> after`.
+pub(super) fn difference(difference: &Json) -> String {
+    let text = |name: &str| printable(difference[name].as_str().unwrap_or_default());
+    let value = |name: &str| match &difference[name] {
+        Json::Null => "nothing".into(),
+        value => printable(&value.to_string()),
+    };
+    let (source, path) = (text("source"), text("path"));
+    let path = if path.is_empty() { "(all)" } else { &path };
+    format!(
+        "{source}  {path}: {} -> {}",
+        value("before"),
+        value("after")
+    )
 }
 
 /// A line for each part that is there, data indented below.

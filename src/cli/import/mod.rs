@@ -13,6 +13,7 @@ mod batch;
 mod checkpoint;
 mod correlation;
 mod data;
+mod follow;
 mod format;
 mod interrupt;
 mod lines;
@@ -97,24 +98,28 @@ pub(super) fn import(arguments: &Import, out: &mut Output) -> Result<ExitCode, F
 
 fn attempts(arguments: &Import, report: &mut Report) -> Result<(), Failure> {
     let client = Client::new(&arguments.reach.node);
+    let interrupt = Interrupt::default();
     match open(&arguments.file)? {
-        Input::Pipe(pipe) => import_pipe(&client, arguments, pipe, report),
-        Input::File { lock, key } => {
-            let done = file_attempts(&client, arguments, &key, report);
-            drop(lock);
-            done
+        Input::Pipe(pipe) => import_pipe(&client, arguments, pipe, &interrupt, report),
+        Input::File(file) if arguments.follow => {
+            follow::follow(&client, arguments, file, &interrupt, report)
         }
+        Input::File(file) => file_attempts(&client, arguments, &file, &interrupt, report),
     }
 }
 
 fn file_attempts(
     client: &Client,
     arguments: &Import,
-    key: &str,
+    file: &LockedFile,
+    interrupt: &Interrupt,
     report: &mut Report,
 ) -> Result<(), Failure> {
     for _ in 0..BEGINNINGS_MAX {
-        if matches!(import_file(client, arguments, key, report)?, End::Done) {
+        if matches!(
+            import_file(client, arguments, file, interrupt, report)?,
+            End::Done
+        ) {
             return Ok(());
         }
     }
@@ -125,12 +130,14 @@ fn file_attempts(
 }
 
 enum Input {
-    /// Locked against another import while this is held; with the key of its checkpoint.
-    File {
-        lock: File,
-        key: String,
-    },
+    File(LockedFile),
     Pipe(Box<dyn Read + Send>),
+}
+
+/// A file, locked against another import while this is held; with the key of its checkpoint.
+struct LockedFile {
+    file: File,
+    key: String,
 }
 
 fn open(path: &Path) -> Result<Input, Failure> {
@@ -157,10 +164,10 @@ fn open(path: &Path) -> Result<Input, Failure> {
     let canonical = path
         .canonicalize()
         .map_err(|error| unreadable(path, &error))?;
-    Ok(Input::File {
-        lock: file,
+    Ok(Input::File(LockedFile {
+        file,
         key: checkpoint::key(&canonical.to_string_lossy()),
-    })
+    }))
 }
 
 fn open_file(path: &Path) -> Result<File, Failure> {
@@ -170,10 +177,13 @@ fn open_file(path: &Path) -> Result<File, Failure> {
 fn import_file(
     client: &Client,
     arguments: &Import,
-    key: &str,
+    LockedFile { file, key }: &LockedFile,
+    interrupt: &Interrupt,
     report: &mut Report,
 ) -> Result<End, Failure> {
-    let mut file = open_file(&arguments.file)?;
+    let mut file = file
+        .try_clone()
+        .map_err(|error| unreadable(&arguments.file, &error))?;
     let in_store = match sender::checkpoint(client, key) {
         Err(ClientError::Foreign(_)) if arguments.from_start => None,
         stored => stored?,
@@ -196,31 +206,33 @@ fn import_file(
     let context = context(arguments, reader::last_change(&file));
     let format = Format::choose(arguments.format, &head);
     report.format = Some(format);
-    let reader = Reader::new(file, format, context, place, open);
-    let interrupt = Interrupt::default();
+    let mut reader = Reader::new(file, format, context, place, open);
+    if arguments.follow {
+        reader = reader.only_whole_lines();
+    }
     let mut sender = Sender::new(
         client,
-        &interrupt,
+        interrupt,
         Duration::from_secs(arguments.retry_for),
         Some(Kept {
-            key: key.to_owned(),
+            key: key.clone(),
             at,
             in_store,
         }),
     );
-    carry_over(&interrupt, reader, &mut sender, arguments, report)
+    carry_over(interrupt, reader, &mut sender, arguments, report)
 }
 
 fn import_pipe(
     client: &Client,
     arguments: &Import,
     mut pipe: Box<dyn Read + Send>,
+    interrupt: &Interrupt,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let interrupt = Interrupt::default();
     let mut sender = Sender::new(
         client,
-        &interrupt,
+        interrupt,
         Duration::from_secs(arguments.retry_for),
         None,
     );
@@ -237,7 +249,7 @@ fn import_pipe(
     let input = Pipe(io::Cursor::new(head).chain(pipe));
     let reader = Reader::new(input, format, context, Place::default(), None);
     // Without a checkpoint there is none to be moved.
-    carry_over(&interrupt, reader, &mut sender, arguments, report).map(|_| ())
+    carry_over(interrupt, reader, &mut sender, arguments, report).map(|_| ())
 }
 
 /// Reads in a thread, sends in this one.

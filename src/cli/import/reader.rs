@@ -35,6 +35,8 @@ pub(super) struct Reader<S> {
     done_open: Option<Print>,
     /// Lines found to be done already.
     skipped: u64,
+    /// A last line without its end is left until it has one.
+    whole_lines: bool,
 }
 
 /// A pipe: read once, as it comes.
@@ -56,7 +58,14 @@ impl<S: Source> Reader<S> {
             place,
             done_open,
             skipped: 0,
+            whole_lines: false,
         }
+    }
+
+    /// Leaves a last line that has no end yet: more of it will come.
+    pub(super) fn only_whole_lines(mut self) -> Self {
+        self.whole_lines = true;
+        self
     }
 
     /// The next batch; the one that reaches the end of the input says so, and is empty when there was nothing more.
@@ -72,6 +81,12 @@ impl<S: Source> Reader<S> {
                 batch.last = true;
                 break;
             };
+            if !found.ended && self.whole_lines {
+                // As it was done by an import that did not wait for its end, if one did.
+                open = self.done_open;
+                batch.last = true;
+                break;
+            }
             if !found.ended {
                 open = Some(Print {
                     bytes: found.bytes,

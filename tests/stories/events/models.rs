@@ -316,7 +316,7 @@ impl Bench {
             }
             Step::Reopen => {
                 // The subscription ends with its store; another one goes on where it was.
-                let bookmark = self.following.as_ref().and_then(Subscription::bookmark);
+                let bookmark = self.following.as_ref().map(Subscription::bookmark);
                 self.following = None;
                 let (folder, options) = (self.store.folder.clone(), self.store.options.clone());
                 self.store.supervisor.stop().await;

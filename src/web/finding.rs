@@ -1,0 +1,377 @@
+//! Finding events over HTTP: answers, pages, counts, causes, effects, timelines, and the log as it goes on.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response, Sse, sse},
+};
+use futures_util::{Stream, StreamExt, stream};
+use serde_json::{Value as Answer, json};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use super::{Interface, body, error::ApiError, events::store_error, query::Given};
+use crate::{
+    events::{
+        Event, Page, Pages, Query, QueryError, QueryReader, Start, StoreError, Subscription,
+        Timestamp, When,
+    },
+    ids::EventId,
+};
+
+/// The parameter with a query as text.
+const TEXT: &str = "q";
+/// How often a stream of nothing says that it is there; a client or a proxy that hears nothing for a minute gives up.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Answers with NDJSON, read part by part; with one page as an object where that is what is accepted.
+pub(super) async fn query(
+    State(interface): State<Interface>,
+    headers: HeaderMap,
+    given: Given,
+) -> Result<Response, ApiError> {
+    let query = read(given?.0)?;
+    let accept = headers.get(header::ACCEPT);
+    let accept = accept.and_then(|value| value.to_str().ok());
+    if accept.is_some_and(|accept| accept.starts_with(body::JSON)) {
+        let page = interface.events.query(query).await.map_err(store_error)?;
+        let Page {
+            events,
+            next,
+            unreadable,
+        } = page;
+        return Ok(Json(json!({
+            "version": 1, "events": events, "next": next, "unreadable": unreadable,
+        }))
+        .into_response());
+    }
+    lines(interface.events.pages(query)).await
+}
+
+/// The first page has to be there before the answer begins, so that what is refused is refused.
+async fn lines(mut pages: Pages) -> Result<Response, ApiError> {
+    let first = next_lines(&mut pages).await?.unwrap_or_default();
+    let first = stream::once(async move { Ok::<_, ApiError>(first) });
+    let rest = stream::try_unfold(pages, async |mut pages| {
+        let lines = next_lines(&mut pages).await?;
+        Ok(lines.map(|lines| (lines, pages)))
+    });
+    let content_type = [(header::CONTENT_TYPE, body::NDJSON)];
+    Ok((content_type, Body::from_stream(first.chain(rest))).into_response())
+}
+
+async fn next_lines(pages: &mut Pages) -> Result<Option<Vec<u8>>, ApiError> {
+    let Some(page) = pages.next().await.map_err(store_error)? else {
+        return Ok(None);
+    };
+    let mut lines = Vec::new();
+    for event in &page.events {
+        write_line(event, &mut lines)?;
+    }
+    Ok(Some(lines))
+}
+
+pub(super) async fn get(
+    State(interface): State<Interface>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let id = read_id(id)?;
+    let event = interface.events.get(id).await.map_err(store_error)?;
+    let event = event.ok_or_else(|| no_such(id))?;
+    let mut line = Vec::new();
+    write_line(&event, &mut line)?;
+    let content_type = [(header::CONTENT_TYPE, body::JSON)];
+    Ok((content_type, Body::from(line)).into_response())
+}
+
+pub(super) async fn count(
+    State(interface): State<Interface>,
+    given: Given,
+) -> Result<Json<Answer>, ApiError> {
+    let query = read(given?.0)?;
+    let count = interface.events.count(query).await.map_err(store_error)?;
+    Ok(Json(json!({ "version": 1, "count": count })))
+}
+
+pub(super) async fn explain(
+    State(interface): State<Interface>,
+    given: Given,
+) -> Result<Json<Answer>, ApiError> {
+    let query = read(given?.0)?;
+    let explained = interface.events.explain(query).await.map_err(store_error)?;
+    let text = explained.to_string();
+    Ok(Json(
+        json!({ "version": 1, "explanation": explained, "text": text }),
+    ))
+}
+
+pub(super) async fn causes(
+    State(interface): State<Interface>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Answer>, ApiError> {
+    let id = read_id(id)?;
+    let causes = interface.events.causes(id).await.map_err(store_error)?;
+    let causes = causes.ok_or_else(|| no_such(id))?;
+    Ok(Json(
+        json!({ "version": 1, "events": causes.events, "end": causes.end }),
+    ))
+}
+
+pub(super) async fn effects(
+    State(interface): State<Interface>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Answer>, ApiError> {
+    let id = read_id(id)?;
+    let effects = interface.events.effects(id).await.map_err(store_error)?;
+    if effects.event.is_none() && effects.effects.is_empty() {
+        return Err(no_such(id));
+    }
+    Ok(Json(json!({
+        "version": 1,
+        "event": effects.event,
+        "effects": effects.effects,
+        "complete": effects.complete,
+    })))
+}
+
+/// States at a time (`at`, else now), or what differs between two (`from`, `to`); any filter says whose.
+pub(super) async fn timeline(
+    State(interface): State<Interface>,
+    given: Given,
+) -> Result<Json<Answer>, ApiError> {
+    let when = When::utc(Timestamp::now());
+    let mut times = [const { None }; 3];
+    let mut filters = Vec::new();
+    for (name, value) in given?.0 {
+        match ["at", "from", "to"].iter().position(|known| *known == name) {
+            None => filters.push((name, value)),
+            Some(place) => {
+                let read = when.read(&value, crate::events::Edge::End);
+                let time =
+                    read.map_err(|why| ApiError::malformed(format!("{name}={value}: {why}")))?;
+                if times[place].replace(time).is_some() {
+                    let words = format!("the parameter {name:?} is given twice; give it once");
+                    return Err(ApiError::malformed(words));
+                }
+            }
+        }
+    }
+    let query = read(filters)?;
+    if let [at, None, None] = times {
+        return states(&interface, query, at.unwrap_or(when.now)).await;
+    }
+    let [None, Some(from), to] = times else {
+        return Err(ApiError::malformed(
+            "say at, or from and to, as in ?source=till&from=10m",
+        ));
+    };
+    let timeline = interface
+        .events
+        .timeline(query)
+        .await
+        .map_err(store_error)?;
+    let to = to.unwrap_or(when.now);
+    let breaks: Vec<_> = timeline.breaks().map(|change| change.id).collect();
+    Ok(Json(json!({
+        "version": 1,
+        "from": from,
+        "to": to,
+        "differences": timeline.between(from, to),
+        "breaks": breaks,
+    })))
+}
+
+async fn states(
+    interface: &Interface,
+    query: Query,
+    at: Timestamp,
+) -> Result<Json<Answer>, ApiError> {
+    let timeline = interface
+        .events
+        .timeline(query.until(at))
+        .await
+        .map_err(store_error)?;
+    let states: Vec<_> = timeline
+        .sources()
+        .filter_map(|source| timeline.change_at(source, at))
+        .map(|change| {
+            json!({
+                "source": change.source,
+                "state": change.after,
+                "since": change.time,
+                "event": change.id,
+                "truncated": change.is_shortened(),
+            })
+        })
+        .collect();
+    let changes = timeline.changes().len();
+    Ok(Json(
+        json!({ "version": 1, "at": at, "states": states, "changes": changes }),
+    ))
+}
+
+/// The log as it goes on, as server-sent events: each with a bookmark as its id, so that whoever reconnects goes on where they were.
+pub(super) async fn follow(
+    State(interface): State<Interface>,
+    headers: HeaderMap,
+    given: Given,
+) -> Result<Response, ApiError> {
+    let mut from = None;
+    let mut filters = Vec::new();
+    for (name, value) in given?.0 {
+        match name.as_str() {
+            "from" if from.is_some() => {
+                return Err(ApiError::malformed(
+                    "the parameter \"from\" is given twice; give it once",
+                ));
+            }
+            "from" => from = Some(value),
+            _ => filters.push((name, value)),
+        }
+    }
+    // What the client got last counts more than what its address says.
+    let last = headers.get("last-event-id");
+    let last = last
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
+    let start = start(last.or(from).as_deref().unwrap_or("now"))?;
+    let subscription = interface.events.subscribe(read(filters)?, start).await;
+    let subscription = subscription.map_err(|error| match error {
+        StoreError::Unknown { .. } => ApiError::new(StatusCode::GONE, "gone", error),
+        error => store_error(error),
+    })?;
+    let place = interface.followers.clone().try_acquire_owned();
+    let place = place.map_err(|_| ApiError::unavailable("as many follow as may; retry later"))?;
+    let following = Following {
+        subscription,
+        stop: interface.stop.clone(),
+        _place: place,
+        begun: false,
+    };
+    let alive = sse::KeepAlive::new().interval(KEEP_ALIVE);
+    Ok(Sse::new(following.into_stream())
+        .keep_alive(alive)
+        .into_response())
+}
+
+fn start(text: &str) -> Result<Start, ApiError> {
+    match text {
+        "now" => Ok(Start::Now),
+        "beginning" => Ok(Start::Beginning),
+        text => {
+            let id = text.parse().map(Start::After).ok();
+            let bookmark = || text.parse().map(Start::At).ok();
+            id.or_else(bookmark).ok_or_else(|| {
+                ApiError::malformed(format!(
+                    "there is no start {text:?}; give now, beginning, an event's id or a bookmark"
+                ))
+            })
+        }
+    }
+}
+
+/// A client that follows, until it goes away or the interface stops.
+struct Following {
+    subscription: Subscription,
+    stop: CancellationToken,
+    _place: OwnedSemaphorePermit,
+    /// The client was told where it begins, so that it loses nothing when it is cut off before the first event.
+    begun: bool,
+}
+
+impl Following {
+    fn into_stream(self) -> impl Stream<Item = Result<sse::Event, Infallible>> {
+        stream::unfold(self, async |mut following| {
+            if !std::mem::replace(&mut following.begun, true) {
+                let place = following.subscription.bookmark().to_string();
+                let begin = sse::Event::default().id(place).comment("from here");
+                return Some((Ok(begin), following));
+            }
+            let next = tokio::select! {
+                () = following.stop.cancelled() => return None,
+                next = following.subscription.next() => next,
+            };
+            let event = told(next, following.subscription.bookmark().to_string());
+            Some((Ok(event), following))
+        })
+    }
+}
+
+fn told(next: Result<Event, StoreError>, bookmark: String) -> sse::Event {
+    let event = sse::Event::default().id(bookmark);
+    let line = match next {
+        Ok(found) => {
+            let line = Line {
+                version: 1,
+                event: &found,
+            };
+            serde_json::to_string(&line).map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    match line {
+        Ok(line) => event.data(line),
+        Err(why) => event
+            .event("unreadable")
+            .data(json!({ "version": 1, "error": why }).to_string()),
+    }
+}
+
+/// Reads a query from parameters: `q` is text, every other one a condition of its own.
+fn read(given: Vec<(String, String)>) -> Result<Query, ApiError> {
+    let when = When::utc(Timestamp::now());
+    let mut reader = QueryReader::new(&when);
+    let mut texts = 0;
+    for (name, value) in given {
+        texts += usize::from(name == TEXT);
+        if texts > 1 {
+            return Err(ApiError::malformed(
+                "the parameter \"q\" is given twice; give it once",
+            ));
+        }
+        let read = if name == TEXT {
+            reader.text(&value)
+        } else {
+            reader.option(&name, &value)
+        };
+        reader = read.map_err(refused)?;
+    }
+    reader.finish().map_err(refused)
+}
+
+fn refused(error: QueryError) -> ApiError {
+    let refusal = ApiError::malformed(&error);
+    match error {
+        QueryError::Text(misread) => refusal.pointing(&misread.pointer()),
+        _ => refusal,
+    }
+}
+
+fn read_id(id: Result<Path<String>, PathRejection>) -> Result<EventId, ApiError> {
+    let Path(id) = id?;
+    id.parse().map_err(ApiError::malformed)
+}
+
+fn no_such(id: EventId) -> ApiError {
+    ApiError::not_found(format!("there is no event {id}"))
+}
+
+/// One event as an object of the interface.
+#[derive(serde::Serialize)]
+struct Line<'a> {
+    version: u32,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+fn write_line(event: &Event, out: &mut Vec<u8>) -> Result<(), ApiError> {
+    let line = Line { version: 1, event };
+    serde_json::to_writer(&mut *out, &line)
+        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "defect", error))?;
+    out.push(b'\n');
+    Ok(())
+}
