@@ -2,8 +2,8 @@
 
 mod lineage;
 mod show;
+mod states;
 mod tail;
-mod timeline;
 mod trace;
 mod tree;
 
@@ -19,8 +19,8 @@ use super::{
 };
 
 pub(super) use lineage::{effects, why};
+pub(super) use states::timeline;
 pub(super) use tail::tail;
-pub(super) use timeline::timeline;
 pub(super) use trace::trace;
 
 /// What the node takes when no limit is said.

@@ -3,6 +3,7 @@
 mod durability;
 mod finding;
 mod following;
+mod making;
 mod models;
 mod pruning;
 mod storing;

@@ -9,6 +9,8 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use underpin::{events::Event, ids::CorrelationId, value::codec};
 
+use super::material::Decoded;
+
 /// An encoded, indexed store that only grows.
 #[derive(Debug, Default)]
 pub(super) struct Inline {
@@ -44,6 +46,19 @@ impl Inline {
         self.correlation_before.push(before.unwrap_or(NONE));
         self.kinds.push(event.kind(), row);
         self.sources.push(event.source(), row);
+    }
+
+    /// The events of a correlation, decoded, the oldest first.
+    pub(super) fn correlation(&self, hash: u64) -> Vec<Decoded> {
+        let mut found = Vec::new();
+        let mut row = self.correlations.get(&hash).copied().unwrap_or(NONE);
+        while row != NONE {
+            let (chunk, start) = self.places[row as usize];
+            found.push(Decoded::of(&self.chunks[chunk as usize][start as usize..]));
+            row = self.correlation_before[row as usize];
+        }
+        found.reverse();
+        found
     }
 
     #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc};
 use underpin::{
     events::{Event, EventBuilder},
     ids::{CorrelationId, IdGenerator, NodeId},
-    value::{Map, Value},
+    value::{Limits, Map, Value, codec},
 };
 
 use super::inline;
@@ -28,6 +28,39 @@ pub(super) struct Record {
     pub(super) kind: u32,
     pub(super) time: i64,
     pub(super) bytes: Vec<u8>,
+}
+
+/// An event's parts out of a record, as a reader wants them.
+#[derive(Debug)]
+#[expect(dead_code, reason = "decoding is what is measured")]
+pub(super) struct Decoded {
+    id: u64,
+    time: i64,
+    kind: Arc<str>,
+    source: Arc<str>,
+    correlation: CorrelationId,
+    data: Value,
+}
+
+impl Decoded {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        const FIXED_BYTES: usize = 32;
+        let word = |at: usize| bytes[at..at + 8].try_into().expect("8 bytes");
+        let short = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+        let text = |at: usize, len: usize| str::from_utf8(&bytes[at..at + len]).expect("text");
+        let (kind, source, correlation) = (short(26), short(28), short(30));
+        let texts = FIXED_BYTES + kind + source;
+        let (data, _) =
+            codec::decode_value(&bytes[texts + correlation..], Limits::DEFAULT).expect("a value");
+        Self {
+            id: u64::from_le_bytes(word(8)),
+            time: i64::from_le_bytes(word(16)),
+            kind: text(FIXED_BYTES, kind).into(),
+            source: text(FIXED_BYTES + kind, source).into(),
+            correlation: CorrelationId::new(text(texts, correlation)).expect("short"),
+            data,
+        }
+    }
 }
 
 /// Events of one correlation, as a request through a few services makes them.
@@ -67,6 +100,11 @@ impl Material {
                 .expect("kind and source are short")
         })
         .collect()
+    }
+
+    /// The kind with that number.
+    pub(super) fn kind(number: u32) -> String {
+        format!("order.payment.accepted.{number}")
     }
 
     /// The same as encoded records.

@@ -1,7 +1,8 @@
-//! Storing events of about 200 bytes of data: in memory, in batches, and safe on the disk.
+//! Events of about 200 bytes of data: stored in memory, in batches, and safe on the disk; found again.
 
 mod durable;
 mod engines;
+mod finding;
 mod inline;
 mod material;
 mod memory;
@@ -58,6 +59,54 @@ pub const FIGURES: &[Figure] = &[
         unit: Unit::EventsPerSecond,
         goals: &[Goal::Ratio(1.0, LIMIT)],
         sides: durable::producers,
+    },
+    Figure {
+        name: "events.correlation.hot",
+        unit: Unit::Microseconds,
+        goals: &[Goal::Ratio(1.5, LIMIT)],
+        sides: finding::correlation_hot,
+    },
+    Figure {
+        name: "events.correlation.cold",
+        unit: Unit::Microseconds,
+        goals: &[Goal::Ratio(2.0, "lmdb")],
+        sides: finding::correlation_cold,
+    },
+    Figure {
+        name: "events.kind_time",
+        unit: Unit::Microseconds,
+        goals: &[Goal::Ratio(1.0, "lmdb")],
+        sides: finding::kind_time,
+    },
+    Figure {
+        name: "events.write_beside_query",
+        unit: Unit::EventsPerSecond,
+        goals: &[Goal::Ratio(0.8, LIMIT)],
+        sides: finding::write_beside_query,
+    },
+    Figure {
+        name: "events.growth.10k",
+        unit: Unit::Microseconds,
+        goals: &[],
+        sides: |sides| finding::growth(sides, 10_000),
+    },
+    Figure {
+        name: "events.growth.100k",
+        unit: Unit::Microseconds,
+        goals: &[],
+        sides: |sides| finding::growth(sides, 100_000),
+    },
+    Figure {
+        name: "events.growth.1m",
+        unit: Unit::Microseconds,
+        goals: &[],
+        sides: |sides| finding::growth(sides, 1_000_000),
+    },
+    Figure {
+        name: "events.growth.10m",
+        unit: Unit::Microseconds,
+        goals: &[],
+        sides: |sides| finding::growth(sides, 10_000_000),
     },
 ];
 

@@ -32,7 +32,7 @@ impl Store {
         Self::start(runtime, Options::default(), folder)
     }
 
-    fn start(runtime: &Runtime, options: Options, folder: &Path) -> Result<Self> {
+    pub(super) fn start(runtime: &Runtime, options: Options, folder: &Path) -> Result<Self> {
         let ids = Arc::new(IdGenerator::new(NodeId::new(1)?));
         let telemetry = Telemetry::new(telemetry::Options::default());
         let events = Events::new(options, Arc::new(Folder::new(folder)), ids, &telemetry);

@@ -3,7 +3,7 @@ use std::path::Path;
 use anyhow::Result;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use super::{Engine, Record, by_correlation, by_kind_and_time};
+use super::{Engine, Record, by_correlation, by_kind_and_time, id_of, range_of_kind};
 
 /// Three keyspaces, written in one batch that is synced as data.
 pub(super) struct Fjall {
@@ -38,5 +38,29 @@ impl Engine for Fjall {
             batch.insert(&self.kinds, by_kind_and_time(record), "");
         }
         Ok(batch.commit()?)
+    }
+
+    fn correlation(&self, correlation: u64) -> Result<Vec<Vec<u8>>> {
+        self.correlations
+            .prefix(correlation.to_be_bytes())
+            .map(|entry| self.bytes(&entry.key()?))
+            .collect()
+    }
+
+    fn newest(&self, kind: u32, from: i64, to: i64, count: usize) -> Result<Vec<Vec<u8>>> {
+        let (first, last) = range_of_kind(kind, from, to);
+        self.kinds
+            .range(first..=last)
+            .rev()
+            .take(count)
+            .map(|entry| self.bytes(&entry.key()?))
+            .collect()
+    }
+}
+
+impl Fjall {
+    fn bytes(&self, key: &[u8]) -> Result<Vec<u8>> {
+        let bytes = self.events.get(id_of(key))?;
+        Ok(bytes.map(|bytes| bytes.to_vec()).unwrap_or_default())
     }
 }

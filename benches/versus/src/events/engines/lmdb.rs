@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{ops::Bound, path::Path};
 
 use anyhow::Result;
 use heed::{
@@ -6,7 +6,7 @@ use heed::{
     types::{Bytes, Unit},
 };
 
-use super::{Engine, Record, by_correlation, by_kind_and_time};
+use super::{Engine, Record, by_correlation, by_kind_and_time, id_of, range_of_kind};
 
 /// Three databases in one environment with LMDB's default flags: every commit is synced.
 pub(super) struct Lmdb {
@@ -54,5 +54,32 @@ impl Engine for Lmdb {
                 .put(&mut transaction, &by_kind_and_time(record), &())?;
         }
         Ok(transaction.commit()?)
+    }
+
+    fn correlation(&self, correlation: u64) -> Result<Vec<Vec<u8>>> {
+        let transaction = self.environment.read_txn()?;
+        let prefix = correlation.to_be_bytes();
+        self.correlations
+            .prefix_iter(&transaction, &prefix)?
+            .map(|entry| self.bytes(&transaction, entry?.0))
+            .collect()
+    }
+
+    fn newest(&self, kind: u32, from: i64, to: i64, count: usize) -> Result<Vec<Vec<u8>>> {
+        let transaction = self.environment.read_txn()?;
+        let (first, last) = range_of_kind(kind, from, to);
+        let range = (Bound::Included(&first[..]), Bound::Included(&last[..]));
+        self.kinds
+            .rev_range(&transaction, &range)?
+            .take(count)
+            .map(|entry| self.bytes(&transaction, entry?.0))
+            .collect()
+    }
+}
+
+impl Lmdb {
+    fn bytes(&self, transaction: &heed::RoTxn<'_>, key: &[u8]) -> Result<Vec<u8>> {
+        let bytes = self.events.get(transaction, &id_of(key))?;
+        Ok(bytes.unwrap_or_default().to_vec())
     }
 }

@@ -1,9 +1,9 @@
 use std::path::Path;
 
 use anyhow::Result;
-use redb::{Database, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 
-use super::{Engine, Record, by_correlation, by_kind_and_time};
+use super::{Engine, Record, by_correlation, by_kind_and_time, id_of, range_of_kind};
 
 /// Three tables, written in one transaction with the default durability, which is synced.
 pub(super) struct Redb(Database);
@@ -33,4 +33,39 @@ impl Engine for Redb {
         }
         Ok(transaction.commit()?)
     }
+
+    fn correlation(&self, correlation: u64) -> Result<Vec<Vec<u8>>> {
+        let transaction = self.0.begin_read()?;
+        let (events, keys) = (
+            transaction.open_table(EVENTS)?,
+            transaction.open_table(CORRELATIONS)?,
+        );
+        let (mut first, mut last) = ([0; 16], [u8::MAX; 16]);
+        first[..8].copy_from_slice(&correlation.to_be_bytes());
+        last[..8].copy_from_slice(&correlation.to_be_bytes());
+        keys.range::<&[u8; 16]>(&first..=&last)?
+            .map(|entry| bytes(&events, entry?.0.value()))
+            .collect()
+    }
+
+    fn newest(&self, kind: u32, from: i64, to: i64, count: usize) -> Result<Vec<Vec<u8>>> {
+        let transaction = self.0.begin_read()?;
+        let (events, keys) = (
+            transaction.open_table(EVENTS)?,
+            transaction.open_table(KINDS)?,
+        );
+        let (first, last) = range_of_kind(kind, from, to);
+        keys.range::<&[u8; 20]>(&first..=&last)?
+            .rev()
+            .take(count)
+            .map(|entry| bytes(&events, entry?.0.value()))
+            .collect()
+    }
+}
+
+fn bytes(events: &redb::ReadOnlyTable<u64, &[u8]>, key: &[u8]) -> Result<Vec<u8>> {
+    let bytes = events.get(u64::from_be_bytes(id_of(key)))?;
+    Ok(bytes
+        .map(|bytes| bytes.value().to_vec())
+        .unwrap_or_default())
 }

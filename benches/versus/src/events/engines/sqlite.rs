@@ -18,6 +18,9 @@ const SCHEMA: &str = "
 const INSERT: &str =
     "INSERT INTO events (id, correlation, kind, time, bytes) VALUES (?, ?, ?, ?, ?)";
 
+const CORRELATION: &str = "SELECT bytes FROM events WHERE correlation = ? ORDER BY id";
+const NEWEST: &str = "SELECT bytes FROM events WHERE kind = ? AND time BETWEEN ? AND ? ORDER BY time DESC, id DESC LIMIT ?";
+
 impl Sqlite {
     pub(super) fn open(folder: &Path) -> Result<Self> {
         let connection = Connection::open(folder.join("events.sqlite"))?;
@@ -44,5 +47,21 @@ impl Engine for Sqlite {
             }
         }
         Ok(transaction.commit()?)
+    }
+
+    fn correlation(&self, correlation: u64) -> Result<Vec<Vec<u8>>> {
+        let connection = self.0.lock();
+        let mut found = connection.prepare_cached(CORRELATION)?;
+        let rows = found.query_map([correlation.cast_signed()], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn newest(&self, kind: u32, from: i64, to: i64, count: usize) -> Result<Vec<Vec<u8>>> {
+        let connection = self.0.lock();
+        let mut found = connection.prepare_cached(NEWEST)?;
+        let rows = found.query_map(params![kind, from, to, i64::try_from(count)?], |row| {
+            row.get(0)
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 }

@@ -1,0 +1,318 @@
+//! Finding events: a correlation, the newest of a kind, and storing while others search.
+//!
+//! All sides decode what they find into an event's parts: that is what a reader wants.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use tokio::runtime::Runtime;
+use underpin::{
+    events::{Comparison, Events, Operator, Options, Order, Query, Timestamp},
+    ids::CorrelationId,
+    value::Path as ValuePath,
+};
+
+use super::{
+    engines::{Engine, Open},
+    inline::Inline,
+    material::{Decoded, Material},
+    store::Store,
+};
+use crate::{
+    figure::{LIMIT, Sides, UNDERPIN},
+    measure::{Tally, Workers, drive},
+};
+
+const MILLION: usize = 1_000_000;
+/// Events that are stored at once before the clock runs.
+const BATCH: usize = 5_000;
+/// Questions that are asked between two looks at the clock.
+const PIECE: usize = 64;
+
+/// 15 events of one correlation among a million in memory.
+pub(super) fn correlation_hot(sides: &mut Sides) -> Result<()> {
+    let runtime = Workers::Two.runtime();
+    let store = Store::in_memory(&runtime)?;
+    let asked = fill(&runtime, &store.events, MILLION);
+    sides.add(UNDERPIN, move |time| {
+        Ok(ask_underpin(&runtime, &store.events, &asked, time))
+    });
+    let mut inline = Inline::default();
+    let mut material = Material::new();
+    let mut asked = Vec::new();
+    for _ in 0..MILLION / BATCH {
+        let events = material.events(BATCH);
+        asked.extend(
+            events
+                .iter()
+                .step_by(97)
+                .filter_map(|event| event.correlation().map(CorrelationId::hash64)),
+        );
+        events.iter().for_each(|event| inline.push(event));
+    }
+    sides.add(LIMIT, move |time| {
+        Ok(ask(&asked, time, |hash| inline.correlation(*hash).len()))
+    });
+    Ok(())
+}
+
+/// The same from files, none of which is in the store's own memory; all sides find them in the system's page cache.
+pub(super) fn correlation_cold(sides: &mut Sides) -> Result<()> {
+    let runtime = Workers::Two.runtime();
+    let folder = sides.folder()?;
+    let store = cold(&runtime, folder.path())?;
+    let asked = fill(&runtime, &store.events, MILLION);
+    sides.add(UNDERPIN, move |time| {
+        let _folder = &folder;
+        Ok(ask_underpin(&runtime, &store.events, &asked, time))
+    });
+    for (who, open) in super::engines::FOUND_IN {
+        let (engine, asked) = engine(sides, open, |record| record.correlation)?;
+        sides.add(who, move |time| {
+            Ok(ask(&asked, time, |correlation| {
+                let found = engine.0.correlation(*correlation).expect("it answers");
+                decode(&found)
+            }))
+        });
+    }
+    Ok(())
+}
+
+/// The newest 100 of one kind within a tenth of the time, a million in memory.
+pub(super) fn kind_time(sides: &mut Sides) -> Result<()> {
+    const WANTED: usize = 100;
+    let runtime = Workers::Two.runtime();
+    let store = Store::in_memory(&runtime)?;
+    fill(&runtime, &store.events, MILLION);
+    let ends = runtime.block_on(ends(&store.events));
+    let own = ranges(ends.0.as_nanos(), ends.1.as_nanos());
+    sides.add(UNDERPIN, move |time| {
+        let mut tally = Tally::default();
+        while tally.is_below(time) {
+            let took = drive(
+                &runtime,
+                ask_kinds(store.events.clone(), own.clone(), WANTED),
+            );
+            tally.add(own.len() as u64, took);
+        }
+        Ok(1e6 / tally.per_second())
+    });
+    for (who, open) in super::engines::FOUND_IN {
+        let (engine, times) = engine(sides, open, |record| record.time)?;
+        let (first, last) = (times[0], times[times.len() - 1]);
+        let ranges = ranges(first, last);
+        sides.add(who, move |time| {
+            Ok(ask(&ranges, time, |(kind, from, to)| {
+                let found = engine
+                    .0
+                    .newest(*kind, *from, *to, WANTED)
+                    .expect("it answers");
+                decode(&found)
+            }))
+        });
+    }
+    Ok(())
+}
+
+/// Batches of 100 stored in memory by one caller, while another one compares the data of all events again and again; `limit` stores
+/// alone.
+pub(super) fn write_beside_query(sides: &mut Sides) -> Result<()> {
+    for (who, beside) in [(UNDERPIN, true), (LIMIT, false)] {
+        let runtime = Workers::Two.runtime();
+        let mut material = Material::new();
+        sides.add(who, move |time| {
+            let store = Store::in_memory(&runtime)?;
+            fill(&runtime, &store.events, 200_000);
+            let over = Arc::new(AtomicBool::new(false));
+            let asking =
+                beside.then(|| runtime.spawn(compare_all(store.events.clone(), over.clone())));
+            let mut tally = Tally::default();
+            while tally.is_below(time) {
+                let batches: Vec<_> = (0..128).map(|_| material.events(100)).collect();
+                let events = store.events.clone();
+                let storing = async move {
+                    let begin = Instant::now();
+                    for batch in batches {
+                        events.store_batch(batch).await.expect("it is stored");
+                    }
+                    begin.elapsed()
+                };
+                tally.add(12_800, drive(&runtime, storing));
+            }
+            over.store(true, Ordering::Relaxed);
+            if let Some(asking) = asking {
+                runtime.block_on(asking)?;
+            }
+            store.stop(&runtime);
+            Ok(tally.per_second())
+        });
+    }
+    Ok(())
+}
+
+/// A correlation among so many events, with the default of hot bytes.
+pub(super) fn growth(sides: &mut Sides, count: usize) -> Result<()> {
+    let runtime = Workers::Two.runtime();
+    let folder = sides.folder()?;
+    let options = Options {
+        durability: underpin::events::Durability::Interval(Duration::from_secs(1)),
+        ..Options::default()
+    };
+    let store = Store::start(&runtime, options, folder.path())?;
+    let asked = fill(&runtime, &store.events, count);
+    sides.add(UNDERPIN, move |time| {
+        let _folder = &folder;
+        Ok(ask_underpin(&runtime, &store.events, &asked, time))
+    });
+    Ok(())
+}
+
+async fn compare_all(events: Events, over: Arc<AtomicBool>) {
+    let nothing = Comparison::new(ValuePath::root(), Operator::Equal, 1);
+    while !over.load(Ordering::Relaxed) {
+        let count = events.count(Query::new().data(nothing.clone())).await;
+        assert_eq!(count.expect("it answers"), 0);
+    }
+}
+
+fn cold(runtime: &Runtime, folder: &Path) -> Result<Store> {
+    let options = Options {
+        hot_bytes: 0,
+        durability: underpin::events::Durability::Interval(Duration::from_secs(1)),
+        ..Options::default()
+    };
+    Store::start(runtime, options, folder)
+}
+
+/// Stores events, and answers some of their correlations.
+fn fill(runtime: &Runtime, events: &Events, count: usize) -> Vec<CorrelationId> {
+    let mut material = Material::new();
+    let mut asked = Vec::new();
+    for done in (0..count).step_by(BATCH) {
+        let batch = material.events(BATCH.min(count - done));
+        asked.extend(
+            batch
+                .iter()
+                .step_by(97)
+                .filter_map(|event| event.correlation().cloned()),
+        );
+        runtime
+            .block_on(events.store_batch(batch))
+            .expect("it is stored");
+    }
+    asked
+}
+
+/// Microseconds of a question, as one task asks them.
+fn ask_underpin(
+    runtime: &Runtime,
+    events: &Events,
+    asked: &[CorrelationId],
+    time: Duration,
+) -> f64 {
+    let mut tally = Tally::default();
+    let mut at = 0;
+    while tally.is_below(time) {
+        let piece: Vec<_> = (0..PIECE)
+            .map(|n| asked[(at + n * 7919) % asked.len()].clone())
+            .collect();
+        at += 1;
+        let events = events.clone();
+        let asking = async move {
+            let begin = Instant::now();
+            for id in &piece {
+                let page = events.correlation(id).await.expect("it answers");
+                assert!(!page.events.is_empty() && page.unreadable.is_empty());
+            }
+            begin.elapsed()
+        };
+        tally.add(PIECE as u64, drive(runtime, asking));
+    }
+    1e6 / tally.per_second()
+}
+
+async fn ask_kinds(events: Events, ranges: Vec<(u32, i64, i64)>, wanted: usize) -> Duration {
+    let begin = Instant::now();
+    for (kind, from, to) in &ranges {
+        let query = Query::new()
+            .kind(Material::kind(*kind))
+            .since(Timestamp::from_nanos(*from))
+            .until(Timestamp::from_nanos(*to))
+            .order(Order::NewestFirst)
+            .limit(wanted);
+        let page = events.query(query).await.expect("it answers");
+        assert!(!page.events.is_empty());
+    }
+    begin.elapsed()
+}
+
+/// Microseconds of a question.
+fn ask<T>(asked: &[T], time: Duration, question: impl Fn(&T) -> usize) -> f64 {
+    let mut tally = Tally::default();
+    let mut at = 0;
+    while tally.is_below(time) {
+        at += 1;
+        let begin = Instant::now();
+        for n in 0..PIECE {
+            let found = question(&asked[(at + n * 7919) % asked.len()]);
+            assert!(found > 0);
+        }
+        tally.add(PIECE as u64, begin.elapsed());
+    }
+    1e6 / tally.per_second()
+}
+
+/// Kinds, and tenths of the time.
+fn ranges(first: i64, last: i64) -> Vec<(u32, i64, i64)> {
+    let tenth = (last - first) / 10;
+    (0..PIECE)
+        .map(|n| {
+            let from = first + tenth * (n as i64 % 9);
+            (n as u32 % 8, from, from + tenth)
+        })
+        .collect()
+}
+
+async fn ends(events: &Events) -> (Timestamp, Timestamp) {
+    let first = events
+        .query(Query::new().limit(1))
+        .await
+        .expect("it answers");
+    let last = events.recent(1).await.expect("it answers");
+    (first.events[0].time(), last.events[0].time())
+}
+
+/// A filled engine, with its folder.
+struct Filled(
+    Box<dyn Engine>,
+    #[expect(dead_code, reason = "it goes with the engine")] tempfile::TempDir,
+);
+
+fn engine<T>(
+    sides: &Sides,
+    open: Open,
+    key: impl Fn(&super::material::Record) -> T,
+) -> Result<(Filled, Vec<T>)> {
+    let folder = sides.folder()?;
+    let engine = open(folder.path())?;
+    let mut material = Material::new();
+    let mut keys = Vec::new();
+    for _ in 0..MILLION / 50_000 {
+        let records = material.records(50_000);
+        engine.commit(&records)?;
+        keys.extend(records.iter().step_by(97).map(&key));
+    }
+    Ok((Filled(engine, folder), keys))
+}
+
+fn decode(found: &[Vec<u8>]) -> usize {
+    let decoded: Vec<Decoded> = found.iter().map(|bytes| Decoded::of(bytes)).collect();
+    std::hint::black_box(decoded).len()
+}
