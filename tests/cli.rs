@@ -629,6 +629,10 @@ fn status_tree_and_metrics_answer_people_and_programs() {
         node.answers(&["tree", "--json"])["tree"]["kind"],
         "supervisor"
     );
+    let part = text(&["tree", "wiring", "--depth", "1", "--children", "2"]);
+    assert!(part.starts_with("wiring"), "{part}");
+    assert!(part.contains("└─ … ") && part.contains(" more"), "{part}");
+    assert_eq!(node.says(&["tree", "nowhere"]).status.code(), Some(1));
     let metrics = node.answers(&["metrics", "--json"]);
     assert!(
         metrics["metrics"]
@@ -668,6 +672,30 @@ fn metrics_are_found_by_prefix_and_watched_until_nobody_reads() {
         assert_eq!(healthy.count(), 2);
         assert!(watching.wait().expect("ends").success());
     }
+}
+
+#[test]
+fn a_tree_that_is_watched_is_shown_again_and_again() {
+    let stage = Stage::set();
+    let mut watch = stage
+        .node
+        .command(&["tree", "--watch", "--json", "--depth", "0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut lines = BufReader::new(watch.stdout.take().expect("piped")).lines();
+
+    let mut next = || -> Json {
+        let line = lines.next().expect("it goes on").expect("text");
+        serde_json::from_str(&line).expect("one JSON object a line")
+    };
+    let (first, second) = (next(), next());
+
+    let _ = watch.kill();
+    let _ = watch.wait();
+    let uptime = |tree: &Json| tree["tree"]["uptime_ms"].as_u64().expect("it runs");
+    assert!(uptime(&second) > uptime(&first), "{first} {second}");
+    assert_eq!(first["tree"]["unlisted"], 7);
 }
 
 #[test]

@@ -224,7 +224,10 @@ Examples:
 const TREE_EXAMPLES: &str = "\
 Examples:
   underpin tree
+  underpin tree --watch app                     the program's own children, drawn anew each second
+  underpin tree node/app/orders --depth 1 --children 20
   underpin tree --json | jq '.tree.children[] | {id, state, restarts}'
+  underpin tree --watch=5 --json | jq -c '.tree | .. | objects | select(.stuck?) | .path'
 ";
 
 /// Runs a node of supervised services, and talks to one that runs.
@@ -254,7 +257,7 @@ pub(super) enum Command {
     Status(Reach),
     /// Show the supervision tree
     #[command(after_help = format!("{TREE_EXAMPLES}\n{EXIT_CODES}"))]
-    Tree(Reach),
+    Tree(TreeArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -325,6 +328,30 @@ pub(super) struct MetricsArguments {
         value_parser = clap::value_parser!(u64).range(1..=86_400)
     )]
     pub(super) watch: Option<u64>,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TreeArguments {
+    /// Only from this place on down, such as `node/app`; `node/` may be left out
+    pub(super) path: Option<String>,
+    /// Show it again and again, every so many seconds, until Ctrl-C
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    pub(super) watch: Option<u64>,
+    /// At most so many levels below the first
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=64))]
+    pub(super) depth: Option<u64>,
+    /// At most so many children of each; the rest is counted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=1000))]
+    pub(super) children: Option<u64>,
     #[command(flatten)]
     pub(super) reach: Reach,
 }
@@ -589,7 +616,8 @@ impl Command {
             Self::Config(ConfigCommand::Get(get)) => get.reach.json,
             Self::Config(ConfigCommand::Set(set)) => set.reach.json,
             Self::Metrics(metrics) => metrics.reach.json,
-            Self::Status(reach) | Self::Tree(reach) => reach.json,
+            Self::Tree(arguments) => arguments.reach.json,
+            Self::Status(reach) => reach.json,
         }
     }
 }

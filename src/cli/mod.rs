@@ -66,7 +66,7 @@ fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         Command::Config(ConfigCommand::Set(arguments)) => config::set(&arguments, &mut out)?,
         Command::Metrics(arguments) => metrics::metrics(&arguments, &mut out)?,
         Command::Status(node) => status::status(&node, &mut out)?,
-        Command::Tree(node) => tree::tree(&node, &mut out)?,
+        Command::Tree(arguments) => tree::tree(&arguments, &mut out)?,
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

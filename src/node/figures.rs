@@ -134,6 +134,7 @@ impl Figures {
         gauge(LOG_BYTES, stats.log_bytes as f64);
         gauge(HOT_BYTES, stats.hot_bytes as f64);
         gauge(INDEX_BYTES, stats.index_bytes as f64);
+        gauge(STUCK, watch.stuck().len() as f64);
         gauge(REVISION, watch.config.revision().0 as f64);
         let healthy = health == HealthStatus::Healthy;
         gauge(HEALTHY, f64::from(u8::from(healthy)));
@@ -277,6 +278,7 @@ const BUSY: &str = "underpin_child_busy";
 const HANDLED: &str = "underpin_child_handled";
 const REFUSED: &str = "underpin_child_refused";
 const CHILDREN: &str = "underpin_children";
+const STUCK: &str = "underpin_children_stuck";
 const GROUP: &str = "underpin_group_members";
 const EVENTS: &str = "underpin_events";
 const LOG_BYTES: &str = "underpin_events_log_bytes";
@@ -285,7 +287,7 @@ const INDEX_BYTES: &str = "underpin_events_index_bytes";
 const REVISION: &str = "underpin_config_revision";
 const HEALTHY: &str = "underpin_healthy";
 
-const METRICS: [(Kind, &str, &[&str], &str); 18] = [
+const METRICS: [(Kind, &str, &[&str], &str); 19] = [
     (
         Kind::Counter,
         STARTS,
@@ -351,6 +353,12 @@ const METRICS: [(Kind, &str, &[&str], &str); 18] = [
         CHILDREN,
         &["state"],
         "Children in the tree, by what they are doing.",
+    ),
+    (
+        Kind::Gauge,
+        STUCK,
+        &[],
+        "Children that have been handling one message for too long.",
     ),
     (
         Kind::Gauge,

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::watch::{Phase, Watch};
+use super::{
+    Reason,
+    watch::{Phase, Watch},
+};
 use crate::{
     config::Serving,
     ids::IdGenerator,
-    otp::Tree,
+    otp::TreeLimits,
     web::{Interface, Overview},
 };
 
@@ -63,8 +66,16 @@ impl Overview for View {
         })
     }
 
-    fn tree(&self) -> Option<Tree> {
-        self.0.tree()
+    fn tree(&self, path: Option<&str>, limits: TreeLimits) -> Option<serde_json::Value> {
+        let root = self.0.root()?;
+        let top = root.tree()?.path;
+        let tree = root.tree_at(path.unwrap_or(&top), limits);
+        // Whoever asks may leave the root out, which every path has.
+        let below = || root.tree_at(&format!("{top}/{}", path?), limits);
+        let tree = tree.or_else(below)?;
+        let mut tree = serde_json::to_value(tree).ok()?;
+        tell_reasons(&mut tree, &self.0.health().reasons);
+        Some(tree)
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -73,6 +84,26 @@ impl Overview for View {
             Phase::Running => Ok(()),
             Phase::Stopping => Err("the node is stopping".to_owned()),
         }
+    }
+}
+
+/// Puts what is wrong at each place there.
+fn tell_reasons(tree: &mut serde_json::Value, reasons: &[Reason]) {
+    let here: Vec<_> = reasons
+        .iter()
+        .filter(|reason| tree["path"] == *reason.part)
+        .map(|reason| json!({ "reason": reason.reason, "since": reason.since }))
+        .collect();
+    tree["health"] = if here.is_empty() {
+        "healthy".into()
+    } else {
+        "degraded".into()
+    };
+    if !here.is_empty() {
+        tree["reasons"] = here.into();
+    }
+    for child in tree["children"].as_array_mut().into_iter().flatten() {
+        tell_reasons(child, reasons);
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU8, Ordering},
     },
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -23,7 +24,7 @@ use crate::{
     config::{Configuration, Revision, Serving},
     events::{Events, EventsHealth},
     ids::NodeName,
-    otp::{ChildState, Groups, ReportStream, Supervisor, Tree},
+    otp::{ChildState, Groups, ReportStream, Stuck, Supervisor, Tree},
     telemetry::Telemetry,
 };
 
@@ -93,6 +94,11 @@ impl Watch {
         }
     }
 
+    #[cfg(feature = "web")]
+    pub(super) fn root(&self) -> Option<&Supervisor> {
+        self.root.get()
+    }
+
     pub(super) fn look_at(&self, root: Supervisor) {
         let _ = self.root.set(root);
     }
@@ -146,7 +152,7 @@ impl Watch {
         }
     }
 
-    pub(super) fn uptime(&self) -> std::time::Duration {
+    pub(super) fn uptime(&self) -> Duration {
         self.began.elapsed()
     }
 
@@ -166,6 +172,11 @@ impl Watch {
 
     pub(super) fn tree(&self) -> Option<Tree> {
         self.root.get().and_then(Supervisor::tree)
+    }
+
+    /// Children that have been at one message for too long.
+    pub(super) fn stuck(&self) -> Vec<Stuck> {
+        self.root.get().map_or_else(Vec::new, Supervisor::stuck)
     }
 
     pub(super) fn crashed(&self, part: Arc<str>, reason: String) {
@@ -197,6 +208,7 @@ impl Watch {
         if let Some(tree) = self.tree() {
             complaints.extend(tree.walk().filter_map(|child| about_child(child, now)));
         }
+        complaints.extend(self.stuck().iter().map(|stuck| about_stuck(stuck, now)));
         complaints.extend(about_events(&self.events.health()));
         complaints.extend(about_config(&self.config));
         complaints.extend(self.keeper.trouble().as_deref().map(about_ids));
@@ -234,16 +246,41 @@ fn about_child(child: &Tree, now: Timestamp) -> Option<Complaint> {
         ChildState::Restarting => format!("is being restarted; {last}"),
         ChildState::Starting if child.incarnation > 1 => format!("is starting again; {last}"),
         ChildState::Stopped if own_part || !clean => format!("is stopped; {last}"),
+        ChildState::Leaked => "did not end when killed; something of it blocks a thread".to_owned(),
+        _ if child.suspended => {
+            return Some(Complaint {
+                part: Arc::clone(&child.path),
+                kind: "suspended".into(),
+                reason: "is suspended; resume it".to_owned(),
+                since: None,
+            });
+        }
         _ => return None,
     };
-    let since = i64::try_from(child.for_ms).ok();
-    let since = since.map(jiff::SignedDuration::from_millis);
     Some(Complaint {
         part: Arc::clone(&child.path),
         kind: "not_running".into(),
         reason,
-        since: since.and_then(|since| now.checked_sub(since).ok()),
+        since: before(now, Duration::from_millis(child.for_ms)),
     })
+}
+
+fn about_stuck(stuck: &Stuck, now: Timestamp) -> Complaint {
+    let message = stuck.message.unwrap_or("one message");
+    Complaint {
+        part: Arc::clone(&stuck.path),
+        kind: "stuck".into(),
+        reason: format!(
+            "has been handling {message} for {} s",
+            stuck.elapsed.as_secs()
+        ),
+        since: before(now, stuck.elapsed),
+    }
+}
+
+fn before(now: Timestamp, elapsed: Duration) -> Option<Timestamp> {
+    let elapsed = jiff::SignedDuration::try_from(elapsed).ok()?;
+    now.checked_sub(elapsed).ok()
 }
 
 fn about_events(health: &EventsHealth) -> Vec<Complaint> {

@@ -1,9 +1,10 @@
 use std::{
+    any::Any,
     fmt,
     future::{Future, poll_fn},
     marker::PhantomData,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::Poll,
     time::Duration,
 };
@@ -16,8 +17,11 @@ use tokio::{
 };
 
 use super::{
-    Admission, CallError, ExitReason, NotSent, Permit, Reply, Unanswered, admission::Gate,
-    incarnation::Incarnation, scope,
+    Admission, CallError, ExitReason, NotSent, Permit, Reply, Request, Unanswered,
+    admission::Gate,
+    incarnation::Incarnation,
+    scope,
+    sys::{Debug, StateFormat, Sys},
 };
 
 /// How everybody talks to a supervised actor. It survives restarts, and exists before the actor does.
@@ -90,6 +94,10 @@ pub(crate) struct Slot {
     current: ArcSwapOption<Live>,
     filled: Notify,
     gate: Arc<Gate>,
+    /// A `fn(&M) -> &'static str` for the address's `M`.
+    message_name: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// A `StateFormat<S>` for some `S`.
+    state_format: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 /// An actor that lives at an address.
@@ -136,12 +144,21 @@ impl Slot {
         self.current.load_full()
     }
 
-    pub(crate) fn admitted(&self) -> usize {
-        self.gate.admitted()
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
-    pub(crate) fn refused(&self) -> u64 {
-        self.gate.refused()
+    pub(crate) fn debug(&self) -> &Debug {
+        self.gate.debug()
+    }
+
+    /// How messages are named, where `M` is the address's own.
+    pub(crate) fn message_name<M: 'static>(&self) -> Option<fn(&M) -> &'static str> {
+        self.message_name.get()?.downcast_ref().copied()
+    }
+
+    pub(crate) fn state_format(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.state_format.get().cloned()
     }
 
     /// Waits until somebody other than `gone` lives here.
@@ -174,9 +191,47 @@ impl<M: Message> Address<M> {
                 current: ArcSwapOption::empty(),
                 filled: Notify::new(),
                 gate: Gate::new(admission),
+                message_name: OnceLock::new(),
+                state_format: OnceLock::new(),
             }),
             message: PhantomData,
         }
+    }
+
+    /// Gives messages names, so that the [`Tree`](super::Tree) can tell which one a child is at work on. Costs some
+    /// nanoseconds a message. Say it before the child is started; the first one said counts.
+    ///
+    /// ```
+    /// use underpin::otp::Address;
+    ///
+    /// enum Message { Add(u64), Clear }
+    /// underpin::otp::message!(Message);
+    ///
+    /// let counter = Address::new().message_names(|message| match message {
+    ///     Message::Add(_) => "add",
+    ///     Message::Clear => "clear",
+    /// });
+    /// # let _ = counter.send(Message::Add(1)).is_err() && counter.send(Message::Clear).is_err();
+    /// ```
+    #[must_use]
+    pub fn message_names(self, name: fn(&M) -> &'static str) -> Self {
+        let _ = self.slot.message_name.set(Box::new(name));
+        self
+    }
+
+    /// Says how the state of the actor here is shown by [`Sys::status`]; leave out what nobody should read. The first one said
+    /// counts.
+    #[must_use]
+    pub fn state_format<S: 'static>(self, format: fn(&S) -> String) -> Self {
+        let format: StateFormat<S> = format;
+        let _ = self.slot.state_format.set(Arc::new(format));
+        self
+    }
+
+    /// Looks inside the actor here, whichever incarnation that is.
+    #[must_use]
+    pub fn sys(&self) -> Sys {
+        Sys::new(Arc::clone(&self.slot))
     }
 
     /// Sends a request and waits for its answer.
@@ -212,6 +267,49 @@ impl<M: Message> Address<M> {
         }
     }
 
+    /// Sends a request now, without ever waiting, and gives a handle on its answer. [`Requests`](super::Requests) gathers
+    /// several.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSent`]: the request did not run, a retry is safe.
+    pub fn request<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> M,
+    ) -> Result<Request<T>, NotSent> {
+        let permit = self.try_admit()?;
+        let (reply, answer) = Reply::new(permit, None);
+        let live = self.slot.life().ok_or(NotSent::Down)?;
+        match live.hand(request(reply))? {
+            Handed::Over => Ok(Request::new(answer, live)),
+            Handed::Back(_) => Err(NotSent::Down),
+        }
+    }
+
+    /// Ends the actor here with this reason, after the message it is at, and waits until everything of it is gone. Its
+    /// `post_stop` runs, once. Whether it is started again is its supervisor's decision, by this reason. OTP's
+    /// `gen_server:stop`.
+    ///
+    /// Gives the reason it ended with: another one when something went wrong at its end, or when it was ending already.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSent::Down`] when nobody lives here, [`NotSent::CallingSelf`] when the actor itself asks;
+    /// [`Unanswered::Timeout`] when it had not ended in time: it still ends.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: it ends all the same.
+    pub async fn stop(
+        &self,
+        reason: ExitReason,
+        timeout: Duration,
+    ) -> Result<ExitReason, CallError> {
+        self.check_caller()?;
+        let live = self.slot.life().ok_or(NotSent::Down)?;
+        live.stop(reason, timeout).await
+    }
+
     /// Sends a message that carries a [`Permit`], waiting for a place where the address is full and set to wait.
     ///
     /// # Errors
@@ -237,11 +335,16 @@ impl<M: Message> Address<M> {
     ///
     /// [`NotSent`]: the message was not sent; [`NotSent::Full`] is counted.
     pub fn try_cast(&self, message: impl FnOnce(Permit) -> M) -> Result<(), NotSent> {
-        let Some(permit) = self.slot.gate.try_enter() else {
-            self.slot.gate.refuse();
-            return Err(NotSent::Full);
-        };
+        let permit = self.try_admit()?;
         self.send(message(self.own_start(permit)))
+    }
+
+    fn try_admit(&self) -> Result<Permit, NotSent> {
+        let gate = &self.slot.gate;
+        gate.try_enter().ok_or_else(|| {
+            gate.refuse();
+            NotSent::Full
+        })
     }
 
     /// Sends a plain message, outside of admission.
@@ -287,13 +390,25 @@ impl<M: Message> Address<M> {
     /// How many requests are in flight.
     #[must_use]
     pub fn admitted(&self) -> usize {
-        self.slot.admitted()
+        self.slot.gate.admitted()
     }
 
     /// How many requests were refused because the address was full.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.slot.refused()
+        self.slot.gate.refused()
+    }
+
+    /// How many requests were let go unanswered because their callers had given up ([`Reply::is_closed`]).
+    #[must_use]
+    pub fn expired(&self) -> u64 {
+        self.slot.gate.expired()
+    }
+
+    /// How many answers were dropped because their callers had given up.
+    #[must_use]
+    pub fn late(&self) -> u64 {
+        self.slot.gate.late()
     }
 
     /// The actor that lives here now, for what only ractor offers. It does not survive a restart.
@@ -386,6 +501,21 @@ impl Live {
             Err(_) => Err(NotSent::Down),
         }
     }
+
+    /// Ends the actor, and waits for that.
+    pub(crate) async fn stop(
+        &self,
+        reason: ExitReason,
+        timeout: Duration,
+    ) -> Result<ExitReason, CallError> {
+        self.incarnation.ask(reason.clone());
+        self.incarnation.resume();
+        self.actor.stop(Some(reason.to_string()));
+        match time::timeout(timeout, self.incarnation.ended()).await {
+            Ok(ended) => Ok(ended),
+            Err(_) => Err(Unanswered::Timeout(timeout).into()),
+        }
+    }
 }
 
 /// Waits for an answer. Arms a timer only when the answer is not there after the actor had a chance to run: a timer for
@@ -412,15 +542,28 @@ async fn within<T>(
 
 /// A reply was dropped unsent: did the actor end, or did its handler let the reply go?
 ///
-/// The reply goes before the actor's end shows, so the message it belonged to is given a moment to come to its end.
-async fn why_dropped(live: &Live, deadline: Option<Instant>, timeout: Duration) -> Unanswered {
-    const MOMENTS: usize = 64;
+/// The reply goes before the actor's end shows, so the message at work is given time to come to its end: a panic on another
+/// thread takes some, and more where it prints where it happened.
+pub(super) async fn why_dropped(
+    live: &Live,
+    deadline: Option<Instant>,
+    timeout: Duration,
+) -> Unanswered {
+    const AT_FIRST: usize = 64;
+    const LATER: usize = 50;
     let before = live.incarnation.steps();
-    for _ in 0..MOMENTS {
-        tokio::task::yield_now().await;
-        if live.is_ending() || live.incarnation.steps() != before {
+    let undecided = || before % 2 == 1 && live.incarnation.steps() == before && !live.is_ending();
+    for _ in 0..AT_FIRST {
+        if !undecided() {
             break;
         }
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..LATER {
+        if !undecided() {
+            break;
+        }
+        time::sleep(Duration::from_millis(1)).await;
     }
     if !live.is_ending() {
         return Unanswered::Dropped;
@@ -454,7 +597,7 @@ impl<M> fmt::Debug for Address<M> {
         let current = self.slot.current.load();
         f.debug_struct("Address")
             .field("actor", &current.as_ref().map(|live| live.actor.get_id()))
-            .field("admitted", &self.slot.admitted())
+            .field("admitted", &self.slot.gate.admitted())
             .finish()
     }
 }

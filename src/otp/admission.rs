@@ -9,9 +9,9 @@ use std::{
     },
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
-use super::Context;
+use super::{Context, sys::Debug};
 
 /// How many requests an [`Address`](super::Address) admits at once, and what happens to the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,9 +66,16 @@ pub(crate) struct Gate {
     entered: OwnLine<Entered>,
     left: OwnLine<AtomicU64>,
     admission: Admission,
+    /// Those that wait for a place. Nobody passes them by.
     waiting: AtomicUsize,
-    refused: AtomicU64,
+    /// Where they stand in line; the first one looks for a place.
+    line: Mutex<()>,
     freed: Notify,
+    refused: AtomicU64,
+    expired: AtomicU64,
+    late: AtomicU64,
+    /// Here, since replies find it here.
+    debug: Debug,
 }
 
 /// What callers write.
@@ -91,8 +98,12 @@ impl Gate {
             left: OwnLine::default(),
             admission,
             waiting: AtomicUsize::new(0),
-            refused: AtomicU64::new(0),
+            line: Mutex::new(()),
             freed: Notify::new(),
+            refused: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+            late: AtomicU64::new(0),
+            debug: Debug::default(),
         })
     }
 
@@ -106,17 +117,39 @@ impl Gate {
         usize::try_from(entered.saturating_sub(left)).unwrap_or(usize::MAX)
     }
 
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Takes a place if there is one.
+    /// Requests that were let go unanswered because their callers had left.
+    pub(crate) fn expired(&self) -> u64 {
+        self.expired.load(Ordering::Relaxed)
+    }
+
+    /// Answers that came when their callers had left.
+    pub(crate) fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn debug(&self) -> &Debug {
+        &self.debug
+    }
+
+    /// Takes a place if there is one and nobody waits for it.
     #[inline]
     pub(crate) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
-        self.take_place().then(|| Permit {
+        (self.waiting() == 0 && self.take_place()).then(|| self.permit())
+    }
+
+    fn permit(self: &Arc<Self>) -> Permit {
+        Permit {
             gate: Arc::clone(self),
             context: Context::current_boxed(),
-        })
+        }
     }
 
     fn take_place(&self) -> bool {
@@ -154,17 +187,26 @@ impl Gate {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits for a place. Cancel safe: a caller that gives up takes none.
+    pub(crate) fn count_expired(&self) {
+        self.expired.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_late(&self) {
+        self.late.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits for a place, first come first served. Cancel safe: a caller that gives up takes none.
     pub(crate) async fn enter(self: &Arc<Self>) -> Permit {
         if let Some(permit) = self.try_enter() {
             return permit;
         }
         let _waiting = Waiting::new(&self.waiting);
+        let _first = self.line.lock().await;
         loop {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
-            if let Some(permit) = self.try_enter() {
-                return permit;
+            if self.take_place() {
+                return self.permit();
             }
             freed.await;
         }
@@ -219,6 +261,10 @@ impl Permit {
         if let Some(context) = &mut self.context {
             **context = context.linked();
         }
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
     }
 }
 
@@ -283,5 +329,91 @@ mod tests {
         assert_eq!(gate.admitted(), 0);
         assert_eq!(gate.waiting.load(Ordering::SeqCst), 0);
         assert!(gate.try_enter().is_some());
+    }
+
+    #[tokio::test]
+    async fn places_are_given_in_the_order_in_which_callers_came_and_nobody_passes_them_by() {
+        let gate = Gate::new(Admission::wait(1));
+        let held = gate.try_enter().expect("first place");
+        let mut first = Box::pin(gate.enter());
+        let mut second = Box::pin(gate.enter());
+        assert!(futures_util::poll!(first.as_mut()).is_pending());
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+
+        drop(held);
+
+        assert!(gate.try_enter().is_none(), "two others wait");
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        let permit = first.await;
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        drop(permit);
+        let _permit = second.await;
+        assert_eq!((gate.admitted(), gate.waiting()), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_place_that_was_meant_for_one_that_gives_up_goes_to_the_next() {
+        let gate = Gate::new(Admission::wait(1));
+        let held = gate.try_enter().expect("first place");
+        let mut first = Box::pin(gate.enter());
+        let mut second = Box::pin(gate.enter());
+        assert!(futures_util::poll!(first.as_mut()).is_pending());
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        drop(held);
+
+        drop(first);
+
+        let _permit = second.await;
+        assert_eq!(gate.admitted(), 1);
+    }
+
+    proptest::proptest! {
+        /// Against a plain list: what callers do, in any order, gives the places to those who came first and to no more than the limit.
+        #[test]
+        fn any_order_of_coming_leaving_and_giving_up_agrees_with_a_plain_list(
+            limit in 1_usize..4,
+            steps in proptest::collection::vec((0_u8..3, 0_usize..8), 1..60),
+        ) {
+            let gate = Gate::new(Admission::wait(limit));
+            let (mut inside, mut outside) = (Vec::new(), Vec::new());
+            let (mut model_inside, mut model_outside) = (Vec::new(), Vec::new());
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            for (number, (step, which)) in steps.into_iter().enumerate() {
+                match step {
+                    0 => {
+                        outside.push((number, Box::pin(gate.enter())));
+                        model_outside.push(number);
+                    }
+                    1 if !inside.is_empty() => {
+                        let at = which % inside.len();
+                        let (left, _permit): (usize, Permit) = inside.swap_remove(at);
+                        model_inside.retain(|&other| other != left);
+                    }
+                    _ if !outside.is_empty() => {
+                        let at = which % outside.len();
+                        drop(outside.remove(at));
+                        model_outside.remove(at);
+                    }
+                    _ => {}
+                }
+                let free = limit - model_inside.len();
+                model_inside.extend(model_outside.drain(..free.min(model_outside.len())));
+                // Twice: whoever gets in may be what the one before it in the list waits for.
+                for _ in 0..2 {
+                    outside.retain_mut(|(number, caller)| match caller.as_mut().poll(&mut cx) {
+                        std::task::Poll::Pending => true,
+                        std::task::Poll::Ready(permit) => {
+                            inside.push((*number, permit));
+                            false
+                        }
+                    });
+                }
+                let mut numbers: Vec<_> = inside.iter().map(|(number, _)| *number).collect();
+                numbers.sort_unstable();
+                model_inside.sort_unstable();
+                proptest::prop_assert_eq!(numbers, model_inside.clone());
+                proptest::prop_assert_eq!(gate.admitted(), model_inside.len());
+            }
+        }
     }
 }

@@ -124,7 +124,8 @@ impl Budget {
 
 /// How to start, restart and stop one child. Cheap to clone.
 ///
-/// Defaults: [`Restart::Permanent`], [`Shutdown::WORKER`], restarted at once, 60 s to start, no budget of its own. A nested
+/// Defaults: [`Restart::Permanent`], [`Shutdown::WORKER`], restarted at once, 60 s to start, no budget of its own, stuck after 5 s in
+/// one message. A nested
 /// supervisor has all the time it needs to start and to stop, since its children have limits of their own.
 ///
 /// The first step of a start runs inside the supervisor: a start that blocks its thread blocks the supervisor too. Put such
@@ -142,6 +143,7 @@ pub struct ChildSpec {
     pub(crate) significant: bool,
     pub(crate) start_if: Option<Condition>,
     pub(crate) health: Option<HealthProbe>,
+    pub(crate) stuck_after: Duration,
 }
 
 type Condition = Arc<dyn Fn(&ChildContext) -> bool + Send + Sync>;
@@ -149,6 +151,9 @@ type Condition = Arc<dyn Fn(&ChildContext) -> bool + Send + Sync>;
 impl ChildSpec {
     /// How long a child may take to start by default. OTP waits for ever; a start that hangs should be noticed.
     pub const START_TIMEOUT: Duration = Duration::from_mins(1);
+
+    /// How long a child may be at one message by default: callers with OTP's timeout have given up then.
+    pub const STUCK_AFTER: Duration = Duration::from_secs(5);
 
     /// An actor that is reached through `address`. `make` gives a new actor and its arguments for each start.
     pub fn actor<A, F>(id: impl Into<Arc<str>>, address: &Address<A::Msg>, make: F) -> Self
@@ -205,6 +210,7 @@ impl ChildSpec {
             significant: false,
             start_if: None,
             health: None,
+            stuck_after: Self::STUCK_AFTER,
         }
     }
 
@@ -287,6 +293,13 @@ impl ChildSpec {
         self
     }
 
+    /// How long it may be at one message before it is shown as stuck. [`Duration::MAX`] for one that is meant to take its time.
+    #[must_use]
+    pub fn stuck_after(mut self, limit: Duration) -> Self {
+        self.stuck_after = limit;
+        self
+    }
+
     /// Its id, unique among its siblings.
     #[must_use]
     pub fn id(&self) -> &str {
@@ -341,6 +354,7 @@ impl fmt::Debug for ChildSpec {
             .field("start_timeout", &self.start_timeout)
             .field("significant", &self.significant)
             .field("health", &self.health)
+            .field("stuck_after", &self.stuck_after)
             .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{ExitReason, monitor::Watchers, scope};
+use super::{ExitReason, monitor::Watchers, sampler::Look, scope, sys::AnyCell};
 
 /// Shared by the child, its address, its supervisor and the tree.
 #[derive(Debug)]
@@ -25,6 +25,14 @@ pub(crate) struct Incarnation {
     pub(crate) number: u64,
     /// Odd while a message is handled; half of it is the count. One writer, so no read-modify-write is needed.
     steps: AtomicU64,
+    /// What the message is called that was begun last, where somebody gives them names.
+    message: Mutex<Option<&'static str>>,
+    /// What the tree's sampler saw.
+    pub(super) look: Mutex<Look>,
+    /// Where its state is, while it has one.
+    cell: OnceLock<Weak<dyn AnyCell>>,
+    /// The reason that it was asked to end with.
+    asked: OnceLock<ExitReason>,
     /// The child's task has come to its end; the notice of it may still be on its way.
     ending: AtomicBool,
     /// What the child itself left: written at the moment of the failure, before anything is torn down.
@@ -58,6 +66,10 @@ impl Incarnation {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             number,
             steps: AtomicU64::new(0),
+            message: Mutex::new(None),
+            look: Mutex::default(),
+            cell: OnceLock::new(),
+            asked: OnceLock::new(),
             ending: AtomicBool::new(false),
             left: OnceLock::new(),
             exit: OnceLock::new(),
@@ -87,12 +99,59 @@ impl Incarnation {
         self.steps.store(steps + 1, Ordering::Release);
     }
 
+    pub(crate) fn set_message(&self, name: &'static str) {
+        *self.message.lock() = Some(name);
+    }
+
+    /// What the message is called that was begun last.
+    pub(crate) fn message(&self) -> Option<&'static str> {
+        *self.message.lock()
+    }
+
+    pub(crate) fn offer(&self, cell: Weak<impl AnyCell + 'static>) {
+        let _ = self.cell.set(cell);
+    }
+
+    /// Where its state is, while it has one.
+    pub(crate) fn cell(&self) -> Option<Arc<dyn AnyCell>> {
+        self.cell.get().and_then(Weak::upgrade)
+    }
+
+    /// A suspended child could not even be stopped.
+    pub(crate) fn resume(&self) {
+        if let Some(cell) = self.cell() {
+            cell.resume();
+        }
+    }
+
+    /// Asks for an end with this reason. The first reason counts.
+    pub(crate) fn ask(&self, reason: ExitReason) {
+        let _ = self.asked.set(reason);
+    }
+
+    /// How it ends when it ends well.
+    pub(crate) fn asked_end(&self) -> Left {
+        self.asked.get().cloned().map_or(Left::Clean, Left::Reason)
+    }
+
     pub(crate) fn end(&self) {
         self.ending.store(true, Ordering::Release);
+        self.ended.notify_waiters();
     }
 
     pub(crate) fn has_ended(&self) -> bool {
         self.ending.load(Ordering::Acquire)
+    }
+
+    /// Waits until everything of the child is gone.
+    pub(crate) async fn gone(&self) {
+        while !self.has_ended() {
+            let mut ended = pin!(self.ended.notified());
+            ended.as_mut().enable();
+            if !self.has_ended() {
+                ended.await;
+            }
+        }
     }
 
     /// Notes how the child ends. The first word counts.

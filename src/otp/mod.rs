@@ -27,12 +27,16 @@ mod office;
 mod probe;
 mod registry;
 mod reply;
+mod request;
 mod retry;
+mod sampler;
 mod scope;
 mod start;
 mod supervised;
 mod supervisor;
+mod sys;
 mod tasks;
+mod timer;
 mod tree;
 
 pub mod names {
@@ -59,12 +63,16 @@ pub use registry::{
     Registered, Registry, RegistryEvent, RegistryStats, UpdateError,
 };
 pub use reply::Reply;
+pub use request::{Request, Requests};
 pub use supervisor::{
     AutoShutdown, ChildCounts, ChildInfo, ChildReport, Intensity, ShutdownReport, StartOutcome,
     StopKind, Strategy, Supervisor, SupervisorSpec,
 };
+pub use sys::{Direction, Keep, Statistics, Status, Sys, SysError, Traffic};
 pub use tasks::{SpawnError, Task, TaskSupervisor};
-pub use tree::{ChildState, Tree};
+pub use timer::Timer;
+pub(crate) use tree::Stuck;
+pub use tree::{ChildState, Tree, TreeLimits};
 
 #[cfg(feature = "testing")]
 pub(crate) use fault::Subject;

@@ -16,10 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Address, Admission, CallError, ChildContext, ChildKind, ChildReport, ChildState, ExitReason,
-    NotSent, Reply, ReportStream, ShutdownCause, ShutdownReport, StartError, SupervisorError, Tree,
+    NotSent, Reply, ReportStream, ShutdownCause, ShutdownReport, StartError, Stuck,
+    SupervisorError, Sys, Tree, TreeLimits,
     address::{Live, Slot},
     incarnation::Incarnation,
     lifecycle::Reports,
+    sampler::Sampler,
     start::{Control, ExitNotice, NotStarted, Seat, Start, Started, spawn_actor},
     tree::TreeNode,
 };
@@ -39,6 +41,8 @@ pub(crate) struct Office<M: Message> {
     pub(crate) stopped: Mutex<ShutdownReport>,
     /// The root of a tree is held by its handles and by itself; a nested supervisor is held by its parent.
     root: Mutex<Option<Started>>,
+    /// Of the root of a tree.
+    sampler: Mutex<Option<Sampler>>,
 }
 
 impl<M: Message> Office<M> {
@@ -56,6 +60,7 @@ impl<M: Message> Office<M> {
             cause: Mutex::default(),
             stopped: Mutex::default(),
             root: Mutex::default(),
+            sampler: Mutex::default(),
         })
     }
 
@@ -82,6 +87,7 @@ impl<M: Message> Office<M> {
     /// A life is over, however it ended.
     pub(crate) fn close(&self) {
         self.reports.store(None);
+        *self.sampler.lock() = None;
     }
 
     async fn wait_for_the_left_behind(&self) -> Result<(), SupervisorError> {
@@ -138,9 +144,27 @@ impl<M: Message> Office<M> {
         }
     }
 
-    pub(crate) fn tree(&self) -> Option<Tree> {
-        let node = self.node.load();
-        node.as_ref().map(|node| node.snapshot(Instant::now()))
+    /// The picture from `path` on down, or of all.
+    pub(crate) fn tree(&self, path: Option<&str>, limits: TreeLimits) -> Option<Tree> {
+        let node = self.node.load_full()?;
+        let node = path.map_or(Some(Arc::clone(&node)), |path| node.at(path))?;
+        Some(node.snapshot(Instant::now(), limits))
+    }
+
+    /// Those that the tree's sampler found stuck; only the root has one.
+    pub(crate) fn stuck(&self) -> Vec<Stuck> {
+        let noted = self
+            .sampler
+            .lock()
+            .as_ref()
+            .map(|sampler| Arc::clone(&sampler.stuck));
+        noted.map_or_else(Vec::new, |stuck| stuck.list())
+    }
+
+    /// Looks inside the child at this path.
+    pub(crate) fn sys(&self, path: &str) -> Option<Sys> {
+        let node = self.node.load_full()?.at(path)?;
+        node.slot().map(Sys::new)
     }
 
     pub(crate) fn reports(&self) -> Option<ReportStream> {
@@ -243,6 +267,7 @@ pub(crate) async fn start_root<S: AnySupervisorSpec>(spec: S) -> Result<(), Supe
         },
     })?;
     node.enter(ChildState::Running, Instant::now());
+    *office.sampler.lock() = Some(Sampler::start(&node));
     *office.root.lock() = Some(started);
     Ok(())
 }

@@ -209,6 +209,7 @@ impl Started {
     pub(crate) fn stop(&self) {
         self.cancel.cancel();
         if let Control::Actor(actor) = &self.control {
+            self.incarnation.resume();
             actor.stop(Some("shutdown".into()));
         }
     }
@@ -220,7 +221,8 @@ impl Started {
 
     /// Whether everything of the child is gone.
     pub(crate) fn is_gone(&self) -> bool {
-        self.join.as_ref().is_none_or(JoinHandle::is_finished)
+        let finished = self.join.as_ref().is_none_or(JoinHandle::is_finished);
+        finished && self.incarnation.has_ended()
     }
 
     /// Waits until everything of the child is gone. A panic in its last moments is in its incarnation.
@@ -229,6 +231,7 @@ impl Started {
             let _ = join.await;
             self.join = None;
         }
+        self.incarnation.gone().await;
     }
 
     /// Ends the child at its next `.await`.
@@ -288,7 +291,8 @@ where
         Box::pin(async move {
             free?;
             let (actor, arguments) = made?;
-            let mut started = spawn_actor(actor, arguments, seat).await?;
+            let watch = Some(Arc::clone(&slot));
+            let mut started = spawn_watched(actor, arguments, seat, watch).await?;
             if let Control::Actor(cell) = &started.control {
                 slot.fill(cell.clone(), Arc::clone(&started.incarnation));
             }
@@ -308,12 +312,23 @@ pub(crate) async fn spawn_actor<A: Actor>(
     arguments: A::Arguments,
     seat: Seat,
 ) -> Result<Started, NotStarted> {
+    spawn_watched(actor, arguments, seat, None).await
+}
+
+/// The same for one whose messages may be looked at, through the address that it is reached through.
+async fn spawn_watched<A: Actor>(
+    actor: A,
+    arguments: A::Arguments,
+    seat: Seat,
+    watch: Option<Arc<Slot>>,
+) -> Result<Started, NotStarted> {
     let incarnation = Arc::clone(&seat.incarnation);
     let cancel = seat.context.cancel.clone();
     let supervised = Supervised::new(
         actor,
         Arc::clone(&incarnation),
         seat.supervisor_id(),
+        watch,
         seat.notice,
     );
     let spawned = match seat.overseer {

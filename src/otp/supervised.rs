@@ -3,23 +3,29 @@
 use std::{pin::pin, sync::Arc};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::Mutex;
 
 use super::{
     ExitReason, Ignore,
-    incarnation::{Incarnation, Left, discard},
+    address::Slot,
+    incarnation::{Incarnation, Left},
     start::ExitNotice,
+    sys::{Cell, Gone, Lent},
 };
 
 pub(crate) struct Supervised<A: Actor> {
     actor: A,
-    /// Here and not with ractor, which sends the state of a killed actor to its supervisor: it goes in the actor's own
-    /// task, before the notice, whatever the end. The lock is never contended.
-    state: Mutex<Option<A::State>>,
     incarnation: Arc<Incarnation>,
     supervisor_id: u64,
-    /// Last, so that the notice goes when everything else of the actor has gone.
-    _notice: ExitNotice,
+    watch: Watch<A::Msg>,
+    /// Last, so that the state, and the notice of the end that is in there too, go when everything else of the actor has
+    /// gone. Here and not with ractor, which sends the state of a killed actor to its supervisor.
+    cell: Arc<Cell<A::State>>,
+}
+
+/// Who looks at the messages.
+struct Watch<M> {
+    slot: Option<Arc<Slot>>,
+    name: Option<fn(&M) -> &'static str>,
 }
 
 impl<A: Actor> Supervised<A> {
@@ -27,14 +33,18 @@ impl<A: Actor> Supervised<A> {
         actor: A,
         incarnation: Arc<Incarnation>,
         supervisor_id: u64,
+        slot: Option<Arc<Slot>>,
         notice: ExitNotice,
     ) -> Self {
+        let cell = Arc::new(Cell::new(notice));
+        incarnation.offer(Arc::downgrade(&cell));
+        let name = slot.as_ref().and_then(|slot| slot.message_name());
         Self {
             actor,
-            state: Mutex::new(None),
             incarnation,
             supervisor_id,
-            _notice: notice,
+            watch: Watch { slot, name },
+            cell,
         }
     }
 
@@ -42,7 +52,7 @@ impl<A: Actor> Supervised<A> {
     fn note(
         &self,
         outcome: Result<Result<(), ActorProcessingErr>, ExitReason>,
-        state: &mut Option<A::State>,
+        state: Option<Lent<'_, A::State>>,
     ) -> Result<(), ActorProcessingErr> {
         let reason = match outcome {
             Ok(Ok(())) => return Ok(()),
@@ -51,20 +61,40 @@ impl<A: Actor> Supervised<A> {
         };
         let words = reason.to_string();
         self.incarnation.leave(Left::Reason(reason));
-        let _ = discard(state.take());
+        let _ = state.map(Lent::discard);
         Err(words.into())
+    }
+}
+
+impl<M: 'static> Watch<M> {
+    /// Before each message.
+    #[inline]
+    fn look(&self, incarnation: &Incarnation, message: &M) {
+        if let Some(name) = self.name {
+            incarnation.set_message(name(message));
+        }
+        if let Some(slot) = &self.slot
+            && slot.debug().is_on()
+        {
+            let name = self.name.map(|name| name(message));
+            slot.debug().message_in::<M>(name);
+        }
     }
 }
 
 impl<A: Actor> Drop for Supervised<A> {
     /// The state of a killed actor goes here.
     fn drop(&mut self) {
-        let _ = discard(self.state.get_mut().take());
+        let _ = self.cell.end();
     }
 }
 
-/// A callback after the state has gone cannot happen: every path that takes it ends the actor.
-const GONE: &str = "the actor has ended";
+impl From<Gone> for ActorProcessingErr {
+    /// A callback after the state has gone cannot happen: every path that takes it ends the actor.
+    fn from(_: Gone) -> Self {
+        "the actor has ended".into()
+    }
+}
 
 impl<A: Actor> Actor for Supervised<A> {
     type Msg = A::Msg;
@@ -82,15 +112,15 @@ impl<A: Actor> Actor for Supervised<A> {
         };
         match started {
             Ok(Ok(state)) => {
-                *self.state.lock().await = Some(state);
+                self.cell.put(Box::new(state));
                 Ok(())
             }
             Ok(Err(error)) if error.is::<Ignore>() => {
                 self.incarnation.leave(Left::Ignored);
                 Err(error)
             }
-            Ok(Err(error)) => self.note(Ok(Err(error)), &mut None),
-            Err(panicked) => self.note(Err(panicked), &mut None),
+            Ok(Err(error)) => self.note(Ok(Err(error)), None),
+            Err(panicked) => self.note(Err(panicked), None),
         }
     }
 
@@ -99,13 +129,12 @@ impl<A: Actor> Actor for Supervised<A> {
         myself: ActorRef<A::Msg>,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        let mut state = self.state.lock().await;
-        let inner = state.as_mut().ok_or(GONE)?;
+        let mut state = self.cell.lend().await?;
         let outcome = {
-            let callback = pin!(self.actor.post_start(myself, inner));
+            let callback = pin!(self.actor.post_start(myself, &mut state));
             self.incarnation.run(callback).await
         };
-        self.note(outcome, &mut state)
+        self.note(outcome, Some(state))
     }
 
     async fn handle(
@@ -114,19 +143,19 @@ impl<A: Actor> Actor for Supervised<A> {
         message: A::Msg,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        // A try costs a third of a lock that could wait.
-        let mut state = match self.state.try_lock() {
-            Ok(state) => state,
-            Err(_) => self.state.lock().await,
+        // A try costs a third of what could wait.
+        let mut state = match self.cell.try_lend() {
+            Some(state) => state,
+            None => self.cell.lend().await?,
         };
-        let inner = state.as_mut().ok_or(GONE)?;
+        self.watch.look(&self.incarnation, &message);
         self.incarnation.step();
         let outcome = {
-            let callback = pin!(self.actor.handle(myself, message, inner));
+            let callback = pin!(self.actor.handle(myself, message, &mut state));
             self.incarnation.run(callback).await
         };
         // What went wrong is noted before the message counts as handled: a caller whose reply was dropped looks at both.
-        let noted = self.note(outcome, &mut state);
+        let noted = self.note(outcome, Some(state));
         self.incarnation.step();
         noted
     }
@@ -137,13 +166,12 @@ impl<A: Actor> Actor for Supervised<A> {
         event: SupervisionEvent,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        let mut state = self.state.lock().await;
-        let inner = state.as_mut().ok_or(GONE)?;
+        let mut state = self.cell.lend().await?;
         let outcome = {
-            let callback = pin!(self.actor.handle_supervisor_evt(myself, event, inner));
+            let callback = pin!(self.actor.handle_supervisor_evt(myself, event, &mut state));
             self.incarnation.run(callback).await
         };
-        self.note(outcome, &mut state)
+        self.note(outcome, Some(state))
     }
 
     async fn post_stop(
@@ -151,19 +179,22 @@ impl<A: Actor> Actor for Supervised<A> {
         myself: ActorRef<A::Msg>,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        let mut state = self.state.lock().await;
-        let inner = state.as_mut().ok_or(GONE)?;
+        // Also when it was stopped past its address.
+        self.cell.resume();
+        let mut state = self.cell.lend().await?;
         let outcome = {
-            let callback = pin!(self.actor.post_stop(myself, inner));
+            let callback = pin!(self.actor.post_stop(myself, &mut state));
             self.incarnation.run(callback).await
         };
-        self.note(outcome, &mut state)?;
-        match discard(state.take()) {
+        if !matches!(outcome, Ok(Ok(()))) {
+            return self.note(outcome, Some(state));
+        }
+        match state.discard() {
             Ok(()) => {
-                self.incarnation.leave(Left::Clean);
+                self.incarnation.leave(self.incarnation.asked_end());
                 Ok(())
             }
-            Err(panicked) => self.note(Err(panicked), &mut None),
+            Err(panicked) => self.note(Err(panicked), None),
         }
     }
 }

@@ -10,10 +10,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde_json::json;
 use tokio::time;
 
-use super::{Interface, error::ApiError, events, finding, guard, settings};
+use super::{Interface, error::ApiError, events, finding, guard, settings, tree};
 use crate::telemetry::Format;
 
 /// The largest body of a request. An import sends batches of about 1 MiB; one event may be 1 MB.
@@ -28,7 +27,7 @@ pub(super) fn routes(interface: Interface) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
-        .route("/api/v1/tree", get(tree))
+        .route("/api/v1/tree", get(tree::get))
         .route("/api/v1/events", get(finding::query).post(events::store))
         .route("/api/v1/events/count", get(finding::count))
         .route("/api/v1/events/explain", get(finding::explain))
@@ -128,10 +127,4 @@ async fn metrics(State(interface): State<Interface>, headers: HeaderMap) -> Resp
 
 async fn status(State(interface): State<Interface>) -> Response {
     Json(interface.overview.status()).into_response()
-}
-
-async fn tree(State(interface): State<Interface>) -> Result<Response, ApiError> {
-    let tree = interface.overview.tree();
-    let tree = tree.ok_or_else(|| ApiError::unavailable("the node is starting; retry"))?;
-    Ok(Json(json!({ "version": 1, "tree": tree })).into_response())
 }

@@ -30,6 +30,7 @@ mod patience;
 mod query;
 mod server;
 mod settings;
+mod tree;
 
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ use crate::{
     config::Configuration,
     events::Events,
     ids::IdGenerator,
-    otp::{ChildSpec, Tree},
+    otp::{ChildSpec, TreeLimits},
     telemetry::{Kind, Telemetry},
 };
 
@@ -99,8 +100,8 @@ pub(crate) trait Overview: std::fmt::Debug + Send + Sync + 'static {
     /// How the node is doing, as the object that `/api/v1/status` answers with.
     fn status(&self) -> serde_json::Value;
 
-    /// Its tree.
-    fn tree(&self) -> Option<Tree>;
+    /// Its tree, or the part of it at `path`, with what is wrong at each place.
+    fn tree(&self, path: Option<&str>, limits: TreeLimits) -> Option<serde_json::Value>;
 
     /// Whether it takes work, or why not.
     fn ready(&self) -> Result<(), String>;

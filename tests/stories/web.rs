@@ -953,6 +953,43 @@ impl Actor for Slow {
 }
 
 #[tokio::test]
+async fn the_tree_can_be_asked_for_in_part_and_tells_what_is_wrong_where() {
+    let (go, address) = (Arc::new(Notify::new()), Address::new());
+    go.notify_one();
+    let held = ChildSpec::actor("held", &address, move |_| (Slow, Arc::clone(&go)));
+    let node = builder().child(held).start().await.expect("starts");
+    address.sys().suspend(LONG).await.expect("suspended");
+
+    for path in ["node/app/held", "app/held"] {
+        let answer = get(&node, &format!("/api/v1/tree?path={path}"))
+            .await
+            .json();
+        let held = &answer["tree"];
+        assert_eq!(
+            (&held["id"], &held["suspended"]),
+            (&json!("held"), &json!(true))
+        );
+        assert_eq!(held["health"], "degraded");
+        assert_eq!(held["reasons"][0]["reason"], "is suspended; resume it");
+        assert!(held["reasons"][0]["since"].is_string());
+    }
+    let top = get(&node, "/api/v1/tree?depth=1&children=2").await.json();
+    let shown = top["tree"]["children"].as_array().expect("children");
+    assert_eq!((shown.len(), &top["tree"]["unlisted"]), (2, &json!(5)));
+    assert_eq!(shown[0]["health"], "healthy");
+    let missing = get(&node, "/api/v1/tree?path=app/none").await;
+    assert_eq!(
+        (missing.status, missing.code()),
+        (404, "not_found".to_owned())
+    );
+    for wrong in ["depth=-1", "children=1001", "depth=x", "deep=1"] {
+        let refused = get(&node, &format!("/api/v1/tree?{wrong}")).await;
+        assert_eq!(refused.status, 400, "{wrong}");
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_node_that_starts_says_that_it_is_not_ready() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = port.local_addr().expect("bound");

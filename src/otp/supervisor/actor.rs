@@ -44,6 +44,7 @@ impl Actor for SupervisorActor {
             reports,
             office: Arc::clone(office),
         };
+        place.node.set_budget(self.spec.intensity, Instant::now());
         let mut room = Room::new(place, self.spec.terms());
         room.start_all(self.spec.children.clone(), &cancel).await?;
         Ok(room)

@@ -7,8 +7,8 @@ use super::{Message, ShutdownReport, SupervisorSpec};
 #[cfg(feature = "testing")]
 use crate::otp::tree::TreeNode;
 use crate::otp::{
-    Address, ChildKind, ChildSpec, ChildState, ExitReason, ReportStream, ShutdownCause,
-    SupervisorError, Tree,
+    Address, ChildKind, ChildSpec, ChildState, ExitReason, ReportStream, ShutdownCause, Stuck,
+    SupervisorError, Sys, Tree, TreeLimits,
     office::{Office, start_root},
     scope,
 };
@@ -284,10 +284,29 @@ impl Supervisor {
         self.office.life().is_some()
     }
 
-    /// A picture of the supervisor and all below it, without waiting for anyone. `None` before its first start.
+    /// A picture of the supervisor and all below it, without waiting for anyone. `None` before its first start. A very large tree
+    /// is shown in part ([`TreeLimits::DEFAULT`]).
     #[must_use]
     pub fn tree(&self) -> Option<Tree> {
-        self.office.tree()
+        self.office.tree(None, TreeLimits::DEFAULT)
+    }
+
+    /// The same from the child at `path` on down, and as much of it as `limits` say; `None` also when there is none. Paths begin at
+    /// the root of the tree, as [`Tree::path`] shows them.
+    #[must_use]
+    pub fn tree_at(&self, path: &str, limits: TreeLimits) -> Option<Tree> {
+        self.office.tree(Some(path), limits)
+    }
+
+    /// Those in the whole tree that have been at one message for too long; at most a hundred. For the root of a tree.
+    pub(crate) fn stuck(&self) -> Vec<Stuck> {
+        self.office.stuck()
+    }
+
+    /// Looks inside the child at this path, which begins at the root of the tree. `None` when there is none, or it is a plain task.
+    #[must_use]
+    pub fn sys(&self, path: &str) -> Option<Sys> {
+        self.office.sys(path)
     }
 
     /// What happens in the whole tree this supervisor belongs to, from now on. `None` before its first start.

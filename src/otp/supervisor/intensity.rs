@@ -52,6 +52,14 @@ impl Window {
         }
         allowed
     }
+
+    /// How many restarts are left at `now`.
+    pub(crate) fn left(&self, now: Duration) -> u32 {
+        let counting = |at: &&Duration| now.saturating_sub(**at) <= self.intensity.period;
+        let used = self.restarts.iter().rev().take_while(counting).count();
+        let used = u32::try_from(used).unwrap_or(u32::MAX);
+        self.intensity.restarts.saturating_sub(used)
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +107,8 @@ mod tests {
                 now += step;
                 let in_window = allowed.iter().filter(|&&at| now - at <= period).count();
                 let expected = in_window < limit as usize;
+                let left = window.left(Duration::from_millis(now)) as usize;
+                proptest::prop_assert_eq!(left, limit as usize - in_window);
                 proptest::prop_assert_eq!(window.record(Duration::from_millis(now)), expected);
                 if expected {
                     allowed.push(now);

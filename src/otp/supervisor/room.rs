@@ -479,8 +479,14 @@ impl Room {
 
     fn tell(&self, key: Key, what: Lifecycle) {
         if let Some(body) = self.bodies.get(&key) {
-            if let Lifecycle::Exited { reason, .. } = &what {
-                body.node.exited(reason);
+            match &what {
+                Lifecycle::Exited { reason, .. } => body.node.exited(reason),
+                Lifecycle::Restarting { slow: false, .. } => {
+                    let own = body.spec.budget.map(|_| &body.node);
+                    own.unwrap_or(&self.place.node)
+                        .count_restart(Instant::now());
+                }
+                _ => {}
             }
             self.place.reports.send(body.node.path(), what);
         }
@@ -494,6 +500,7 @@ impl Room {
             spec.start.slot(),
             Instant::now(),
         );
+        node.heed(&spec, Instant::now());
         self.place.node.add(key, Arc::clone(&node));
         self.bodies.insert(key, Body::new(spec, node));
     }

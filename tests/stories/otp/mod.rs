@@ -2,6 +2,7 @@
 
 mod administration;
 mod calls;
+mod counter;
 mod deadlines;
 mod edges;
 mod groups;
@@ -10,8 +11,10 @@ mod monitors;
 mod probe;
 mod registry;
 mod restarts;
+mod seeing;
 mod stopping;
 mod strategies;
+mod sys;
 mod tasks;
 mod torture;
 mod validation;

@@ -327,10 +327,10 @@ async fn i04_a_child_that_fails_each_restart_of_several_makes_the_supervisor_giv
 
 #[tokio::test(start_paused = true)]
 async fn a_backoff_holds_the_whole_restart_and_pending_ones_merge() {
-    use underpin::resilience::Backoff;
+    use underpin::resilience::{Backoff, Jitter};
     let pause = Duration::from_secs(10);
     let backoff = Backoff::new(pause, pause)
-        .and_then(|backoff| backoff.with_jitter(0.0))
+        .and_then(|backoff| backoff.with_jitter(Jitter::None))
         .expect("valid");
     let (a, b) = (Address::new(), Address::new());
     let notes = Notes::default();
