@@ -2,7 +2,7 @@
 //!
 //! What goes as it should leaves no event: a supervisor of a hundred thousand children would fill the store with their comings and goings.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, time};
@@ -25,6 +25,8 @@ pub(super) struct Journal {
     /// With whoever keeps the journal at the moment.
     pages: tokio::sync::Mutex<Pages>,
     health: Mutex<Option<Health>>,
+    /// The events of the ends that were not followed by a new life yet, for what comes of them.
+    ends: Mutex<BTreeMap<Arc<str>, Context>>,
 }
 
 #[derive(Debug)]
@@ -36,6 +38,8 @@ struct Pages {
 
 /// How many notes may wait for the store: a crash loop of a minute at ten a second, some hundred bytes each.
 const NOTES: usize = 1024;
+/// How many children may be down at once and have their restart told as the consequence of their end.
+const ENDS: usize = 1024;
 /// How many are stored at once.
 const PAGE: usize = 256;
 
@@ -57,13 +61,30 @@ impl Journal {
                 open: Vec::new(),
             }),
             health: Mutex::default(),
+            ends: Mutex::default(),
         }
     }
 
     /// Notes what happened to a child, if it is worth an event.
     pub(super) fn report(&self, report: &Report) {
-        if let Some((kind, data)) = told(&report.what) {
-            self.note(kind, &report.path, data, Context::default());
+        let Some((kind, data)) = told(&report.what) else {
+            return;
+        };
+        let mut ends = self.ends.lock();
+        let cause = match &report.what {
+            Lifecycle::Exited { .. } => report.context,
+            // What follows an end belongs to it.
+            Lifecycle::Started { .. } => ends.remove(&report.path).unwrap_or_default(),
+            _ => ends.get(&report.path).copied().unwrap_or_default(),
+        };
+        let noted = self.note(kind, &report.path, data, cause);
+        if let (Lifecycle::Exited { .. }, Some(id)) = (&report.what, noted)
+            && ends.len() < ENDS
+        {
+            ends.insert(
+                Arc::clone(&report.path),
+                Context::new(cause.trace, id.get()),
+            );
         }
     }
 
@@ -88,17 +109,24 @@ impl Journal {
         *before = Some(now.clone());
     }
 
-    fn note(&self, kind: &'static str, source: &str, data: Value, cause: Context) {
+    fn note(
+        &self,
+        kind: &'static str,
+        source: &str,
+        data: Value,
+        cause: Context,
+    ) -> Option<EventId> {
         let source = &source[..source.floor_char_boundary(SOURCE_BYTES_MAX)];
         let event = self.events.event(kind).source(source).data(data);
-        let Ok(event) = within(event, cause).build() else {
-            return;
-        };
+        let event = within(event, cause).build().ok()?;
+        let id = event.id();
         if self.notes.try_send(event).is_err() {
             self.telemetry
                 .counter("underpin_journal_dropped", &[])
                 .inc();
+            return None;
         }
+        Some(id)
     }
 
     /// Stores the notes, each once, until the node stops; then those that are there.

@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time;
 
-use super::{keeper::Keeper, watch::Watch};
+use super::{
+    keeper::Keeper,
+    watch::{Phase, Watch},
+};
 use crate::{
     config::{Audit, Change, Kind, Record, Revision},
     events::{Checkpoint, Event, StoreError},
@@ -244,6 +247,9 @@ async fn figures(ctx: ChildContext, watch: Arc<Watch>) -> Result<(), BoxError> {
 
 fn take_figures(watch: &Watch) {
     let health = watch.health();
-    watch.journal.health(&health);
+    // That a node starts or stops is no turn of its health.
+    if watch.phase() == Phase::Running {
+        watch.journal.health(&health);
+    }
     watch.figures.take(watch, health.health);
 }

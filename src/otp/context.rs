@@ -100,7 +100,6 @@ impl Context {
 
     /// The context that was left last on this thread, once. Take it before code is run, and again when it has failed: its scopes are
     /// gone by then.
-    #[expect(dead_code, reason = "for the wrapper around a child's callbacks")]
     pub(super) fn take_left() -> Self {
         LEFT.take()
     }

@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{ExitReason, monitor::Watchers, sampler::Look, scope, sys::AnyCell};
+use super::{Context, ExitReason, monitor::Watchers, sampler::Look, scope, sys::AnyCell};
 
 /// Shared by the child, its address, its supervisor and the tree.
 #[derive(Debug)]
@@ -37,6 +37,8 @@ pub(crate) struct Incarnation {
     ending: AtomicBool,
     /// What the child itself left: written at the moment of the failure, before anything is torn down.
     left: OnceLock<Left>,
+    /// Where it was when it failed.
+    failed_in: OnceLock<Context>,
     /// The verdict, once everything of the child is gone.
     exit: OnceLock<ExitReason>,
     ended: Notify,
@@ -72,6 +74,7 @@ impl Incarnation {
             asked: OnceLock::new(),
             ending: AtomicBool::new(false),
             left: OnceLock::new(),
+            failed_in: OnceLock::new(),
             exit: OnceLock::new(),
             ended: Notify::new(),
             watchers: Mutex::default(),
@@ -154,9 +157,18 @@ impl Incarnation {
         }
     }
 
-    /// Notes how the child ends. The first word counts.
+    /// Notes how the child ends. The first word counts. A failure is noted in the same poll in which the code failed, so that the context
+    /// it left last is the one it failed in.
     pub(crate) fn leave(&self, left: Left) {
+        if matches!(&left, Left::Reason(reason) if !reason.is_clean()) {
+            let _ = self.failed_in.set(Context::take_left());
+        }
         let _ = self.left.set(left);
+    }
+
+    /// The context that it failed in; empty where there was none.
+    pub(crate) fn failed_in(&self) -> Context {
+        self.failed_in.get().copied().unwrap_or_default()
     }
 
     pub(crate) fn left(&self) -> Option<&Left> {
@@ -248,6 +260,8 @@ impl Incarnation {
         code: impl FnOnce() -> T,
     ) -> Result<T, ExitReason> {
         let _scope = scope::enter(self.id, supervisor);
+        // What others left here is not its own.
+        Context::take_left();
         catch_unwind(AssertUnwindSafe(code)).map_err(|payload| {
             let reason = ExitReason::from_panic(&*payload);
             let _ = discard(payload);

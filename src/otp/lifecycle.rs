@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::broadcast;
 
-use super::{ExitReason, StopKind};
+use super::{Context, ExitReason, StopKind};
 
 /// One thing that happened to one child.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Report {
     pub path: Arc<str>,
     /// What happened to it.
     pub what: Lifecycle,
+    /// In which request it failed, where that is known: the context that its code was in. Else empty.
+    pub context: Context,
 }
 
 /// What can happen to a child.
@@ -120,11 +122,17 @@ impl Reports {
     }
 
     pub(crate) fn send(&self, path: &Arc<str>, what: Lifecycle) {
+        self.send_in(path, what, Context::default());
+    }
+
+    /// The same with the context that the child failed in.
+    pub(crate) fn send_in(&self, path: &Arc<str>, what: Lifecycle, context: Context) {
         trace(path, &what);
         // Nobody listening is not an error.
         let _ = self.0.send(Report {
             path: Arc::clone(path),
             what,
+            context,
         });
     }
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    ChildKind, ChildSpec, ExitReason, Intensity, address::Slot, admission::Gate,
+    ChildKind, ChildSpec, Context, ExitReason, Intensity, address::Slot, admission::Gate,
     incarnation::Incarnation, sampler::Work, supervisor::intensity::Window,
 };
 
@@ -310,6 +310,13 @@ impl TreeNode {
 
     pub(crate) fn exited(&self, reason: &ExitReason) {
         self.facts.lock().last_exit = Some(reason.clone());
+    }
+
+    /// The context in which its latest life failed.
+    pub(crate) fn failed_in(&self) -> Context {
+        let facts = self.facts.lock();
+        let latest = facts.incarnation.as_ref();
+        latest.map_or_else(Context::default, |life| life.failed_in())
     }
 
     /// Its latest life was over before it began.

@@ -231,7 +231,11 @@ mod tests {
         for incarnation in 1..=9 {
             let what = crate::otp::Lifecycle::Started { incarnation };
             let path = "shop/till".into();
-            others.note(Report { path, what });
+            others.note(Report {
+                path,
+                what,
+                context: crate::otp::Context::default(),
+            });
         }
         let told = others.to_string();
         assert_eq!(told.lines().count(), 1 + Others::KEPT);

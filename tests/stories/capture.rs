@@ -657,3 +657,67 @@ async fn a_node_that_shuts_down_stores_what_its_program_did_until_the_end() {
     assert_eq!(field(&events[0], "message"), &Value::from("last words"));
     again.shutdown().await;
 }
+
+/// Panics when it is told to.
+struct Fragile;
+
+impl Actor for Fragile {
+    type Msg = Till;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Till>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Till>,
+        message: Till,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        if let Till::Charge { cents, reply } = message {
+            let charge = async { assert_ne!(cents, 13, "unlucky") };
+            reply.context().scope(charge).await;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_crash_is_in_the_correlation_of_the_request_that_caused_it_and_the_restart_too() {
+    let till = Address::new();
+    let spec = ChildSpec::actor("till", &till, |_| (Fragile, ()));
+    with_node(in_memory().child(spec), async |node| {
+        let (capture, subscriber) = capture_of(node);
+        let _guard = tracing::subscriber::set_default(subscriber);
+
+        let charge = |reply| Till::Charge { cents: 13, reply };
+        let request = async { till.call(charge, LONG).await };
+        let refused = request
+            .instrument(info_span!(target: "shop", "request"))
+            .await;
+
+        assert!(refused.is_err());
+        let told = async || {
+            let all = node.events().query(Query::new().limit(1000)).await;
+            let mut all = all.expect("a query").events;
+            all.retain(|event| event.kind().starts_with("otp."));
+            all
+        };
+        eventually("crash and restart", async || told().await.len() == 2).await;
+        let (told, captured) = (told().await, captured(node, &capture).await);
+        let request = &captured[0];
+        assert_eq!(
+            [told[0].kind(), told[1].kind()],
+            ["otp.exited", "otp.restarted"]
+        );
+        assert_eq!(told[0].parent(), Some(request.id()));
+        assert_eq!(told[1].parent(), Some(told[0].id()));
+        assert!(
+            told.iter()
+                .all(|event| event.correlation() == request.correlation())
+        );
+    })
+    .await;
+}

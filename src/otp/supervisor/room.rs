@@ -21,7 +21,7 @@ use super::{
     stop::{Ended, Patience},
 };
 use crate::otp::{
-    ChildContext, ChildSpec, ChildState, ExitReason, Lifecycle, StartError,
+    ChildContext, ChildSpec, ChildState, Context, ExitReason, Lifecycle, StartError,
     incarnation::{Incarnation, Left, discard},
     lifecycle::Reports,
     office::Office,
@@ -479,8 +479,12 @@ impl Room {
 
     fn tell(&self, key: Key, what: Lifecycle) {
         if let Some(body) = self.bodies.get(&key) {
+            let mut context = Context::default();
             match &what {
-                Lifecycle::Exited { reason, .. } => body.node.exited(reason),
+                Lifecycle::Exited { reason, .. } => {
+                    body.node.exited(reason);
+                    context = body.node.failed_in();
+                }
                 Lifecycle::Restarting { slow: false, .. } => {
                     let own = body.spec.budget.map(|_| &body.node);
                     own.unwrap_or(&self.place.node)
@@ -488,7 +492,7 @@ impl Room {
                 }
                 _ => {}
             }
-            self.place.reports.send(body.node.path(), what);
+            self.place.reports.send_in(body.node.path(), what, context);
         }
     }
 
