@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use underpin::ids::EventId;
 
+use super::config::{Check, ConfigCommand};
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -177,33 +179,6 @@ Exit codes:
   2  wrong usage
   3  the node could not be reached, or could not answer at this time";
 
-const CONFIG_GET_EXAMPLES: &str = "\
-Examples:
-  underpin config get
-  underpin config get underpin.events
-  underpin config get app.greeting --json | jq .origin
-
-Exit codes:
-  0  found
-  1  no such path
-  2  wrong usage
-  3  the node could not be reached, or could not answer at this time";
-
-const CONFIG_SET_EXAMPLES: &str = "\
-Examples:
-  underpin config set app.greeting 'hello there'
-  underpin config set app.retries 5
-  underpin config set app.hosts '[\"a\",\"b\"]'
-  underpin config set app.code '\"5\"'             a number as text
-
-VALUE is JSON where it is valid JSON, else text.
-
-Exit codes:
-  0  set
-  1  no such path, may not change while running, or the value is not valid there
-  2  wrong usage
-  3  the node could not be reached, or could not answer at this time";
-
 const METRICS_EXAMPLES: &str = "\
 Examples:
   underpin metrics
@@ -246,9 +221,11 @@ pub(super) enum Command {
     /// Store and find events
     #[command(subcommand)]
     Events(EventsCommand),
-    /// Read and change settings of the running node
+    /// Read and change settings of the running node; check and write settings files
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Validate settings without starting anything, as `config check`
+    Check(Check),
     /// Show counters, gauges and histograms
     #[command(after_help = format!("{METRICS_EXAMPLES}\n{EXIT_CODES}"))]
     Metrics(MetricsArguments),
@@ -286,16 +263,6 @@ pub(super) enum EventsCommand {
     /// Write a correlation as a Chrome trace, which Perfetto opens
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(Trace),
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum ConfigCommand {
-    /// Show a setting, a table of settings, or all of them
-    #[command(after_help = CONFIG_GET_EXAMPLES)]
-    Get(ConfigGet),
-    /// Change a setting while the node runs; it is kept over restarts
-    #[command(after_help = CONFIG_SET_EXAMPLES)]
-    Set(ConfigSet),
 }
 
 /// Which node, and how it should answer.
@@ -373,6 +340,9 @@ pub(super) struct Run {
     /// File of settings (TOML)
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
+    /// Folder of further settings files (*.toml), laid over the file in the order of their names
+    #[arg(long, value_name = "DIR")]
+    pub(super) conf_d: Option<PathBuf>,
     /// One setting, stronger than file and environment; may be given several times
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub(super) sets: Vec<String>,
@@ -551,25 +521,6 @@ pub(super) struct Trace {
     pub(super) reach: Reach,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct ConfigGet {
-    /// Path of the setting, such as `underpin.events`
-    pub(super) path: Option<String>,
-    #[command(flatten)]
-    pub(super) reach: Reach,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ConfigSet {
-    /// Path of the setting
-    pub(super) path: String,
-    /// Its new value
-    #[arg(allow_hyphen_values = true)]
-    pub(super) value: String,
-    #[command(flatten)]
-    pub(super) reach: Reach,
-}
-
 /// Where a node listens: `http://host:port`, without a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NodeUrl(String);
@@ -613,8 +564,8 @@ impl Command {
             ) => get.reach.json,
             Self::Events(EventsCommand::Tail(tail)) => tail.reach.json,
             Self::Events(EventsCommand::Timeline(timeline)) => timeline.reach.json,
-            Self::Config(ConfigCommand::Get(get)) => get.reach.json,
-            Self::Config(ConfigCommand::Set(set)) => set.reach.json,
+            Self::Config(command) => command.json(),
+            Self::Check(check) => check.json(),
             Self::Metrics(metrics) => metrics.reach.json,
             Self::Tree(arguments) => arguments.reach.json,
             Self::Status(reach) => reach.json,

@@ -127,15 +127,6 @@ impl Client {
         self.get(path, query).map(Answer)
     }
 
-    pub(super) fn put_json(&self, path: &str, body: &Json) -> Result<Answer, ClientError> {
-        let sent = self
-            .agent
-            .put(self.url(path))
-            .content_type("application/json")
-            .send(body.to_string());
-        self.read_json(self.accept(sent)?).map(Answer)
-    }
-
     pub(super) fn post<T: DeserializeOwned>(
         &self,
         path: &str,

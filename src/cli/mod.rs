@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use arguments::{Cli, Command, ConfigCommand, EventsCommand};
+use arguments::{Cli, Command, EventsCommand};
 use failure::Failure;
 use output::Output;
 
@@ -62,8 +62,8 @@ fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         Command::Events(EventsCommand::Timeline(arguments)) => {
             events::timeline(&arguments, &mut out)?;
         }
-        Command::Config(ConfigCommand::Get(arguments)) => config::get(&arguments, &mut out)?,
-        Command::Config(ConfigCommand::Set(arguments)) => config::set(&arguments, &mut out)?,
+        Command::Config(command) => config::config(&command, &mut out)?,
+        Command::Check(arguments) => config::check(&arguments, &mut out)?,
         Command::Metrics(arguments) => metrics::metrics(&arguments, &mut out)?,
         Command::Status(node) => status::status(&node, &mut out)?,
         Command::Tree(arguments) => tree::tree(&arguments, &mut out)?,

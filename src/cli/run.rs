@@ -72,6 +72,9 @@ fn builder(arguments: &Run) -> NodeBuilder {
     if let Some(file) = &arguments.config {
         builder = builder.config_file(file);
     }
+    if let Some(folder) = &arguments.conf_d {
+        builder = builder.conf_d(folder);
+    }
     arguments.sets.iter().fold(builder, NodeBuilder::set)
 }
 

@@ -11,13 +11,16 @@ use tokio::{
 };
 
 use super::{
-    Alarm, AlarmKind, Kind, Record, UpdateError,
+    Alarm, AlarmKind, Author, Kind, Preview, Record, Reloaded, UpdateError,
+    load::{Fresh, checksum},
     message::Message,
-    saved::Overlay,
+    reload::Reload,
+    saved::{LastGood, Overlay},
     shared::{Published, Shared},
-    state::{Request, State, Step},
+    state::{Occasion, Request, State, Step},
     storage::Verdict,
 };
+use crate::otp::Context;
 
 /// Marker type; what the server knows lives in [`Shared`], so that it outlives the server.
 pub(super) struct ConfigServer;
@@ -66,15 +69,29 @@ impl Actor for ConfigServer {
         life: &mut Life,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Change { reply, .. } | Message::DryRun { reply, .. } if reply.is_closed() => {}
+            Message::Change { reply, .. } if reply.is_closed() => {}
+            Message::Reload { reply, .. } if reply.is_closed() => {}
+            Message::DryRun { reply, .. } if reply.is_closed() => {}
             Message::Change { request, reply } => {
                 let outcome = life.change(request).await;
                 let kind = outcome.as_ref().ok().map(|record| record.kind);
                 reply.send(outcome);
                 life.tell(kind);
             }
+            Message::Reload {
+                fresh,
+                author,
+                reply,
+            } => {
+                let outcome = life.reload(*fresh, author, reply.context()).await;
+                let is_change = outcome.as_ref().is_ok_and(|done| done.record.is_some());
+                reply.send(outcome);
+                if is_change {
+                    life.tell(Some(Kind::Load));
+                }
+            }
             Message::DryRun { request, reply } => {
-                reply.send(life.decide(request).map(|step| Arc::new(step.record)));
+                reply.send(life.preview(request));
             }
         }
         Ok(())
@@ -95,15 +112,47 @@ impl Life {
         published.with_log(|log, state| state.decide(request, log, Timestamp::now()))
     }
 
+    fn preview(&self, request: Request) -> Preview {
+        let published = &self.shared.published;
+        published.with_log(|log, state| state.preview(request, log, Timestamp::now()))
+    }
+
     async fn change(&self, request: Request) -> Result<Arc<Record>, UpdateError> {
         let Step { next, record } = self.decide(request)?;
         let record = Arc::new(record);
-        self.keep(&next, &record).await?;
+        self.keep(&next, Some(&record), None).await?;
         self.settle_alarms(&next);
         self.shared
             .published
             .publish(next, Arc::clone(&record), &self.shared.options);
         Ok(record)
+    }
+
+    async fn reload(
+        &self,
+        fresh: Fresh,
+        author: Arc<Author>,
+        context: Context,
+    ) -> Result<Reloaded, UpdateError> {
+        let occasion = Occasion {
+            author,
+            context,
+            now: Timestamp::now(),
+        };
+        let published = &self.shared.published;
+        let Reload { next, record } = published.state().reloaded(&fresh.state, occasion)?;
+        let record = record.map(Arc::new);
+        let good = LastGood {
+            document: next.base.clone(),
+            ..fresh.good
+        };
+        self.keep(&next, record.as_ref(), Some(good)).await?;
+        let held = next.held.to_vec();
+        match &record {
+            Some(record) => published.publish(next, Arc::clone(record), &self.shared.options),
+            None => published.replace(next),
+        }
+        Ok(Reloaded { record, held })
     }
 
     /// Tells those who do not wait for it.
@@ -122,15 +171,21 @@ impl Life {
     }
 
     /// Waits until the change is on disk, or answers that it is not.
-    async fn keep(&self, next: &State, record: &Arc<Record>) -> Result<(), UpdateError> {
+    async fn keep(
+        &self,
+        next: &State,
+        record: Option<&Arc<Record>>,
+        good: Option<LastGood>,
+    ) -> Result<(), UpdateError> {
         let Some(keeper) = self.shared.keeper.clone() else {
             return Ok(());
         };
-        let overlay = self.to_keep(keeper.base, next, Some(record));
+        let overlay = self.to_keep(next, record);
         let patience = self.shared.options.persist_timeout;
         let waiting = Waiting(Arc::default());
         let verdict = Arc::clone(&waiting.0);
-        let write = spawn_blocking(move || keeper.write(&overlay, patience, &verdict));
+        let write =
+            spawn_blocking(move || keeper.write(&overlay, good.as_ref(), patience, &verdict));
         let outcome = match timeout(patience, write).await {
             Ok(Ok(Err(error))) => Err(UpdateError::NotPersisted {
                 reason: error.to_string(),
@@ -158,7 +213,7 @@ impl Life {
             return;
         };
         let patience = self.shared.options.persist_timeout;
-        let overlay = self.to_keep(keeper.base, &self.shared.published.state(), None);
+        let overlay = self.to_keep(&self.shared.published.state(), None);
         let published = Arc::clone(&self.shared.published);
         drop(spawn_blocking(move || {
             if let Err(error) = keeper.write_start(&overlay, patience) {
@@ -169,7 +224,7 @@ impl Life {
         }));
     }
 
-    fn to_keep(&self, base: u32, state: &State, record: Option<&Arc<Record>>) -> Overlay {
+    fn to_keep(&self, state: &State, record: Option<&Arc<Record>>) -> Overlay {
         let options = &self.shared.options;
         let mut history = self
             .shared
@@ -185,7 +240,7 @@ impl Life {
         entries.sort_by_key(|entry| (entry.revision, entry.index));
         Overlay {
             revision: state.revision,
-            base,
+            document: checksum(&state.document),
             entries,
             history,
         }

@@ -215,6 +215,35 @@ pub enum UpdateError {
     Call(#[from] CallError),
 }
 
+/// Why what the sources say now was not taken over. The settings stay as they are, with an alarm in
+/// [`Status`](super::Status) until a reload works.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// What the sources say is not valid by itself.
+    #[error("{0}")]
+    Sources(#[from] ConfigError),
+    /// It does not fit what was changed while running or what may not change now, it could not be kept, or the service did not answer.
+    #[error("what the sources say now cannot be taken over while running: {0}")]
+    Refused(#[from] UpdateError),
+    /// The runtime is shutting down.
+    #[error("the runtime is shutting down; start again")]
+    RuntimeGone,
+}
+
+impl ReloadError {
+    /// Whether the same files may be taken over a little later.
+    pub(super) fn is_transient(&self) -> bool {
+        let Self::Refused(refused) = self else {
+            return false;
+        };
+        matches!(
+            refused,
+            UpdateError::Call(_) | UpdateError::NotPersisted { .. } | UpdateError::DiskStuck { .. }
+        )
+    }
+}
+
 impl ConfigError {
     pub(super) fn new(problems: Vec<Problem>) -> Self {
         Self { problems }
@@ -255,6 +284,18 @@ pub(super) enum Refusal {
     Type { path: String, reason: String },
     Invalid(Invalid),
     Panicked,
+}
+
+impl Refusal {
+    /// A defect of the program, found before the secret is shown anywhere.
+    pub(super) fn bare_secret(place: &Path) -> Self {
+        Self::Invalid(Invalid::constraint(
+            place.to_string(),
+            format!(
+                "it is a secret that no rule hides; this is a defect of the program: its rules need `.secret(\"{place}\")`"
+            ),
+        ))
+    }
 }
 
 fn hint(suggestion: Option<&str>) -> String {

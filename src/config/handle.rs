@@ -1,18 +1,22 @@
 use std::{fmt, sync::Arc};
 
+use jiff::Timestamp;
 use ractor::ActorCell;
 use serde::de::DeserializeOwned;
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 
 use super::{
-    AsPath, AuditFeed, Config, Loaded, Options, Origin, Proposal, ReadError, Record, Revision,
-    Schema, Sources, Status, Subscription, UpdateError,
+    Alarm, AlarmKind, AsPath, AuditFeed, Author, Config, Loaded, Options, Origin, Preview,
+    Proposal, ReadError, Record, ReloadError, Reloaded, Revision, Schema, Sources, Status,
+    Subscription, UpdateError,
     actor::ConfigServer,
+    files::Fingerprint,
     keeper::Keeper,
     message::Message,
     read,
     shared::{Metrics, Published, Shared},
     state::{Action, Request},
+    watching,
 };
 use crate::{
     otp::{Address, ChildSpec},
@@ -41,6 +45,7 @@ impl Configuration {
             log,
             alarms,
             kept,
+            reader,
         } = loaded;
         let (wake, _) = watch::channel(state.revision);
         Self {
@@ -49,6 +54,8 @@ impl Configuration {
                 wake,
                 metrics: Metrics::new(telemetry),
                 keeper: kept.map(|kept| Arc::new(Keeper::new(kept))),
+                sources: reader,
+                reloading: tokio::sync::Mutex::default(),
                 options,
             }),
             address: Address::new(),
@@ -61,6 +68,23 @@ impl Configuration {
         let shared = Arc::clone(&self.shared);
         ChildSpec::actor("config", &self.address, move |_| {
             (ConfigServer, Arc::clone(&shared))
+        })
+    }
+
+    /// The one who follows the settings files, as a supervised child with the id `settings`: what they say is taken over when they
+    /// change and have come to rest. It does nothing where there are none.
+    #[must_use]
+    pub fn watch_spec(&self) -> ChildSpec {
+        let config = self.clone();
+        ChildSpec::task("settings", move |ctx| {
+            let config = config.clone();
+            async move {
+                tokio::select! {
+                    () = ctx.cancelled() => {}
+                    () = watching::watch(config) => {}
+                }
+                Ok(())
+            }
         })
     }
 
@@ -251,6 +275,72 @@ impl Configuration {
             .map(|record| record.revision)
     }
 
+    /// Reads files and environment again and takes over what they say, `by` whom is in the history. What was changed while running
+    /// stays over it; what may not change while running stays as it is, and is told.
+    ///
+    /// # Errors
+    ///
+    /// [`ReloadError`]: nothing changed, and an alarm says why until a reload works. [`UpdateError::Call`] in it with an unanswered
+    /// call leaves open whether it was taken over; it may be repeated.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Configuration::update`].
+    pub async fn reload(&self, by: impl Into<Arc<str>>) -> Result<Reloaded, ReloadError> {
+        let by = by.into();
+        let _one_at_a_time = self.shared.reloading.lock().await;
+        let (seen, outcome) = self.read_and_take_over(by).await;
+        self.shared.metrics.count_reload(outcome.is_ok());
+        match &outcome {
+            Ok(_) => self.shared.published.clear(AlarmKind::FilesBroken),
+            Err(error) => {
+                tracing::warn!(%error, "the settings were not reloaded; what held before holds");
+                let alarm = Alarm::new(AlarmKind::FilesBroken, error.to_string(), Timestamp::now());
+                self.shared.published.raise(alarm);
+            }
+        }
+        if !outcome.as_ref().is_err_and(ReloadError::is_transient) {
+            self.shared.sources.know(seen);
+        }
+        outcome
+    }
+
+    async fn read_and_take_over(
+        &self,
+        by: Arc<str>,
+    ) -> (Fingerprint, Result<Reloaded, ReloadError>) {
+        let sources = Arc::clone(&self.shared.sources);
+        let read = spawn_blocking(move || (sources.fingerprint(), sources.read()));
+        let (seen, fresh) = match read.await {
+            Err(_) => return (Fingerprint::new(), Err(ReloadError::RuntimeGone)),
+            Ok((seen, Err(error))) => return (seen, Err(error.into())),
+            Ok((seen, Ok(fresh))) => (seen, Box::new(fresh)),
+        };
+        let author = Arc::new(Author {
+            by,
+            why: Arc::default(),
+        });
+        let timeout = self.shared.options.call_timeout;
+        let reload = |reply| Message::Reload {
+            fresh,
+            author,
+            reply,
+        };
+        let outcome = match self.address.call(reload, timeout).await {
+            Ok(outcome) => outcome.map_err(ReloadError::from),
+            Err(error) => Err(UpdateError::from(error).into()),
+        };
+        (seen, outcome)
+    }
+
+    /// Waits until nothing is being written any more, for as long as that takes; from here on no change is kept, so none is made.
+    /// It blocks the thread.
+    pub(crate) fn close_disk(&self) {
+        if let Some(keeper) = &self.shared.keeper {
+            keeper.close();
+        }
+    }
+
     /// A change with conditions, a name and a reason, or a dry run of it.
     pub fn propose(&self) -> Proposal {
         Proposal::new(self.clone(), None, Ok(Action::Set(Vec::new())))
@@ -293,11 +383,12 @@ impl Configuration {
             .await?
     }
 
-    pub(super) async fn dry_run(&self, request: Request) -> Result<Arc<Record>, UpdateError> {
+    pub(super) async fn dry_run(&self, request: Request) -> Result<Preview, UpdateError> {
         let timeout = self.shared.options.call_timeout;
-        self.address
-            .call(|reply| Message::DryRun { request, reply }, timeout)
-            .await?
+        let preview = self
+            .address
+            .call(|reply| Message::DryRun { request, reply }, timeout);
+        Ok(preview.await?)
     }
 
     pub(super) fn subscribe_at(&self, path: Path) -> Subscription {

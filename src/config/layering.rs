@@ -6,6 +6,7 @@ use super::{
     Origin, Problem, Revision, Sources,
     error::Refusal,
     source::{self, Given, Layer, Reading},
+    sources::Variables,
     state::{State, joined, unknown_field},
     table::{Table, Tables, Typed},
     tree,
@@ -64,17 +65,13 @@ pub(super) fn files(texts: &[FileText]) -> Result<Layer, Vec<Problem>> {
 }
 
 /// The variables and flags, read but not yet typed.
-pub(super) fn overrides(sources: &Sources, known: &Value) -> Overrides {
-    let variables = sources
-        .variables
+pub(super) fn overrides(sources: &Sources, variables: &Variables, known: &Value) -> Overrides {
+    let texts = variables
+        .texts
         .iter()
         .map(|(name, text)| (name.as_str(), text.as_str()));
-    let (mut given, mut problems) = source::read_environment(
-        variables,
-        &sources.prefix,
-        sources.app_prefix.as_deref(),
-        known,
-    );
+    let (mut given, mut problems) =
+        source::read_environment(texts, &sources.prefix, sources.app_prefix.as_deref(), known);
     for set in &sources.sets {
         match source::read_set(set) {
             Ok(one) => given.push(one),
@@ -89,8 +86,8 @@ pub(super) fn overrides(sources: &Sources, known: &Value) -> Overrides {
         is(&sources.prefix) || sources.app_prefix.as_deref().is_some_and(is)
     };
     problems.extend(
-        sources
-            .unreadable_variables
+        variables
+            .unreadable
             .iter()
             .filter(ours)
             .map(|name| Problem::Unnamed {
@@ -135,6 +132,7 @@ pub(super) fn assemble(
             typed: typed.into(),
             overlay: Arc::default(),
             aside: Arc::default(),
+            held: Arc::default(),
             revision: Revision(0),
             updates: 0,
             last_update: None,
@@ -277,6 +275,10 @@ fn read_table(
         let value = mended.get(&at).unwrap_or(&Value::Null);
         let (fault, place) = match table.read(value) {
             Ok(read) => {
+                if let Some(secret) = table.bare_secret(&read) {
+                    let bare = Refusal::bare_secret(&secret);
+                    faults.push(refused(layers, document, table.name, bare).0);
+                }
                 let unknown = table.unknown(value).into_iter().map(|unknown| {
                     let parts =
                         std::iter::once(table.name).chain(unknown.iter().map(String::as_str));

@@ -1,13 +1,17 @@
 //! Loading: reads the sources, before any actor runs.
 
-use std::{fs, io, path::Path as FilePath, sync::Arc};
+use std::{io, sync::Arc};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use super::{
-    Author, BrokenFiles, ConfigError, Disk, Kind, Origin, Problem, Record, Revision, Sources,
-    layering::{self, FileText},
-    record::{Delta, Log},
+    Author, BrokenFiles, Change, ConfigError, Disk, Kind, Origin, Problem, Record, Revision,
+    Sources,
+    files::{self, Fingerprint},
+    layering,
+    overlay::lay_over,
+    record::{Delta, Entry, Log},
     saved::{LastGood, Overlay},
     source::Layer,
     state::State,
@@ -15,15 +19,13 @@ use super::{
     storage,
     table::Tables,
 };
-use crate::value::Value;
+use crate::{otp::Context, value::Value};
 
 /// The file with what was changed while running, and its history.
 pub(super) const OVERLAY: &str = "overlay";
 /// The file with what the settings files said when they were last good.
 pub(super) const LAST_GOOD: &str = "last-good";
 
-/// The largest settings file, in bytes. Larger ones are no settings; it keeps a wrong file name from filling the memory.
-const FILE_BYTES_MAX: u64 = 4 << 20;
 /// How far the revision jumps when changes were lost, so that nobody takes a new revision for one of the lost ones.
 const LOST_REVISIONS: u64 = 1000;
 
@@ -33,13 +35,26 @@ pub struct Loaded {
     pub(super) log: Log,
     pub(super) alarms: Vec<Alarm>,
     pub(super) kept: Option<Kept>,
+    pub(super) reader: Arc<Reader>,
+}
+
+/// Reads the sources, as often as wanted.
+pub(super) struct Reader {
+    sources: Sources,
+    tables: Arc<Tables>,
+    defaults: Value,
+    known: Mutex<Fingerprint>,
+}
+
+/// What the sources say, valid by itself.
+pub(super) struct Fresh {
+    pub(super) state: State,
+    pub(super) good: LastGood,
 }
 
 /// What is kept on disk, and what is to be written there at the start.
 pub(super) struct Kept {
     pub(super) disk: Arc<dyn Disk>,
-    /// Checksum of the document below the overlay: tells at the next start whether the files say something else.
-    pub(super) base: u32,
     /// What stands there as the overlay.
     pub(super) overlay: Option<Vec<u8>>,
     /// Its revision.
@@ -71,30 +86,39 @@ pub(super) struct Kept {
 ///
 /// [`ConfigError`] with all that is wrong. What was changed while an earlier run was up is never a reason: what of it is
 /// not valid any more, or cannot be read, is set aside with an alarm in [`Status`](super::Status).
-pub fn load(mut sources: Sources) -> Result<Loaded, ConfigError> {
-    let tables = Arc::new(Tables(std::mem::take(&mut sources.tables.0)));
-    let defaults = layering::defaults(&tables)?;
+pub fn load(sources: Sources) -> Result<Loaded, ConfigError> {
+    let reader = Reader::new(sources)?;
     let now = Timestamp::now();
     let mut alarms = Vec::new();
-    let (state, good_files) = match from_files(&sources, &tables, &defaults) {
-        Ok((state, files)) => (state, Some(files)),
-        Err(problems) => {
-            let error = ConfigError::new(problems);
-            let Some(state) = from_last_good(&sources, &tables, &defaults) else {
+    let last = reader.last_good();
+    let (state, good) = match reader.read() {
+        Ok(fresh) => (fresh.state, Some(fresh.good)),
+        Err(error) => {
+            let use_last = reader.sources.broken_files == BrokenFiles::UseLastGood;
+            let last = last.as_ref().filter(|_| use_last);
+            let Some(state) = last.and_then(|last| reader.from_last_good(last)) else {
                 return Err(error);
             };
             alarms.push(Alarm::new(AlarmKind::FilesBroken, error.to_string(), now));
             (state, None)
         }
     };
-    Ok(match sources.disk {
+    let reader = Arc::new(reader);
+    Ok(match reader.sources.disk.clone() {
         None => Loaded {
             log: Log::starting_at(state.revision, []),
             state,
             alarms,
             kept: None,
+            reader,
         },
-        Some(disk) => with_kept(&state, good_files, disk, alarms, now),
+        Some(disk) => {
+            let before = Before {
+                found: read_overlay(&*disk),
+                document: last.map(|last| last.document),
+            };
+            with_kept(&state, good, disk, before, alarms, reader)
+        }
     })
 }
 
@@ -124,134 +148,122 @@ impl Loaded {
     }
 }
 
-fn from_files(
-    sources: &Sources,
-    tables: &Arc<Tables>,
-    defaults: &Value,
-) -> Result<(State, Value), Vec<Problem>> {
-    let files = layering::files(&read_files(sources)?)?;
-    let overrides = layering::overrides(sources, &defaults.merge(&files.values));
-    let state = layering::assemble(tables, defaults, &files, &overrides)?;
-    Ok((state, files.values))
+impl Reader {
+    fn new(mut sources: Sources) -> Result<Self, ConfigError> {
+        let tables = Arc::new(Tables(std::mem::take(&mut sources.tables.0)));
+        Ok(Self {
+            defaults: layering::defaults(&tables)?,
+            known: Mutex::new(files::fingerprint(&sources)),
+            tables,
+            sources,
+        })
+    }
+
+    /// What the sources say now.
+    pub(super) fn read(&self) -> Result<Fresh, ConfigError> {
+        let texts = files::read(&self.sources).map_err(ConfigError::new)?;
+        let files = layering::files(&texts).map_err(ConfigError::new)?;
+        let state = self.lay(&files).map_err(ConfigError::new)?;
+        Ok(Fresh {
+            good: LastGood {
+                files: files.values,
+                document: state.document.clone(),
+            },
+            state,
+        })
+    }
+
+    pub(super) fn defaults(&self) -> &Value {
+        &self.defaults
+    }
+
+    /// The files as they stand now.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        files::fingerprint(&self.sources)
+    }
+
+    /// The files as they stood when they were last looked into.
+    pub(super) fn known(&self) -> Fingerprint {
+        self.known.lock().clone()
+    }
+
+    /// These files were looked into.
+    pub(super) fn know(&self, seen: Fingerprint) {
+        *self.known.lock() = seen;
+    }
+
+    fn from_last_good(&self, last: &LastGood) -> Option<State> {
+        self.lay(&Layer::new(last.files.clone(), Origin::LastGood))
+            .ok()
+    }
+
+    fn last_good(&self) -> Option<LastGood> {
+        let disk = self.sources.disk.as_ref()?;
+        let readable = |name: &str| LastGood::decode(&disk.read(name).ok()??).ok();
+        readable(LAST_GOOD).or_else(|| readable(&storage::previous(LAST_GOOD)))
+    }
+
+    fn lay(&self, files: &Layer) -> Result<State, Vec<Problem>> {
+        let variables = self.sources.variables_now();
+        let known = self.defaults.merge(&files.values);
+        let overrides = layering::overrides(&self.sources, &variables, &known);
+        layering::assemble(&self.tables, &self.defaults, files, &overrides)
+    }
 }
 
-fn from_last_good(sources: &Sources, tables: &Arc<Tables>, defaults: &Value) -> Option<State> {
-    let disk = match sources.broken_files {
-        BrokenFiles::Refuse => return None,
-        BrokenFiles::UseLastGood => sources.disk.as_ref()?,
-    };
-    let readable = |name: &str| LastGood::decode(&disk.read(name).ok()??).ok();
-    let last = readable(LAST_GOOD).or_else(|| readable(&storage::previous(LAST_GOOD)))?;
-    let files = Layer::new(last.files, Origin::LastGood);
-    let overrides = layering::overrides(sources, &defaults.merge(&files.values));
-    layering::assemble(tables, defaults, &files, &overrides).ok()
-}
-
-fn read_files(sources: &Sources) -> Result<Vec<FileText>, Vec<Problem>> {
-    let mut texts = Vec::new();
-    let mut problems = Vec::new();
-    let mut take = |file: &FilePath, may_miss: bool| match read_file(file) {
-        Ok(text) => texts.push(FileText {
-            file: file.to_owned(),
-            text,
-        }),
-        Err(error) if may_miss && error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => problems.push(unreadable(file, &error)),
-    };
-    if let Some(file) = &sources.file {
-        take(file, sources.file_may_miss);
-    }
-    let folder = sources
-        .folder
-        .as_deref()
-        .map(|folder| toml_files(folder).map_err(|error| unreadable(folder, &error)));
-    match folder.transpose() {
-        Ok(files) => files.iter().flatten().for_each(|file| take(file, false)),
-        Err(problem) => problems.push(problem),
-    }
-    if problems.is_empty() {
-        Ok(texts)
-    } else {
-        Err(problems)
-    }
-}
-
-fn read_file(file: &FilePath) -> io::Result<String> {
-    let bytes = fs::metadata(file)?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!(
-            "it is {bytes} bytes, settings files may have {FILE_BYTES_MAX}"
-        )));
-    }
-    fs::read_to_string(file)
-}
-
-fn toml_files(folder: &FilePath) -> io::Result<Vec<std::path::PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut files = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<io::Result<Vec<_>>>()?;
-    files.retain(|file| {
-        file.extension()
-            .is_some_and(|extension| extension == "toml")
-    });
-    files.sort();
-    Ok(files)
-}
-
-fn unreadable(file: &FilePath, error: &io::Error) -> Problem {
-    Problem::Unreadable {
-        file: file.to_owned(),
-        reason: error.to_string(),
-    }
+/// What an earlier run has kept.
+struct Before {
+    found: Found,
+    /// The document below the overlay.
+    document: Option<Value>,
 }
 
 /// Takes over what an earlier run has kept.
 fn with_kept(
     base: &State,
-    good_files: Option<Value>,
+    good: Option<LastGood>,
     disk: Arc<dyn Disk>,
+    before: Before,
     mut alarms: Vec<Alarm>,
-    now: Timestamp,
+    reader: Arc<Reader>,
 ) -> Loaded {
-    let found = read_overlay(&*disk);
-    let checksum = crc32c::crc32c(base.document.to_json().as_bytes());
-    let (state, log) = taken_over(base, checksum, &found, now);
+    let now = Timestamp::now();
+    let (state, log) = taken_over(base, &before, now);
+    let found = before.found;
     let lost = found
         .lost
         .map(|reason| Alarm::new(AlarmKind::ChangesLost, reason, now));
     alarms.extend(lost);
     alarms.extend(set_aside(&state, now));
     let last_good = disk.read(LAST_GOOD).ok().flatten();
-    let good_files = good_files.and_then(|files| LastGood { files }.encode().ok());
+    let good = good.and_then(|good| good.encode().ok());
     Loaded {
         state,
         log,
         alarms,
         kept: Some(Kept {
-            base: checksum,
             revision: found.overlay.as_ref().map(|overlay| overlay.revision),
             overlay: found.bytes,
             broken: found.broken,
-            good_files: good_files.filter(|good| Some(good) != last_good.as_ref()),
+            good_files: good.filter(|good| Some(good) != last_good.as_ref()),
             last_good,
             disk,
         }),
+        reader,
     }
 }
 
 /// The settings with the earlier changes laid over them, and the history. What is not as the earlier run left it is a new revision.
-fn taken_over(base: &State, checksum: u32, found: &Found, now: Timestamp) -> (State, Log) {
+fn taken_over(base: &State, before: &Before, now: Timestamp) -> (State, Log) {
+    let found = &before.found;
     let saved = found.overlay.clone().unwrap_or_default();
     let mut state = base.with_overlay(&saved.entries);
     let mut history = saved.history;
     let floor = history.first().map_or(saved.revision, |record| {
         Revision(record.revision.0.saturating_sub(1))
     });
-    let is_same = found.overlay.is_none() || saved.base == checksum && state.aside.is_empty();
+    let is_same = found.overlay.is_none()
+        || saved.document == checksum(&state.document) && state.aside.is_empty();
     let step = match (&found.lost, is_same) {
         (Some(_), _) => LOST_REVISIONS,
         (None, false) => 1,
@@ -264,13 +276,29 @@ fn taken_over(base: &State, checksum: u32, found: &Found, now: Timestamp) -> (St
             kind: Kind::Load,
             at: now,
             author: Arc::new(Author::default()),
-            changes: Vec::new(),
+            changes: changed_since(before, &saved.entries, &state),
             needs_restart: Vec::new(),
+            context: Context::default(),
             delta: Delta::between(&saved.entries, &state.overlay),
         }));
     }
     state.last_update = history.last().map(|record| record.at);
     (state, Log::starting_at(floor, history))
+}
+
+/// What readers see now and did not see in the earlier run, where that is known.
+fn changed_since(before: &Before, entries: &[Arc<Entry>], state: &State) -> Vec<Change> {
+    let seen = before
+        .document
+        .as_ref()
+        .and_then(|document| lay_over(document, entries).ok());
+    seen.map(|seen| state.changes(&seen, &state.document))
+        .unwrap_or_default()
+}
+
+/// Tells one document from another.
+pub(super) fn checksum(document: &Value) -> u32 {
+    crc32c::crc32c(document.to_json().as_bytes())
 }
 
 fn set_aside(state: &State, now: Timestamp) -> Option<Alarm> {
@@ -338,6 +366,13 @@ fn read_one(disk: &dyn Disk, name: &str) -> io::Result<Option<Read>> {
         let overlay = Overlay::decode(&bytes);
         (bytes, overlay)
     }))
+}
+
+impl std::fmt::Debug for Fresh {
+    /// Without values, some of which are secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fresh").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Loaded {

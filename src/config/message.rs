@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Record, UpdateError, state::Request};
+use super::{Author, Preview, Record, Reloaded, UpdateError, load::Fresh, state::Request};
 use crate::otp::Reply;
 
 /// Everything the config server can be asked. Reads are not among it: they never ask.
@@ -11,10 +11,16 @@ pub(super) enum Message {
         request: Request,
         reply: Reply<Result<Arc<Record>, UpdateError>>,
     },
+    /// Take over what the sources say now.
+    Reload {
+        fresh: Box<Fresh>,
+        author: Arc<Author>,
+        reply: Reply<Result<Reloaded, UpdateError>>,
+    },
     /// Say what a change would do, and make none.
     DryRun {
         request: Request,
-        reply: Reply<Result<Arc<Record>, UpdateError>>,
+        reply: Reply<Preview>,
     },
 }
 

@@ -19,7 +19,7 @@
 //!
 //! # What it does not do
 //!
-//! Queue changes while the server is down (the caller gets a typed error), merge lists, or watch files.
+//! Queue changes while the server is down (the caller gets a typed error), or merge lists.
 //!
 //! ```
 //! use underpin::{
@@ -48,6 +48,9 @@
 
 mod actor;
 mod error;
+mod explain;
+mod files;
+mod following;
 mod handle;
 mod keeper;
 mod layering;
@@ -56,11 +59,14 @@ mod message;
 mod options;
 mod origin;
 mod overlay;
+mod preview;
 mod proposal;
 mod read;
 mod record;
+mod reload;
 mod saved;
 mod schema;
+mod secret;
 mod shared;
 mod source;
 mod sources;
@@ -69,22 +75,29 @@ mod status;
 mod storage;
 mod subscription;
 mod table;
+mod template;
 mod tree;
 mod view;
+mod watching;
 
-pub use error::{ConfigError, Problem, ReadError, UpdateError};
+pub use error::{ConfigError, Problem, ReadError, ReloadError, UpdateError};
+pub use explain::Explanation;
 pub use handle::Configuration;
 pub use load::{Loaded, load};
 pub use options::Options;
 pub use origin::{Author, Origin};
+pub use preview::Preview;
 pub use proposal::Proposal;
 pub use read::AsPath;
 pub use record::{Change, Kind, Record, Revision};
+pub use reload::Reloaded;
 pub use schema::{FreeTable, Invalid, InvalidKind, Mutability, Rules, Schema};
+pub use secret::Secret;
 pub use sources::{BrokenFiles, Sources};
 pub use state::{CHANGES_MAX, VALUE_BYTES_MAX};
 pub use status::{Alarm, AlarmKind, Serving, Status};
 pub use storage::{Disk, Folder};
 pub use subscription::{Audit, AuditFeed, Notice, Subscription};
+pub use template::template;
 pub use tree::{Difference, diff};
 pub use view::{Config, Reader, Snapshot};

@@ -17,6 +17,11 @@ pub struct Options {
     pub kept_changes: usize,
     /// How many bytes of values those may hold. Default 2 MB, so that a change is on disk within some milliseconds.
     pub kept_bytes: usize,
+    /// How often the settings files are looked at. Default 1 s: a person who saved a file waits no longer, and a look costs some
+    /// microseconds a file.
+    pub watch_every: Duration,
+    /// How long the files must have been left alone before they are read. Default 500 ms: an editor or a copy is done by then.
+    pub watch_settle: Duration,
 }
 
 impl Default for Options {
@@ -28,6 +33,8 @@ impl Default for Options {
             log_bytes: 16 << 20,
             kept_changes: 100,
             kept_bytes: 2 << 20,
+            watch_every: Duration::from_secs(1),
+            watch_settle: Duration::from_millis(500),
         }
     }
 }

@@ -6,9 +6,9 @@ use super::{
     UpdateError,
     record::{Delta, Entry},
     source::with_tables,
-    state::{State, beyond_limits, check_limits},
+    state::{State, beyond_limits, check_limits, everything},
 };
-use crate::value::{Path, Value, ValueError};
+use crate::value::{Value, ValueError};
 
 impl State {
     /// The settings with what an earlier run wrote. What is not valid any more is set aside, the rest stands.
@@ -41,7 +41,7 @@ impl State {
             self.check_mutability(&entry.path, &entry.value, &mut Vec::new())?;
         }
         let document = lay_over(&self.document, entries).map_err(beyond_limits)?;
-        let (document, typed) = self.settle(document, &[(Path::root(), Value::Null)])?;
+        let (document, typed) = self.settle(document, &everything())?;
         Ok(Self {
             document,
             typed,

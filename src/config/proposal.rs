@@ -1,10 +1,13 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    AsPath, Author, Configuration, Record, Revision, UpdateError,
+    AsPath, Author, Configuration, Preview, Record, Revision, UpdateError,
     state::{Action, Request},
 };
-use crate::value::{Path, Value};
+use crate::{
+    otp::Context,
+    value::{Path, Value},
+};
 
 /// A change that is being put together: what, on what condition, by whom and why.
 ///
@@ -91,12 +94,13 @@ impl Proposal {
         config.change(request).await
     }
 
-    /// Says what the change would do or why it would be refused, and changes nothing.
+    /// Says what the change would do and what it would break, and changes nothing.
     ///
     /// # Errors
     ///
-    /// As [`Proposal::apply`].
-    pub async fn dry_run(self) -> Result<Arc<Record>, UpdateError> {
+    /// What is no change at all ([`UpdateError::InvalidPath`], [`UpdateError::Empty`]), and [`UpdateError::Call`]; a change that would
+    /// be refused is a [`Preview`] that says so.
+    pub async fn dry_run(self) -> Result<Preview, UpdateError> {
         let (config, request) = self.request()?;
         config.dry_run(request).await
     }
@@ -110,6 +114,7 @@ impl Proposal {
             action,
             expected: self.expected,
             author: Arc::new(self.author),
+            context: Context::current(),
         };
         Ok((self.config, request))
     }

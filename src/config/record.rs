@@ -4,8 +4,11 @@ use std::{collections::VecDeque, fmt, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{Author, tree};
-use crate::value::{Path, Value};
+use super::{Author, Origin, tree};
+use crate::{
+    otp::Context,
+    value::{Path, Value},
+};
 
 /// How many changes the settings have seen, over the node's whole life. It grows with each change and survives restarts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,7 +24,7 @@ pub enum Kind {
     Reset,
     /// An earlier revision was restored.
     Rollback,
-    /// The node started, and what its files, variables or flags say is not what they said before.
+    /// What files, variables or flags say is not what they said before: found at a start, or by a reload.
     Load,
 }
 
@@ -40,6 +43,8 @@ pub struct Record {
     pub changes: Vec<Change>,
     /// Those changed settings that take effect when the program starts again.
     pub needs_restart: Vec<Path>,
+    /// The correlation of whoever asked for it; empty where there was none, and for changes of an earlier run.
+    pub context: Context,
     pub(super) delta: Delta,
 }
 
@@ -80,6 +85,8 @@ pub(super) struct Log {
     weight: usize,
     /// The newest revision that is not in the log any more.
     floor: Revision,
+    /// The document of that revision, where it is known.
+    floor_document: Option<Value>,
 }
 
 #[derive(Clone)]
@@ -130,6 +137,7 @@ impl Log {
             };
             self.weight -= oldest.record.weight();
             self.floor = oldest.record.revision;
+            self.floor_document = oldest.document;
         }
     }
 
@@ -146,6 +154,17 @@ impl Log {
             .map_or(Next::None, |step| Next::Step(step.clone()))
     }
 
+    /// The document of a revision, where it is known.
+    pub(super) fn document_at(&self, revision: Revision) -> Option<&Value> {
+        if revision == self.floor {
+            return self.floor_document.as_ref();
+        }
+        let at = self
+            .steps
+            .binary_search_by_key(&revision, |step| step.record.revision);
+        self.steps.get(at.ok()?)?.document.as_ref()
+    }
+
     /// The newest `n` changes, newest first.
     pub(super) fn newest(&self, n: usize) -> Vec<Arc<Record>> {
         let newest = self.steps.iter().rev().take(n);
@@ -155,6 +174,11 @@ impl Log {
     /// The oldest revision that can be gone back to.
     pub(super) fn floor(&self) -> Revision {
         self.floor
+    }
+
+    /// The document of that revision, where it is known.
+    pub(super) fn floor_document(&self) -> Option<&Value> {
+        self.floor_document.as_ref()
     }
 
     /// The overlay as it was at `target`, when the log goes back that far.
@@ -210,7 +234,8 @@ impl Record {
     }
 
     /// Whether the change may have touched what stands at `prefix`.
-    pub(super) fn touches(&self, prefix: &Path) -> bool {
+    #[must_use]
+    pub fn touches(&self, prefix: &Path) -> bool {
         prefix.is_empty()
             || self
                 .changes
@@ -220,6 +245,14 @@ impl Record {
 }
 
 impl Entry {
+    pub(super) fn origin(&self) -> Origin {
+        Origin::Change {
+            revision: self.revision,
+            at: self.at,
+            author: Arc::clone(&self.author),
+        }
+    }
+
     pub(super) fn is_same(&self, other: &Self) -> bool {
         (self.revision, self.index) == (other.revision, other.index)
     }

@@ -9,7 +9,10 @@ use super::{
     Author, Change, Kind, Record, Revision,
     record::{Delta, Entry},
 };
-use crate::value::{Path, Value};
+use crate::{
+    otp::Context,
+    value::{Path, Value},
+};
 
 const MAGIC: &str = "underpin";
 const VERSION: &str = "1";
@@ -18,8 +21,8 @@ const VERSION: &str = "1";
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Overlay {
     pub(super) revision: Revision,
-    /// Checksum of the document without the overlay, as it was then.
-    pub(super) base: u32,
+    /// Checksum of the whole document, as readers saw it.
+    pub(super) document: u32,
     pub(super) entries: Vec<Arc<Entry>>,
     pub(super) history: Vec<Arc<Record>>,
 }
@@ -28,12 +31,14 @@ pub(super) struct Overlay {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct LastGood {
     pub(super) files: Value,
+    /// The document that came of them, below the overlay: tells what has changed at the next start.
+    pub(super) document: Value,
 }
 
 #[derive(Serialize, Deserialize)]
 struct SavedOverlay {
     revision: u64,
-    base: u32,
+    document: u32,
     entries: Vec<SavedEntry>,
     history: Vec<SavedRecord>,
 }
@@ -95,7 +100,7 @@ impl Overlay {
             "overlay",
             &SavedOverlay {
                 revision: self.revision.0,
-                base: self.base,
+                document: self.document,
                 entries: self
                     .entries
                     .iter()
@@ -122,7 +127,7 @@ impl Overlay {
         history.sort_by_key(|record| record.revision);
         Ok(Self {
             revision: Revision(saved.revision),
-            base: saved.base,
+            document: saved.document,
             entries,
             history,
         })
@@ -263,6 +268,7 @@ impl SavedRecord {
             author,
             changes: self.changes.into_iter().map(SavedChange::read).collect(),
             needs_restart: self.needs_restart,
+            context: Context::default(),
             delta: Delta {
                 removed: entries(self.removed)?,
                 added: entries(self.added)?,
@@ -324,6 +330,7 @@ mod tests {
                 after: None,
             }],
             needs_restart: Vec::new(),
+            context: Context::default(),
             delta: Delta {
                 removed: vec![entry(1, Value::from(2))],
                 added: entries.clone(),
@@ -331,7 +338,7 @@ mod tests {
         };
         Overlay {
             revision: Revision(6),
-            base: 7,
+            document: 7,
             entries,
             history: vec![Arc::new(record)],
         }
@@ -364,6 +371,7 @@ mod tests {
     fn one_kind_of_file_is_not_taken_for_another() {
         let files = LastGood {
             files: Value::map(),
+            document: Value::map(),
         };
 
         let bytes = files.encode().expect("it can be written");

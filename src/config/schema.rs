@@ -74,6 +74,18 @@ pub enum Mutability {
     Fixed,
 }
 
+impl Mutability {
+    /// The name in interfaces.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Restart => "restart",
+            Self::Fixed => "fixed",
+        }
+    }
+}
+
 /// The rules of a table by path, relative to the table; the longest matching path decides.
 ///
 /// A path covers everything beneath it; a component `*` stands for any one key; the empty path is the whole table.
@@ -82,6 +94,7 @@ pub struct Rules {
     otherwise: Mutability,
     mutability: Vec<(Pattern, Mutability)>,
     secrets: Vec<Pattern>,
+    descriptions: Vec<(Pattern, Arc<str>)>,
 }
 
 /// Why a table as a whole is not valid, as [`Schema::validate`] says it.
@@ -136,6 +149,7 @@ impl Rules {
             otherwise,
             mutability: Vec::new(),
             secrets: Vec::new(),
+            descriptions: Vec::new(),
         }
     }
 
@@ -162,6 +176,29 @@ impl Rules {
     pub fn secret(mut self, path: &str) -> Self {
         self.secrets.push(Pattern::new(path));
         self
+    }
+
+    /// What `path` is, for the file that [`template`](super::template) writes.
+    #[must_use]
+    pub fn describe(mut self, path: &str, words: impl Into<Arc<str>>) -> Self {
+        self.descriptions.push((Pattern::new(path), words.into()));
+        self
+    }
+
+    /// What `path` is, in the words of the last [`describe`](Self::describe) for it.
+    #[must_use]
+    pub fn description(&self, path: &Path) -> Option<&str> {
+        let described = self.descriptions.iter().rev();
+        let mut fitting = described.filter(|(pattern, _)| {
+            pattern.0.len() == path.len() && pattern.covers(path.components())
+        });
+        fitting.next().map(|(_, words)| &**words)
+    }
+
+    /// Also secret, by its type.
+    pub(super) fn also_secret(&mut self, place: &Path) {
+        let pattern = Pattern(place.components().map(Arc::from).collect());
+        self.secrets.push(pattern);
     }
 
     fn with(mut self, path: &str, mutability: Mutability) -> Self {

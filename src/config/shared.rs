@@ -12,6 +12,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     Alarm, AlarmKind, Kind, Options, Revision, Serving, Status,
     keeper::Keeper,
+    load::Reader,
     record::{Log, Logged, Record},
     state::State,
     table::Cell,
@@ -24,6 +25,9 @@ pub(super) struct Shared {
     /// Wakes subscribers; they look for themselves what is new.
     pub(super) wake: watch::Sender<Revision>,
     pub(super) keeper: Option<Arc<Keeper>>,
+    pub(super) sources: Arc<Reader>,
+    /// One reload at a time, so that none puts what it read earlier over what another read later.
+    pub(super) reloading: tokio::sync::Mutex<()>,
     pub(super) options: Options,
     pub(super) metrics: Metrics,
 }
@@ -33,6 +37,8 @@ pub(super) struct Metrics {
     updates: Counter,
     resets: Counter,
     refused: Counter,
+    reloads: Counter,
+    failed_reloads: Counter,
 }
 
 /// What readers and subscribers see.
@@ -83,6 +89,8 @@ impl Metrics {
             updates: telemetry.counter("underpin_config_updates", &[]),
             resets: telemetry.counter("underpin_config_resets", &[]),
             refused: telemetry.counter("underpin_config_refused", &[]),
+            reloads: telemetry.counter("underpin_config_reloads", &[]),
+            failed_reloads: telemetry.counter("underpin_config_failed_reloads", &[]),
         }
     }
 
@@ -91,7 +99,18 @@ impl Metrics {
         match outcome {
             None => self.refused.inc(),
             Some(Kind::Reset) => self.resets.inc(),
-            Some(Kind::Update | Kind::Rollback | Kind::Load) => self.updates.inc(),
+            Some(Kind::Update | Kind::Rollback) => self.updates.inc(),
+            // Counted as a reload by the one who asked for it.
+            Some(Kind::Load) => {}
+        }
+    }
+
+    /// Counts how a reload ended.
+    pub(super) fn count_reload(&self, is_taken_over: bool) {
+        if is_taken_over {
+            self.reloads.inc();
+        } else {
+            self.failed_reloads.inc();
         }
     }
 }
@@ -127,6 +146,12 @@ impl Published {
     pub(super) fn with_log<T>(&self, look: impl FnOnce(&Log, &State) -> T) -> T {
         let log = self.log.read();
         look(&log, &self.state.load())
+    }
+
+    /// Puts a state in place that reads as the one before.
+    pub(super) fn replace(&self, next: State) {
+        let _log = self.log.write();
+        self.state.store(Arc::new(next));
     }
 
     /// Makes a change visible: first to typed readers, then to all.

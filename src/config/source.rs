@@ -220,13 +220,17 @@ pub(super) fn read_set(text: &str) -> Result<Given, Problem> {
 }
 
 /// What a text means where `like` stands now: text where text stands, otherwise a TOML value (`true`, `12`, `[1, 2]`, `{a = 1}`),
-/// otherwise text.
+/// otherwise the items of `a, b` where a list stands, otherwise text.
 pub(super) fn read_value(text: &str, like: Option<&Value>) -> Reading {
     let plain = Value::from(text);
     let parsed = DeValue::parse(text.trim())
         .ok()
         .and_then(|value| plain_value(value.get_ref()));
     match (parsed, like) {
+        (None, Some(Value::List(_))) => Reading {
+            first: items(text),
+            second: Some(plain),
+        },
         (None, _) => Reading {
             first: plain,
             second: None,
@@ -240,6 +244,16 @@ pub(super) fn read_value(text: &str, like: Option<&Value>) -> Reading {
             second: Some(plain),
         },
     }
+}
+
+/// A list as people write it in a variable: `a, b, c`; nothing is an empty list.
+fn items(text: &str) -> Value {
+    let items = text
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty());
+    let items: Vec<Value> = items.map(|item| read_value(item, None).first).collect();
+    Value::from(items)
 }
 
 fn plain_value(value: &DeValue<'_>) -> Option<Value> {
@@ -442,5 +456,9 @@ mod tests {
             Value::from("just words")
         );
         assert_eq!(read_value("", None).first, Value::from(""));
+        let list = Value::from(vec!["x"]);
+        assert_eq!(read_value("a, 2", Some(&list)).first, json(r#"["a", 2]"#));
+        assert_eq!(read_value("[3]", Some(&list)).first, json("[3]"));
+        assert_eq!(read_value("", Some(&list)).first, json("[]"));
     }
 }

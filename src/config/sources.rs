@@ -1,4 +1,9 @@
-use std::{ffi::OsStr, fmt, path::PathBuf, sync::Arc};
+use std::{
+    ffi::{OsStr, OsString},
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use super::{
     Disk, Folder, Schema,
@@ -17,21 +22,32 @@ use super::{
 /// | flag | `--set underpin.events.durability=always` | `--set app.http.port=80` |
 ///
 /// A value that is given as text (variable or flag) is text where text stands, otherwise what TOML makes of it: `true`, `12`,
-/// `[1, 2]`, `{a = 1}`. When that does not fit the type, the other reading is tried.
+/// `[1, 2]`, `{a = 1}`; `a, b` are the items of a list where the defaults or a file have a list. When that does not fit the type, the
+/// other reading is tried.
 pub struct Sources {
     pub(super) tables: Tables,
     pub(super) file: Option<PathBuf>,
     pub(super) file_may_miss: bool,
     pub(super) folder: Option<PathBuf>,
-    pub(super) variables: Vec<(String, String)>,
-    /// Variables of ours that are not UTF-8.
-    pub(super) unreadable_variables: Vec<String>,
+    variables: Variables,
+    environment: Option<Environment>,
     pub(super) prefix: String,
     pub(super) app_prefix: Option<String>,
     pub(super) sets: Vec<String>,
     pub(super) disk: Option<Arc<dyn Disk>>,
     pub(super) broken_files: BrokenFiles,
 }
+
+/// Environment variables, ours among them.
+#[derive(Clone, Default)]
+pub(super) struct Variables {
+    pub(super) texts: Vec<(String, String)>,
+    /// Those that are not UTF-8.
+    pub(super) unreadable: Vec<String>,
+}
+
+/// Gives the variables of the moment.
+type Environment = Arc<dyn Fn() -> Vec<(OsString, OsString)> + Send + Sync>;
 
 /// What to do when the settings files are broken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,8 +69,8 @@ impl Sources {
             file: None,
             file_may_miss: false,
             folder: None,
-            variables: Vec::new(),
-            unreadable_variables: Vec::new(),
+            variables: Variables::default(),
+            environment: None,
             prefix: "UNDERPIN".to_owned(),
             app_prefix: None,
             sets: Vec::new(),
@@ -97,16 +113,28 @@ impl Sources {
         mut self,
         variables: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
-        for (name, value) in variables {
-            let Some(name) = name.as_ref().to_str() else {
-                continue;
-            };
-            match value.as_ref().to_str() {
-                Some(value) => self.variables.push((name.to_owned(), value.to_owned())),
-                None => self.unreadable_variables.push(name.to_owned()),
-            }
-        }
+        self.variables.add(variables);
         self
+    }
+
+    /// An environment that is looked at anew by each reload, such as `std::env::vars_os`. It is laid over the one that
+    /// [`environment`](Self::environment) gives.
+    #[must_use]
+    pub fn environment_from<I>(mut self, look: impl Fn() -> I + Send + Sync + 'static) -> Self
+    where
+        I: IntoIterator<Item = (OsString, OsString)>,
+    {
+        self.environment = Some(Arc::new(move || look().into_iter().collect()));
+        self
+    }
+
+    /// The variables as they are now.
+    pub(super) fn variables_now(&self) -> Variables {
+        let mut variables = self.variables.clone();
+        if let Some(look) = &self.environment {
+            variables.add(look());
+        }
+        variables
     }
 
     /// Another prefix than `UNDERPIN` for the variables of both tables.
@@ -149,6 +177,20 @@ impl Sources {
     pub fn broken_files(mut self, choice: BrokenFiles) -> Self {
         self.broken_files = choice;
         self
+    }
+}
+
+impl Variables {
+    fn add<K: AsRef<OsStr>, V: AsRef<OsStr>>(&mut self, more: impl IntoIterator<Item = (K, V)>) {
+        for (name, value) in more {
+            let Some(name) = name.as_ref().to_str() else {
+                continue;
+            };
+            match value.as_ref().to_str() {
+                Some(value) => self.texts.push((name.to_owned(), value.to_owned())),
+                None => self.unreadable.push(name.to_owned()),
+            }
+        }
     }
 }
 

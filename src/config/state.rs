@@ -13,7 +13,10 @@ use super::{
     table::{Table, Tables, Typed},
     tree,
 };
-use crate::value::{Limits, Path, Value, ValueError};
+use crate::{
+    otp::Context,
+    value::{Limits, Path, Value, ValueError},
+};
 
 /// The largest value that can be written, in bytes: as the largest event, so that a change can be told in one.
 pub const VALUE_BYTES_MAX: usize = 1_000_000;
@@ -37,6 +40,8 @@ pub(super) struct State {
     pub(super) overlay: Arc<[Arc<Entry>]>,
     /// What was written by an earlier version of the program and is not valid any more.
     pub(super) aside: Arc<[Arc<Entry>]>,
+    /// Settings of which the sources now say something that only holds from the next start on.
+    pub(super) held: Arc<[Path]>,
     pub(super) revision: Revision,
     pub(super) updates: u64,
     pub(super) last_update: Option<Timestamp>,
@@ -48,6 +53,7 @@ pub(super) struct Request {
     pub(super) action: Action,
     pub(super) expected: Option<Revision>,
     pub(super) author: Arc<Author>,
+    pub(super) context: Context,
 }
 
 pub(super) enum Action {
@@ -68,9 +74,11 @@ pub(super) struct Step {
     pub(super) record: Record,
 }
 
-struct Context {
-    author: Arc<Author>,
-    now: Timestamp,
+/// Who makes a change, when, and what it belongs to.
+pub(super) struct Occasion {
+    pub(super) author: Arc<Author>,
+    pub(super) context: Context,
+    pub(super) now: Timestamp,
 }
 
 impl State {
@@ -90,22 +98,23 @@ impl State {
                 current: self.revision,
             });
         }
-        let context = Context {
+        let occasion = Occasion {
             author: request.author,
+            context: request.context,
             now,
         };
         match request.action {
-            Action::Set(changes) => self.set(&changes, context),
+            Action::Set(changes) => self.set(&changes, occasion),
             Action::Edit(edit) => {
                 let changes = edit(self)?;
-                self.set(&changes, context)
+                self.set(&changes, occasion)
             }
-            Action::Reset(path) => self.reset(&path, context),
-            Action::Rollback(target) => self.roll_back(target, log, context),
+            Action::Reset(path) => self.reset(&path, occasion),
+            Action::Rollback(target) => self.roll_back(target, log, occasion),
         }
     }
 
-    fn set(&self, writes: &[(Path, Value)], context: Context) -> Result<Step, UpdateError> {
+    fn set(&self, writes: &[(Path, Value)], occasion: Occasion) -> Result<Step, UpdateError> {
         if writes.len() > CHANGES_MAX {
             return Err(UpdateError::TooMany {
                 count: writes.len(),
@@ -120,7 +129,7 @@ impl State {
         }
         let document = self.write(writes)?;
         let (document, typed) = self.settle(document, writes)?;
-        let overlay = self.overlay_over(self.overlay.to_vec(), writes, &context);
+        let overlay = self.overlay_over(self.overlay.to_vec(), writes, &occasion);
         if overlay.len() > CHANGES_MAX {
             return Err(UpdateError::TooMany {
                 count: overlay.len(),
@@ -136,7 +145,7 @@ impl State {
             typed,
             overlay.into(),
             changes,
-            context,
+            occasion,
         );
         step.next.updates += 1;
         step.record.needs_restart = needs_restart;
@@ -151,12 +160,12 @@ impl State {
         Ok(step)
     }
 
-    fn reset(&self, path: &Path, context: Context) -> Result<Step, UpdateError> {
+    fn reset(&self, path: &Path, occasion: Occasion) -> Result<Step, UpdateError> {
         if self.document.get(path).is_none() {
             return Err(self.not_found(path));
         }
-        let overlay = self.overlay_without(path, &context)?;
-        let mut step = self.restore(Kind::Reset, overlay, context)?;
+        let overlay = self.overlay_without(path, &occasion)?;
+        let mut step = self.restore(Kind::Reset, overlay, occasion)?;
         let aside = step.next.aside.iter();
         let kept = aside.filter(|entry| !entry.path.starts_with(path));
         step.next.aside = kept.cloned().collect();
@@ -167,7 +176,7 @@ impl State {
     fn overlay_without(
         &self,
         path: &Path,
-        context: &Context,
+        occasion: &Occasion,
     ) -> Result<Vec<Arc<Entry>>, UpdateError> {
         let mut overlay = self.overlay.to_vec();
         overlay.retain(|entry| !entry.path.starts_with(path));
@@ -183,28 +192,35 @@ impl State {
             None => self.document.without(path),
         };
         let value = document.get(&table).cloned().unwrap_or_default();
-        Ok(self.overlay_over(overlay, &[(table, value)], context))
+        Ok(self.overlay_over(overlay, &[(table, value)], occasion))
     }
 
     fn roll_back(
         &self,
         target: Revision,
         log: &Log,
-        context: Context,
+        occasion: Occasion,
     ) -> Result<Step, UpdateError> {
+        let overlay = self.overlay_at(target, log)?;
+        let mut step = self.restore(Kind::Rollback, overlay, occasion)?;
+        step.next.updates += 1;
+        Ok(step)
+    }
+
+    /// What had been changed while running at a revision.
+    pub(super) fn overlay_at(
+        &self,
+        target: Revision,
+        log: &Log,
+    ) -> Result<Vec<Arc<Entry>>, UpdateError> {
         let past = (target <= self.revision)
             .then(|| log.overlay_at(target, &self.overlay))
             .flatten();
-        let Some(overlay) = past else {
-            return Err(UpdateError::NoSuchRevision {
-                wanted: target,
-                oldest: log.floor(),
-                current: self.revision,
-            });
-        };
-        let mut step = self.restore(Kind::Rollback, overlay, context)?;
-        step.next.updates += 1;
-        Ok(step)
+        past.ok_or_else(|| UpdateError::NoSuchRevision {
+            wanted: target,
+            oldest: log.floor(),
+            current: self.revision,
+        })
     }
 
     /// The settings with another overlay.
@@ -212,45 +228,60 @@ impl State {
         &self,
         kind: Kind,
         overlay: Vec<Arc<Entry>>,
-        context: Context,
+        occasion: Occasion,
     ) -> Result<Step, UpdateError> {
         let document = lay_over(&self.base, &overlay).map_err(beyond_limits)?;
-        let everything = [(Path::root(), Value::Null)];
-        let (document, typed) = self.settle(document, &everything)?;
-        let differences = tree::diff(&self.document, &document);
-        let changes = differences
-            .iter()
-            .map(|found| self.change(&found.path, found.after.as_ref()))
-            .collect();
-        let restart =
-            |found: &&tree::Difference| self.tables.mutability(&found.path) == Mutability::Restart;
-        let needs_restart = differences
-            .iter()
-            .filter(restart)
-            .map(|found| found.path.clone())
-            .collect();
-        let mut step = self.step(kind, document, typed, overlay.into(), changes, context);
+        let (document, typed) = self.settle(document, &everything())?;
+        let (changes, needs_restart) = self.changes_to(&document);
+        let mut step = self.step(kind, document, typed, overlay.into(), changes, occasion);
         step.record.needs_restart = needs_restart;
         Ok(step)
     }
 
-    fn step(
+    /// What is not the same in two documents, as it may be shown.
+    pub(super) fn changes(&self, before: &Value, after: &Value) -> Vec<Change> {
+        let shown =
+            |path: &Path, value: Option<Value>| value.map(|value| self.tables.redact(path, &value));
+        let differences = tree::diff(before, after).into_iter();
+        let changes = differences.map(|found| Change {
+            before: shown(&found.path, found.before),
+            after: shown(&found.path, found.after),
+            path: found.path,
+        });
+        changes.collect()
+    }
+
+    /// What is not the same in another document, and which of it takes a restart.
+    pub(super) fn changes_to(&self, document: &Value) -> (Vec<Change>, Vec<Path>) {
+        let differences = tree::diff(&self.document, document);
+        let changes = differences
+            .iter()
+            .map(|found| self.change(&found.path, found.after.as_ref()));
+        let needs_restart = differences
+            .iter()
+            .map(|found| &found.path)
+            .filter(|path| self.tables.mutability(path) == Mutability::Restart);
+        (changes.collect(), needs_restart.cloned().collect())
+    }
+
+    pub(super) fn step(
         &self,
         kind: Kind,
         document: Value,
         typed: Arc<[Typed]>,
         overlay: Arc<[Arc<Entry>]>,
         changes: Vec<Change>,
-        context: Context,
+        occasion: Occasion,
     ) -> Step {
         let revision = Revision(self.revision.0 + 1);
         let record = Record {
             revision,
             kind,
-            at: context.now,
-            author: context.author,
+            at: occasion.now,
+            author: occasion.author,
             changes,
             needs_restart: Vec::new(),
+            context: occasion.context,
             delta: Delta::between(&self.overlay, &overlay),
         };
         let next = Self {
@@ -258,7 +289,7 @@ impl State {
             typed,
             overlay,
             revision,
-            last_update: Some(context.now),
+            last_update: Some(occasion.now),
             ..self.clone()
         };
         Step { next, record }
@@ -304,7 +335,7 @@ impl State {
         self.tables.of(path).is_some() && self.unknown_key(&document, path).is_none()
     }
 
-    fn write(&self, writes: &[(Path, Value)]) -> Result<Value, UpdateError> {
+    pub(super) fn write(&self, writes: &[(Path, Value)]) -> Result<Value, UpdateError> {
         let mut document = self.document.clone();
         for (path, value) in writes {
             document = document
@@ -344,7 +375,7 @@ impl State {
                 path.is_empty()
                     || value.as_map().is_some()
                     || value.as_list().is_some()
-                    || self.document.get(path).is_none()
+                    || self.document.get(path).is_none_or(Value::is_null)
             });
             let at = Path::from_components([table.name]).unwrap_or_default();
             if reshapes && let Some(path) = self.unknown_key(&document, &at) {
@@ -355,6 +386,9 @@ impl State {
                 .read(value)
                 .map_err(|refusal| self.refused(table, refusal))?;
             if reshapes {
+                if let Some(place) = table.bare_secret(slot) {
+                    return Err(self.refused(table, Refusal::bare_secret(&place)));
+                }
                 let filled = table.fill(value, slot);
                 document = document.with(&at, filled).map_err(beyond_limits)?;
             }
@@ -402,7 +436,7 @@ impl State {
         &self,
         mut overlay: Vec<Arc<Entry>>,
         writes: &[(Path, Value)],
-        context: &Context,
+        occasion: &Occasion,
     ) -> Vec<Arc<Entry>> {
         let revision = Revision(self.revision.0 + 1);
         for (index, (path, value)) in (0u32..).zip(writes) {
@@ -412,14 +446,14 @@ impl State {
                 index,
                 path: path.clone(),
                 value: value.clone(),
-                at: context.now,
-                author: Arc::clone(&context.author),
+                at: occasion.now,
+                author: Arc::clone(&occasion.author),
             }));
         }
         overlay
     }
 
-    fn change(&self, path: &Path, after: Option<&Value>) -> Change {
+    pub(super) fn change(&self, path: &Path, after: Option<&Value>) -> Change {
         let shown = |value: Option<&Value>| value.map(|value| self.tables.redact(path, value));
         Change {
             path: path.clone(),
@@ -480,11 +514,7 @@ impl State {
             .rev()
             .find(|entry| entry.path.starts_with(path) || path.starts_with(&entry.path));
         if let Some(entry) = written {
-            return Some(Origin::Change {
-                revision: entry.revision,
-                at: entry.at,
-                author: Arc::clone(&entry.author),
-            });
+            return Some(entry.origin());
         }
         let layered = self
             .layers
@@ -501,8 +531,14 @@ impl State {
             .map(|found| found.path);
         changed
             .filter(|path| self.tables.mutability(path) == Mutability::Restart)
+            .chain(self.held.iter().cloned())
             .collect()
     }
+}
+
+/// A write of the whole document, for [`State::settle`].
+pub(super) fn everything() -> [(Path, Value); 1] {
+    [(Path::root(), Value::Null)]
 }
 
 pub(super) fn check_limits(path: &Path, value: &Value) -> Result<(), UpdateError> {

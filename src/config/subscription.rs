@@ -4,7 +4,7 @@ use futures_util::{Stream, stream};
 use tokio::sync::watch;
 
 use super::{
-    Record, Revision,
+    Change, Record, Revision,
     record::Next,
     shared::{Published, Shared},
 };
@@ -43,6 +43,8 @@ pub struct Notice {
 /// Follows all changes for the books: who, when, why, and what with secrets left out.
 pub struct AuditFeed {
     feed: Feed,
+    /// The document after the last change seen, where it is known.
+    document: Option<Value>,
 }
 
 /// One change for the books.
@@ -52,6 +54,8 @@ pub struct Audit {
     pub record: Arc<Record>,
     /// How many changes before this one were missed.
     pub missed: u64,
+    /// What those came to, all in all, with secrets replaced; empty where that is not known any more.
+    pub missed_changes: Vec<Change>,
 }
 
 struct Feed {
@@ -151,8 +155,12 @@ impl Subscription {
 
 impl AuditFeed {
     pub(super) fn new(shared: &Shared, after: Revision) -> Self {
+        let document = shared
+            .published
+            .with_log(|_, state| (state.revision == after).then(|| state.document.clone()));
         Self {
             feed: Feed::new(shared, Some(after)),
+            document,
         }
     }
 
@@ -172,19 +180,27 @@ impl AuditFeed {
 
     /// The next change, when there is one already.
     pub fn try_recv(&mut self) -> Option<Audit> {
-        let mut missed = 0;
+        let (mut missed, mut missed_changes) = (0, Vec::new());
         loop {
             match self.feed.next() {
                 Next::None => return None,
                 Next::Step(step) => {
+                    self.document = step.document;
                     return Some(Audit {
                         record: step.record,
                         missed,
+                        missed_changes,
                     });
                 }
                 Next::Lost => {
-                    let floor = self.feed.published.with_log(|log, _| log.floor());
+                    let before = self.document.as_ref();
+                    let (floor, changes) = self.feed.published.with_log(|log, state| {
+                        let known = before.zip(log.floor_document());
+                        let changes = known.map(|(before, after)| state.changes(before, after));
+                        (log.floor(), changes.unwrap_or_default())
+                    });
                     missed += floor.0 - self.feed.seen.0;
+                    missed_changes = changes;
                     self.feed.seen = floor;
                 }
             }

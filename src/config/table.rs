@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{Mutability, Rules, Schema, error::Refusal, schema::Components, tree};
+use super::{Mutability, Rules, Schema, error::Refusal, schema::Components, secret, tree};
 use crate::value::{Path, Value, ValueError, to_value};
 
 /// A table read into its type.
@@ -36,6 +36,7 @@ trait AnySchema: Send + Sync {
     fn defaults(&self) -> Result<Value, ValueError>;
     fn read(&self, value: &Value) -> Result<Typed, ReadFault>;
     fn complete(&self, typed: &Typed) -> Option<Value>;
+    fn secrets(&self, typed: &Typed) -> Vec<Path>;
     fn ignored(&self, value: &Value) -> Vec<Vec<String>>;
     fn cell(&self, typed: &Typed) -> Option<Box<dyn Cell>>;
     fn type_name(&self) -> &'static str;
@@ -53,9 +54,14 @@ pub(super) struct CellOf<T>(pub(super) Arc<ArcSwap<T>>);
 
 impl Table {
     pub(super) fn of<T: Schema>(name: &'static str) -> Self {
+        let mut rules = T::rules();
+        // A default that cannot be serialized is told when it is loaded.
+        for place in secret::places(&T::default()).unwrap_or_default() {
+            rules.also_secret(&place);
+        }
         Self {
             name,
-            rules: T::rules(),
+            rules,
             schema: Box::new(Of::<T>(PhantomData)),
         }
     }
@@ -68,6 +74,12 @@ impl Table {
     /// Reads the table into its type and validates it as a whole.
     pub(super) fn read(&self, value: &Value) -> Result<Typed, Refusal> {
         self.schema.read(value).map_err(|fault| self.censor(fault))
+    }
+
+    /// A secret of the type that no rule hides.
+    pub(super) fn bare_secret(&self, typed: &Typed) -> Option<Path> {
+        let mut secrets = self.schema.secrets(typed).into_iter();
+        secrets.find(|place| !self.rules.is_secret(place))
     }
 
     /// The table with the keys that its type fills in by itself.
@@ -194,6 +206,11 @@ impl<T: Schema> AnySchema for Of<T> {
 
     fn complete(&self, typed: &Typed) -> Option<Value> {
         to_value(typed.downcast_ref::<T>()?).ok()
+    }
+
+    fn secrets(&self, typed: &Typed) -> Vec<Path> {
+        let places = typed.downcast_ref::<T>().map(secret::places);
+        places.and_then(Result::ok).unwrap_or_default()
     }
 
     fn ignored(&self, value: &Value) -> Vec<Vec<String>> {

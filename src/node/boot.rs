@@ -3,8 +3,8 @@
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use super::{
-    Node, NodeBuilder, NodeError, Settings, keeper::Keeper, settings::Durability, watch::Watch,
-    wiring,
+    Node, NodeBuilder, NodeError, Services, Settings, keeper::Keeper, settings::Durability,
+    watch::Watch, wiring,
 };
 use crate::{
     config::{self, BrokenFiles, Configuration, Loaded},
@@ -92,7 +92,16 @@ fn make(folder: &Path) -> Result<(), NodeError> {
 }
 
 fn sources(builder: &NodeBuilder) -> config::Sources {
-    let mut sources = (builder.tables)().broken_files(BrokenFiles::UseLastGood);
+    let sources = given(builder).broken_files(BrokenFiles::UseLastGood);
+    match &builder.folder {
+        Some(folder) => sources.keep_in(folder.join(CONFIG)),
+        None => sources,
+    }
+}
+
+/// What people say: files, environment and flags.
+pub(super) fn given(builder: &NodeBuilder) -> config::Sources {
+    let mut sources = (builder.tables)();
     if let Some(file) = &builder.file {
         sources = sources.file(file);
     }
@@ -100,16 +109,13 @@ fn sources(builder: &NodeBuilder) -> config::Sources {
         sources = sources.conf_d(folder);
     }
     if builder.environment {
-        sources = sources.environment(std::env::vars_os());
+        sources = sources.environment_from(std::env::vars_os);
     }
     if let Some(prefix) = &builder.app_prefix {
         sources = sources.app_prefix(prefix);
     }
     for setting in &builder.sets {
         sources = sources.set(setting);
-    }
-    if let Some(folder) = &builder.folder {
-        sources = sources.keep_in(folder.join(CONFIG));
     }
     sources
 }
@@ -142,8 +148,7 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
     let config = Configuration::new(loaded, config::Options::default(), &telemetry);
     let tasks = TaskSupervisor::new();
     let groups = Groups::new(name.as_str());
-    let app = builder.app.handle();
-    let keeper = Keeper::new(identity);
+    let keeper = Keeper::new(identity, config.clone());
     let in_memory = settings.events.durability == Durability::Memory;
     let watch = Watch::new(
         name, &events, &config, &telemetry, &keeper, &groups, in_memory,
@@ -165,7 +170,17 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
             interface,
         )));
     }
-    root = root.child(patient(ChildSpec::supervisor(builder.app)));
+    let services = Services {
+        config: config.clone(),
+        events: events.clone(),
+        telemetry: telemetry.clone(),
+        tasks: tasks.clone(),
+        groups: groups.clone(),
+        ids: Arc::clone(&ids),
+    };
+    let app_spec = builder.children.into_spec(builder.app, &services);
+    let app = app_spec.handle();
+    root = root.child(patient(ChildSpec::supervisor(app_spec)));
     let root_handle = root.handle();
     watch.look_at(root_handle.clone());
 

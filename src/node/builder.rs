@@ -2,9 +2,11 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{Node, NodeError, Settings, boot};
 use crate::{
-    config::{FreeTable, Schema, Sources},
-    ids::{NodeId, NodeName},
-    otp::{ChildSpec, Intensity, SupervisorSpec},
+    config::{ConfigError, Configuration, FreeTable, Schema, Sources, load, template},
+    events::Events,
+    ids::{IdGenerator, NodeId, NodeName},
+    otp::{ChildSpec, Groups, Intensity, SupervisorSpec, TaskSupervisor},
+    telemetry::Telemetry,
 };
 
 /// Says what a node is to be. [`Node::builder`] begins one; [`start`](Self::start) starts it.
@@ -25,9 +27,48 @@ pub struct NodeBuilder {
     pub(super) app_prefix: Option<String>,
     pub(super) tables: fn() -> Sources,
     pub(super) app: SupervisorSpec,
+    pub(super) children: Children,
     pub(super) allow_panic_abort: bool,
     #[cfg(feature = "testing")]
     pub(super) events_disk: Option<Arc<dyn crate::events::Disk>>,
+}
+
+/// The services of a node, for those who are to use them: each survives restarts and is cheap to clone.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Services {
+    /// The settings.
+    pub config: Configuration,
+    /// The event store.
+    pub events: Events,
+    /// The metrics.
+    pub telemetry: Telemetry,
+    /// One-off work.
+    pub tasks: TaskSupervisor,
+    /// The groups of actors of this node.
+    pub groups: Groups,
+    /// The node's generator of event ids.
+    pub ids: Arc<IdGenerator>,
+}
+
+/// The program's children, in the order in which they were said.
+#[derive(Default)]
+pub(super) struct Children(Vec<MakeChild>);
+
+type MakeChild = Box<dyn FnOnce(&Services) -> ChildSpec + Send>;
+
+impl Children {
+    /// The supervisor with all of them.
+    pub(super) fn into_spec(self, app: SupervisorSpec, services: &Services) -> SupervisorSpec {
+        let children = self.0.into_iter().map(|make| make(services));
+        children.fold(app, SupervisorSpec::child)
+    }
+}
+
+impl std::fmt::Debug for Children {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Children").field(&self.0.len()).finish()
+    }
 }
 
 impl Default for NodeBuilder {
@@ -45,6 +86,7 @@ impl Default for NodeBuilder {
             app_prefix: None,
             tables: Sources::new::<Settings, FreeTable>,
             app: SupervisorSpec::new("app", APP_INTENSITY),
+            children: Children::default(),
             allow_panic_abort: false,
             #[cfg(feature = "testing")]
             events_disk: None,
@@ -146,13 +188,45 @@ impl NodeBuilder {
     /// One more child of the program's own, under the supervisor `app`. It starts when the node's services are ready, and
     /// stops before them.
     #[must_use]
-    pub fn child(mut self, child: ChildSpec) -> Self {
-        self.app = self.app.child(child);
+    pub fn child(self, child: ChildSpec) -> Self {
+        self.child_with(|_| child)
+    }
+
+    /// One more child of the program's own that uses the node's services: `make` gets their handles before anything has
+    /// started. It starts and stops as one given to [`child`](Self::child), in the order in which they were said.
+    ///
+    /// ```
+    /// use underpin::{node::Node, otp::ChildSpec};
+    ///
+    /// # async fn story() -> Result<(), underpin::node::NodeError> {
+    /// let node = Node::builder().memory().child_with(|services| {
+    ///     let (config, events) = (services.config.clone(), services.events.clone());
+    ///     ChildSpec::task("greeter", move |_| {
+    ///         let (config, events) = (config.clone(), events.clone());
+    ///         async move {
+    ///             let words = config.get_or("app.greeting", "hello".to_owned());
+    ///             events.store(events.event("greeted").data(words).build()?).await?;
+    ///             Ok(())
+    ///         }
+    ///     })
+    /// });
+    /// let node = node.start().await?;
+    /// # node.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Runtime::new().expect("a runtime").block_on(story()).expect("the story holds");
+    /// ```
+    #[must_use]
+    pub fn child_with(
+        mut self,
+        make: impl FnOnce(&Services) -> ChildSpec + Send + 'static,
+    ) -> Self {
+        self.children.0.push(Box::new(make));
         self
     }
 
     /// The supervisor of the program's own children, with its own intensity, in place of the default of 3 restarts in 5 s.
-    /// Say it before [`child`](Self::child), whose children are added to it.
+    /// The children of [`child`](Self::child) are added to it.
     #[must_use]
     pub fn app(mut self, app: SupervisorSpec) -> Self {
         self.app = app;
@@ -172,6 +246,25 @@ impl NodeBuilder {
     pub fn events_disk(mut self, disk: Arc<dyn crate::events::Disk>) -> Self {
         self.events_disk = Some(disk);
         self
+    }
+
+    /// Reads and validates the settings that the node would start with, and starts nothing: files, environment and what was
+    /// [`set`](Self::set). What is kept of changes while running is left out. It blocks the thread.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with all that is wrong.
+    pub fn check_config(&self) -> Result<(), ConfigError> {
+        load(boot::given(self)).map(drop)
+    }
+
+    /// A settings file with every setting of the node and of the program, its default and what is known of it, commented out.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when the defaults of the program's type cannot be used: a defect of the program.
+    pub fn config_template(&self) -> Result<String, ConfigError> {
+        template(&(self.tables)())
     }
 
     /// Starts the node: settings first, then its services one after the other, then the program's children.

@@ -178,9 +178,9 @@ impl Node {
     }
 
     /// Runs until the process is told to end (SIGTERM, or Ctrl-C), then shuts down. A second signal ends the process at
-    /// once.
+    /// once. SIGHUP reloads the settings.
     ///
-    /// This installs handlers for both signals; nothing else of underpin does.
+    /// This installs handlers for these signals; nothing else of underpin does.
     ///
     /// # Errors
     ///
@@ -190,10 +190,11 @@ impl Node {
         let handlers = (
             signal(SignalKind::terminate()),
             signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
         );
-        let (mut terminate, mut interrupt) = match handlers {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            (Err(error), _) | (_, Err(error)) => {
+        let (mut terminate, mut interrupt, mut hangup) = match handlers {
+            (Ok(terminate), Ok(interrupt), Ok(hangup)) => (terminate, interrupt, hangup),
+            (Err(error), _, _) | (_, Err(error), _) | (_, _, Err(error)) => {
                 self.shutdown().await;
                 return Err(error);
             }
@@ -201,11 +202,22 @@ impl Node {
         tokio::select! {
             _ = terminate.recv() => tracing::info!("told to end"),
             _ = interrupt.recv() => tracing::info!("interrupted"),
+            () = reload_at(&mut hangup, &self.config) => {}
         }
         tokio::select! {
             report = self.shutdown() => Ok(report),
             _ = terminate.recv() => std::process::exit(1),
             _ = interrupt.recv() => std::process::exit(1),
+        }
+    }
+}
+
+/// Reloads the settings at each signal, for ever. What is wrong with them is in the log and in health.
+async fn reload_at(hangup: &mut tokio::signal::unix::Signal, config: &Configuration) {
+    loop {
+        match hangup.recv().await {
+            Some(()) => drop(config.reload("SIGHUP").await),
+            None => std::future::pending().await,
         }
     }
 }

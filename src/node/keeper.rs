@@ -8,7 +8,7 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use crate::{ids::Identity, otp::ChildSpec};
+use crate::{config::Configuration, ids::Identity, otp::ChildSpec};
 
 /// The node's identity, until it is given back. `None` where nothing is kept.
 #[derive(Debug, Clone)]
@@ -16,14 +16,17 @@ pub(super) struct Keeper {
     identity: Arc<Mutex<Option<Identity>>>,
     /// Why the mark could not be written, the last time.
     trouble: Arc<Mutex<Option<String>>>,
+    /// It writes into the same folder.
+    config: Configuration,
 }
 
 /// How long the folder's disk may take at the end; then the start after this one makes up for it.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
 impl Keeper {
-    pub(super) fn new(identity: Option<Identity>) -> Self {
+    pub(super) fn new(identity: Option<Identity>, config: Configuration) -> Self {
         Self {
+            config,
             identity: Arc::new(Mutex::new(identity)),
             trouble: Arc::default(),
         }
@@ -49,10 +52,13 @@ impl Keeper {
 
     /// Leaves the exact mark and gives the folder back.
     pub(super) async fn close(&self) {
-        let identity = Arc::clone(&self.identity);
-        // The lock may be held by a write that hangs.
-        let closing =
-            spawn_blocking(move || identity.lock().take().map(Identity::close).transpose());
+        let keeper = self.clone();
+        // The locks may be held by writes that hang; the folder is given back when the last one has ended.
+        let closing = spawn_blocking(move || {
+            keeper.config.close_disk();
+            let identity = keeper.identity.lock().take();
+            identity.map(Identity::close).transpose()
+        });
         match time::timeout(CLOSE_WITHIN, closing).await {
             Ok(Ok(Ok(_))) => {}
             Ok(Ok(Err(error))) => {

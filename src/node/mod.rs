@@ -31,7 +31,7 @@ mod view;
 mod watch;
 mod wiring;
 
-pub use builder::NodeBuilder;
+pub use builder::{NodeBuilder, Services};
 pub use error::NodeError;
 pub use handle::Node;
 pub use health::{Health, HealthStatus, Reason};

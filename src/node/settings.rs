@@ -182,12 +182,65 @@ impl Schema for Settings {
     }
 
     fn rules() -> Rules {
-        Rules::fixed()
+        described(Rules::fixed())
             .restart("events.keep_events")
             .restart("events.keep_days")
             .restart("events.keep_bytes")
             .allow("health.crash_loop")
     }
+}
+
+/// What the settings are, in a template.
+fn described(rules: Rules) -> Rules {
+    let settings = [
+        (
+            "http.listen",
+            "Where the HTTP interface listens: a loopback address and a port; port 0 takes any that is free.",
+        ),
+        (
+            "events.durability",
+            "When an event counts as stored: \"always\" once it is synced to the disk, \"interval\" once the system\nhas it and synced within interval_ms, \"memory\" once it is in memory (nothing is kept).",
+        ),
+        (
+            "events.interval_ms",
+            "With durability \"interval\": how long a stored event may wait for its sync, in milliseconds, 1 to 60000.",
+        ),
+        (
+            "events.hot_bytes",
+            "How many bytes of the newest events stay in memory, 1 MiB to 1 TiB.",
+        ),
+        (
+            "events.segment_bytes",
+            "How large a file of the log grows before the next is begun, in bytes, 4 KiB to 256 MiB.",
+        ),
+        (
+            "events.queue_bytes",
+            "How many bytes may wait for the disk, 4 MiB to 2 GiB; callers wait beyond that.",
+        ),
+        (
+            "events.keep_events",
+            "The most events to keep; 0 keeps all.",
+        ),
+        (
+            "events.keep_days",
+            "How many days to keep events by their own time; 0 keeps all.",
+        ),
+        (
+            "events.keep_bytes",
+            "The most bytes to keep on disk; 0 keeps all.",
+        ),
+        (
+            "telemetry.retention_secs",
+            "How long a gauge or histogram that nobody writes to is still shown, in seconds, 1 to 86400.",
+        ),
+        (
+            "health.crash_loop",
+            "How many crashes of one child within a minute make the node count as degraded.",
+        ),
+    ];
+    settings
+        .into_iter()
+        .fold(rules, |rules, (path, words)| rules.describe(path, words))
 }
 
 fn check_range(path: &str, value: u64, least: u64, most: u64) -> Result<(), Invalid> {

@@ -1,7 +1,7 @@
 //! What goes from one part of the node to another: changes of settings into the books, ends of children into the figures.
 //! None of it is waited for by the part that it comes from.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU128, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time;
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::{Audit, Change, Kind, Record, Revision},
     events::{Checkpoint, Event, StoreError},
+    ids::{EventId, TraceId},
     otp::{BoxError, ChildContext, ChildSpec, Intensity, Lifecycle, SupervisorSpec},
     value::{Map, Value},
 };
@@ -33,6 +34,7 @@ pub(super) fn spec(watch: &Arc<Watch>, keeper: &Keeper) -> ChildSpec {
             reports(ctx, Arc::clone(&for_reports))
         }))
         .child(keeper.child_spec())
+        .child(watch.config.watch_spec())
         .child(ChildSpec::task("audit", move |ctx| {
             audit(ctx, Arc::clone(&books))
         }))
@@ -113,8 +115,9 @@ impl Books {
     }
 }
 
-fn entries_of(watch: &Watch, Audit { record, missed }: &Audit) -> Vec<Event> {
-    let gap = (*missed > 0).then(|| gap_before(watch, record, *missed));
+fn entries_of(watch: &Watch, audit: &Audit) -> Vec<Event> {
+    let record = &audit.record;
+    let gap = (audit.missed > 0).then(|| gap_before(watch, audit));
     gap.flatten()
         .into_iter()
         .chain(event_of(watch, record))
@@ -153,7 +156,7 @@ fn event_of(watch: &Watch, record: &Record) -> Option<Event> {
     });
     let count = ("changes_count", Value::from(record.changes.len() as u64));
     told.chain([count])
-        .find_map(|changes| entry(watch, kind, record, changes))
+        .find_map(|changes| entry(watch, kind, record, &[changes]))
 }
 
 fn told(change: &Change) -> Value {
@@ -164,22 +167,37 @@ fn told(change: &Change) -> Value {
     ]))
 }
 
-fn gap_before(watch: &Watch, record: &Record, missed: u64) -> Option<Event> {
+/// An event for the changes that the log forgot before they were stored: how many, and what they came to all in all.
+fn gap_before(watch: &Watch, audit: &Audit) -> Option<Event> {
+    let missed = audit.missed;
     tracing::warn!(missed, "changes of settings went by unaudited");
-    let missed = ("missed", Value::from(missed));
-    entry(watch, "config_changes_missed", record, missed)
+    let changes: Vec<Value> = audit.missed_changes.iter().map(told).collect();
+    let whole = [
+        ("missed", Value::from(missed)),
+        ("changes", Value::from(changes)),
+    ];
+    entry(watch, "config_changes_missed", &audit.record, &whole)
+        .or_else(|| entry(watch, "config_changes_missed", &audit.record, &whole[..1]))
 }
 
 /// `None` when it is too large for an event.
-fn entry(watch: &Watch, kind: &str, record: &Record, part: (&str, Value)) -> Option<Event> {
-    let data = Value::Map(Map::from_iter([
+fn entry(watch: &Watch, kind: &str, record: &Record, parts: &[(&str, Value)]) -> Option<Event> {
+    let common = [
         ("revision", Value::from(record.revision.0)),
         ("by", Value::from(record.author.by.clone())),
         ("why", Value::from(record.author.why.clone())),
-        part,
-    ]));
-    let event = watch.events.event(kind).source(CONFIG).data(data).build();
-    event.ok().filter(|event| event.check().is_ok())
+    ];
+    let data = Value::Map(common.into_iter().chain(parts.iter().cloned()).collect());
+    let mut event = watch.events.event(kind).source(CONFIG).data(data);
+    if let Some(trace) = NonZeroU128::new(record.context.trace) {
+        event = event.correlation(TraceId::new(trace).into());
+    }
+    if let Ok(cause) = EventId::new(record.context.cause)
+        && record.context.cause != 0
+    {
+        event = event.parent(cause);
+    }
+    event.build().ok().filter(|event| event.check().is_ok())
 }
 
 /// Stores entries under their own ids until they are stored. The store may be down for a while; the feed keeps what comes after.

@@ -40,6 +40,11 @@ pub(super) fn routes(interface: Interface) -> Router {
         .route("/api/v1/import", post(events::import))
         .route("/api/v1/checkpoints", get(events::checkpoint))
         .route("/api/v1/config", get(settings::get).put(settings::put))
+        .route("/api/v1/config/changes", post(settings::change))
+        .route("/api/v1/config/history", get(settings::history))
+        .route("/api/v1/config/diff", get(settings::diff))
+        .route("/api/v1/config/explain", get(settings::explain))
+        .route("/api/v1/config/reload", post(settings::reload))
         .fallback(async || {
             ApiError::not_found(
                 "there is nothing at this path; see the README for the paths there are",

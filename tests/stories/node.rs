@@ -9,7 +9,7 @@ use underpin::{
     events::{Event, Query},
     ids::EventId,
     node::{HealthStatus, Node},
-    otp::{BoxError, ChildSpec, Intensity, SupervisorSpec},
+    otp::{self, BoxError, ChildSpec, Intensity, SupervisorSpec},
     testing::{self, Life, eventually},
     value::Value,
 };
@@ -172,6 +172,69 @@ async fn f10_a_change_of_settings_is_audited_and_counted() {
         kinds == ["config_updated", "config_reset"]
     })
     .await;
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_audit_event_of_a_change_belongs_to_what_asked_for_it() {
+    let node = in_memory().await;
+    let cause = node.events().store(event(&node, "asked")).await;
+    let cause = cause.expect("stores");
+
+    let change = node.config().update("app.debug", true);
+    let context = otp::Context::new(0xabc, cause.get());
+    context.scope(change).await.expect("updates");
+
+    let effects = async || {
+        node.events()
+            .query(Query::new().kind("config_updated"))
+            .await
+    };
+    eventually("the audit event", async || {
+        !effects().await.expect("queries").events.is_empty()
+    })
+    .await;
+    let audit = effects().await.expect("queries").events.remove(0);
+    assert_eq!(audit.parent(), Some(cause));
+    let correlation = audit
+        .correlation()
+        .expect("it belongs to a trace")
+        .to_string();
+    assert_eq!(correlation, format!("{:032x}", 0xabc));
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_child_of_the_program_gets_the_services_of_its_node() {
+    let node = testing::in_memory()
+        .set("app.words=hello")
+        .child_with(|services| {
+            let services = services.clone();
+            ChildSpec::task("greeter", move |ctx| {
+                let services = services.clone();
+                async move {
+                    let words = services.config.get::<String>("app.words")?;
+                    let event = services.events.event("greeted").data(words);
+                    services.events.store(event.build()?).await?;
+                    services.telemetry.counter("greetings", &[]).inc();
+                    ctx.cancelled().await;
+                    Ok(())
+                }
+            })
+        });
+    let node = node.start().await.expect("starts");
+
+    eventually("the greeting", async || {
+        let greeted = node.events().count(Query::new().kind("greeted")).await;
+        greeted.expect("counts") == 1 && node.telemetry().snapshot().counter("greetings", &[]) == 1
+    })
+    .await;
+    assert!(
+        node.tree()
+            .expect("runs")
+            .find("node/app/greeter")
+            .is_some()
+    );
     node.shutdown().await;
 }
 

@@ -60,7 +60,12 @@ impl TestDisk {
         }
     }
 
-    fn holding(files: BTreeMap<String, Vec<u8>>) -> Self {
+    /// The files after each step.
+    pub(crate) fn seen(&self) -> Vec<BTreeMap<String, Vec<u8>>> {
+        self.with(|platter| platter.seen.clone())
+    }
+
+    pub(crate) fn holding(files: BTreeMap<String, Vec<u8>>) -> Self {
         let disk = Self::default();
         disk.with(|platter| platter.files = files);
         disk

@@ -10,9 +10,11 @@
 //! * F14's functions and dangerous structs cannot be values.
 //! * F13's components that are no text cannot be written down as a path.
 
+mod following;
 mod foundation;
 mod keeping;
 mod layers;
 mod models;
 mod reads_and_writes;
+mod reloading;
 mod together;

@@ -461,15 +461,38 @@ async fn a_dry_run_says_what_would_happen_and_changes_nothing() {
         .config
         .propose()
         .set("interface.max_results", 0)
+        .set("dev.debug_mode", "yes")
+        .set("ai.provider", "openai")
+        .set("no.such", 1)
         .dry_run()
-        .await;
+        .await
+        .expect("it is looked at");
+    let rule = node.config.propose().set("interface.max_results", 0);
+    let rule = rule.dry_run().await.expect("it is looked at");
+    let same = node.config.propose().set("ai.model", "gpt-4");
+    let same = same.dry_run().await.expect("it is looked at");
 
     assert_eq!(good.changes[0].after, Some(Value::from("gpt-5")));
     assert_eq!(
         good.needs_restart,
         [Path::parse("app.ai.model").expect("a path")]
     );
-    assert_eq!(kind_of(&bad), Some(InvalidKind::Failed));
+    assert!(good.is_accepted() && good.against == revision);
+    assert!(!bad.is_accepted());
+    let words: Vec<String> = bad.breaks.iter().map(ToString::to_string).collect();
+    for path in ["app.dev.debug_mode", "app.ai.provider", "app.no"] {
+        let told = words.iter().any(|words| words.contains(path));
+        assert!(told, "{path}: {words:?}");
+    }
+    assert_eq!(bad.changes.len(), 4);
+    assert!(matches!(
+        &rule.breaks[..],
+        [UpdateError::Invalid {
+            kind: InvalidKind::Failed,
+            ..
+        }]
+    ));
+    assert!(same.changes.is_empty(), "what stays the same is no change");
     assert_eq!(node.document.revision(), revision);
     assert_eq!(*node.config.load(), Foundation::default());
 }

@@ -315,6 +315,11 @@ async fn a_slow_subscriber_gets_the_newest_state_and_is_told_what_it_missed() {
     assert!(slow.try_recv().is_none());
     let audit = books.recv().await.expect("the books go on");
     assert_eq!((audit.missed, audit.record.revision.0), (6, 7));
+    let all_in_all = &audit.missed_changes[0];
+    assert_eq!(audit.missed_changes.len(), 1);
+    assert_eq!(all_in_all.path.to_string(), "app.interface.max_results");
+    assert_eq!(all_in_all.before, Some(Value::from(1000)));
+    assert_eq!(all_in_all.after, Some(Value::from(6)));
 }
 
 #[tokio::test]

@@ -1,0 +1,226 @@
+//! `config`: reads and changes the settings of a node that runs; checks and writes settings files without one.
+
+mod arguments;
+mod show;
+
+use serde_json::{Value as Json, json};
+use underpin::node::Node;
+
+use super::{arguments::Reach, client::Client, failure::Failure, output::Output};
+use arguments::{ChangeOptions, Diff, Explain, Get, History, Reset, Rollback, Set, Template};
+pub(super) use arguments::{Check, ConfigCommand};
+
+/// Carries out what is asked.
+pub(super) fn config(command: &ConfigCommand, out: &mut Output) -> Result<(), Failure> {
+    match command {
+        ConfigCommand::Get(arguments) => get(arguments, out),
+        ConfigCommand::Set(arguments) => set(arguments, out),
+        ConfigCommand::Reset(arguments) => reset(arguments, out),
+        ConfigCommand::Rollback(arguments) => rollback(arguments, out),
+        ConfigCommand::History(arguments) => history(arguments, out),
+        ConfigCommand::Diff(arguments) => diff(arguments, out),
+        ConfigCommand::Explain(arguments) => explain(arguments, out),
+        ConfigCommand::Reload(reach) => reload(reach, out),
+        ConfigCommand::Check(arguments) => check(arguments, out),
+        ConfigCommand::Template(arguments) => template(arguments, out),
+    }
+}
+
+/// A single value alone; a table as `path = value` lines.
+fn get(get: &Get, out: &mut Output) -> Result<(), Failure> {
+    let path = get.path.as_deref().unwrap_or_default();
+    let query = [("path", path)];
+    let query = if path.is_empty() { &[][..] } else { &query };
+    asked(
+        &get.reach,
+        "/api/v1/config",
+        query,
+        out,
+        |answer| match &answer["value"] {
+            Json::Object(_) => show::settings(path, &answer["value"]),
+            Json::String(text) => vec![text.clone()],
+            single => vec![single.to_string()],
+        },
+    )
+}
+
+/// Says the new value and the revision that it made.
+fn set(set: &Set, out: &mut Output) -> Result<(), Failure> {
+    let mut changes = vec![json!({"path": set.path, "value": value(&set.value)})];
+    for more in &set.more {
+        let (path, text) = more.split_once('=').ok_or_else(|| {
+            Failure::Usage(format!(
+                "--and {more}: there is no `=`; write it as --and PATH=VALUE"
+            ))
+        })?;
+        changes.push(json!({"path": path, "value": value(text)}));
+    }
+    change(json!({ "set": changes }), &set.options, out)
+}
+
+fn reset(reset: &Reset, out: &mut Output) -> Result<(), Failure> {
+    let path = reset.path.as_deref().unwrap_or_default();
+    change(json!({ "reset": path }), &reset.options, out)
+}
+
+fn rollback(rollback: &Rollback, out: &mut Output) -> Result<(), Failure> {
+    change(
+        json!({ "rollback": rollback.revision }),
+        &rollback.options,
+        out,
+    )
+}
+
+fn change(mut body: Json, options: &ChangeOptions, out: &mut Output) -> Result<(), Failure> {
+    body["by"] = options.by.clone().unwrap_or_else(user).into();
+    body["why"] = options.why.as_deref().unwrap_or_default().into();
+    body["dry_run"] = options.dry_run.into();
+    if let Some(expected) = options.expect {
+        body["expect_revision"] = expected.into();
+    }
+    let body = body.to_string();
+    let client = Client::new(&options.reach.node);
+    let answer: Json = client.post("/api/v1/config/changes", body.as_bytes())?;
+    if options.reach.json {
+        out.line(&answer)?;
+    } else {
+        show::outcome(&answer)
+            .into_iter()
+            .try_for_each(|line| out.line(line))?;
+    }
+    match answer["breaks"].as_array() {
+        Some(breaks) if !breaks.is_empty() => {
+            out.flush()?;
+            Err(Failure::refused(
+                "refused",
+                "it would be refused; nothing was changed",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn history(history: &History, out: &mut Output) -> Result<(), Failure> {
+    let limit = history.limit.to_string();
+    let mut query = vec![("limit", limit.as_str())];
+    query.extend(history.path.iter().map(|path| ("path", path.as_str())));
+    asked(
+        &history.reach,
+        "/api/v1/config/history",
+        &query,
+        out,
+        |answer| show::history(&answer["history"]),
+    )
+}
+
+fn diff(diff: &Diff, out: &mut Output) -> Result<(), Failure> {
+    let since = diff.since.map(|revision| revision.to_string());
+    let query: Vec<(&str, &str)> = since
+        .iter()
+        .map(|since| ("since", since.as_str()))
+        .collect();
+    asked(&diff.reach, "/api/v1/config/diff", &query, out, |answer| {
+        show::changes(&answer["changes"])
+    })
+}
+
+fn explain(explain: &Explain, out: &mut Output) -> Result<(), Failure> {
+    let query = [("path", explain.path.as_str())];
+    asked(
+        &explain.reach,
+        "/api/v1/config/explain",
+        &query,
+        out,
+        show::explanation,
+    )
+}
+
+fn reload(reach: &Reach, out: &mut Output) -> Result<(), Failure> {
+    let body = json!({ "by": user() }).to_string();
+    let answer: Json = Client::new(&reach.node).post("/api/v1/config/reload", body.as_bytes())?;
+    if reach.json {
+        return out.line(&answer);
+    }
+    show::reloaded(&answer)
+        .into_iter()
+        .try_for_each(|line| out.line(line))
+}
+
+/// Asks the node, and shows the answer as lines or as it is.
+fn asked(
+    reach: &Reach,
+    path: &str,
+    query: &[(&str, &str)],
+    out: &mut Output,
+    lines: impl FnOnce(&Json) -> Vec<String>,
+) -> Result<(), Failure> {
+    let answer = Client::new(&reach.node).get_json(path, query)?;
+    if reach.json {
+        return out.line(answer);
+    }
+    lines(&answer.read()?)
+        .into_iter()
+        .try_for_each(|line| out.line(line))
+}
+
+/// Says whether a node would start with these settings.
+pub(super) fn check(check: &Check, out: &mut Output) -> Result<(), Failure> {
+    let mut builder = Node::builder().config_file(&check.file);
+    if let Some(folder) = &check.conf_d {
+        builder = builder.conf_d(folder);
+    }
+    if check.without_environment {
+        builder = builder.without_environment();
+    }
+    let builder = check
+        .sets
+        .iter()
+        .fold(builder, |builder, set| builder.set(set));
+    match builder.check_config() {
+        Ok(()) if check.json => out.line(json!({"version": 1, "valid": true})),
+        Ok(()) => out.line(format_args!("{}: valid", check.file.display())),
+        Err(error) => Err(Failure::refused("settings", error.to_string())),
+    }
+}
+
+fn template(template: &Template, out: &mut Output) -> Result<(), Failure> {
+    let text = Node::builder().config_template();
+    let text = text.map_err(|error| Failure::refused("settings", error.to_string()))?;
+    if template.json {
+        return out.line(json!({"version": 1, "template": text}));
+    }
+    out.text(&text)
+}
+
+/// JSON where it is JSON, else text.
+fn value(text: &str) -> Json {
+    serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.to_owned()))
+}
+
+/// Who asks, as the system says.
+fn user() -> String {
+    let named = ["USER", "LOGNAME"].map(std::env::var);
+    let named = named.into_iter().flatten().find(|name| !name.is_empty());
+    named.unwrap_or_else(|| "cli".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_json_where_it_can_be() {
+        for (text, json) in [
+            ("5", json!(5)),
+            ("-0.5", json!(-0.5)),
+            ("true", json!(true)),
+            ("[1,2]", json!([1, 2])),
+            ("\"5\"", json!("5")),
+            ("hello there", json!("hello there")),
+            ("", json!("")),
+            ("{", json!("{")),
+        ] {
+            assert_eq!(value(text), json, "{text}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What a change would do and what it would break. Pure.
+
+use jiff::Timestamp;
+
+use super::{
+    Change, Revision, UpdateError,
+    record::Log,
+    state::{Action, Request, State, check_limits},
+};
+use crate::value::{Path, Value};
+
+/// What a change would do, were it made now.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Preview {
+    /// The revision that it was looked at against: expect it when applying.
+    pub against: Revision,
+    /// What readers would see otherwise than now, with secrets replaced. Where something breaks, what was asked for.
+    pub changes: Vec<Change>,
+    /// Those settings that would take effect at the next start.
+    pub needs_restart: Vec<Path>,
+    /// Why it would be refused: as much as can be told apart. Empty when it would be made.
+    pub breaks: Vec<UpdateError>,
+}
+
+impl Preview {
+    /// Whether the change would be made.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.breaks.is_empty()
+    }
+}
+
+impl State {
+    /// What the request would do. `log` is the history up to this state.
+    pub(super) fn preview(&self, mut request: Request, log: &Log, now: Timestamp) -> Preview {
+        if let Action::Edit(edit) = request.action {
+            request.action = match edit(self) {
+                Ok(writes) => Action::Set(writes),
+                Err(error) => return self.broken(Vec::new(), vec![error]),
+            };
+        }
+        let writes = match &request.action {
+            Action::Set(writes) => writes.clone(),
+            _ => Vec::new(),
+        };
+        match self.decide(request, log, now) {
+            Ok(step) => {
+                let (changes, needs_restart) = self.changes_to(&step.next.document);
+                Preview {
+                    against: self.revision,
+                    changes,
+                    needs_restart,
+                    breaks: Vec::new(),
+                }
+            }
+            Err(first) => self.broken(self.asked(&writes), self.all_breaks(&writes, first)),
+        }
+    }
+
+    fn broken(&self, changes: Vec<Change>, breaks: Vec<UpdateError>) -> Preview {
+        Preview {
+            against: self.revision,
+            changes,
+            needs_restart: Vec::new(),
+            breaks,
+        }
+    }
+
+    fn asked(&self, writes: &[(Path, Value)]) -> Vec<Change> {
+        let asked = writes.iter();
+        asked
+            .map(|(path, value)| self.change(path, Some(value)))
+            .collect()
+    }
+
+    /// The first refusal, and those of other parts that stand on their own: limits, what may not change, wrong types.
+    fn all_breaks(&self, writes: &[(Path, Value)], first: UpdateError) -> Vec<UpdateError> {
+        let mut breaks = vec![first];
+        for (path, value) in writes {
+            let refused = check_limits(path, value)
+                .and_then(|()| self.check_mutability(path, value, &mut Vec::new()))
+                .and_then(|()| self.check_type(path, value));
+            if let Err(error) = refused
+                && !breaks.contains(&error)
+            {
+                breaks.push(error);
+            }
+        }
+        breaks
+    }
+
+    fn check_type(&self, path: &Path, value: &Value) -> Result<(), UpdateError> {
+        let writes = [(path.clone(), value.clone())];
+        let settled = self
+            .write(&writes)
+            .and_then(|document| self.settle(document, &writes));
+        match settled {
+            // A rule may hold again with the other parts of the change.
+            Ok(_) | Err(UpdateError::Invalid { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

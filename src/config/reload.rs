@@ -1,0 +1,79 @@
+//! What the sources say anew, taken over while running. Pure.
+
+use std::sync::Arc;
+
+use super::{
+    Kind, Mutability, Record, UpdateError,
+    overlay::lay_over,
+    source::with_tables,
+    state::{Occasion, State, beyond_limits, everything},
+    tree,
+};
+use crate::value::{Path, Value};
+
+/// What a reload came to.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Reloaded {
+    /// What it changed, as the revision that it made; `None` when readers see what they saw before.
+    pub record: Option<Arc<Record>>,
+    /// Settings that may not change while the program runs, and of which the sources now say something else: it holds from the
+    /// next start on.
+    pub held: Vec<Path>,
+}
+
+/// The settings after a reload.
+pub(super) struct Reload {
+    pub(super) next: State,
+    /// `None` when nothing that readers see has changed.
+    pub(super) record: Option<Record>,
+}
+
+impl State {
+    /// The settings with what the sources say now, and with what was changed while running still over it. What may not change while
+    /// running stays as it is.
+    pub(super) fn reloaded(&self, fresh: &Self, occasion: Occasion) -> Result<Reload, UpdateError> {
+        let (base, held) = self.hold_back(&fresh.base)?;
+        // Also without the changes made while running it has to be valid: they may be reset.
+        let (base, _) = self.settle(base, &everything())?;
+        let document = lay_over(&base, &self.overlay).map_err(beyond_limits)?;
+        let (document, typed) = self.settle(document, &everything())?;
+        let sources = Self {
+            layers: Arc::clone(&fresh.layers),
+            base,
+            held: held.into(),
+            ..self.clone()
+        };
+        let (changes, needs_restart) = self.changes_to(&document);
+        if changes.is_empty() {
+            return Ok(Reload {
+                next: sources,
+                record: None,
+            });
+        }
+        let overlay = Arc::clone(&self.overlay);
+        let mut step = sources.step(Kind::Load, document, typed, overlay, changes, occasion);
+        step.record.needs_restart = needs_restart;
+        Ok(Reload {
+            next: step.next,
+            record: Some(step.record),
+        })
+    }
+
+    /// `fresh` with what may not change as it was, and which settings those are.
+    fn hold_back(&self, fresh: &Value) -> Result<(Value, Vec<Path>), UpdateError> {
+        let mut base = fresh.clone();
+        let mut held = Vec::new();
+        for found in tree::diff(&self.base, fresh) {
+            if self.tables.mutability(&found.path) != Mutability::Fixed {
+                continue;
+            }
+            base = match found.before {
+                Some(before) => with_tables(&base, &found.path, before).map_err(beyond_limits)?,
+                None => base.without(&found.path),
+            };
+            held.push(found.path);
+        }
+        Ok((base, held))
+    }
+}
