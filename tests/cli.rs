@@ -607,6 +607,148 @@ fn settings_are_shown_changed_and_refused() {
 }
 
 #[test]
+fn changes_are_tried_explained_compared_and_taken_back() {
+    let stage = Stage::set();
+    let node = &stage.node;
+    let text = |arguments: &[&str]| {
+        let output = node.says(arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let set = [
+        "config",
+        "set",
+        "underpin.health.crash_loop",
+        "7",
+        "--why",
+        "noise",
+        "--by",
+        "ann",
+    ];
+    let answer = node.answers(&[&set[..], &["--and", "app.x=[1]", "--json"]].concat());
+    let revision = answer["revision"].as_u64().expect("a revision");
+    assert_eq!(answer["changes"][0]["after"], 7);
+
+    let tried = node.says(&[
+        "config",
+        "set",
+        "underpin.health.crash_loop",
+        "0",
+        "--dry-run",
+    ]);
+    assert_eq!(tried.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&tried.stdout).contains("breaks: `underpin.health.crash_loop`")
+    );
+    let would = text(&["config", "set", "app.x", "2", "--dry-run"]);
+    assert!(would.contains("app.x: [1] -> 2\nwould be made"), "{would}");
+    let outdated = node.says(&["config", "set", "app.x", "2", "--expect", "0"]);
+    assert!(stderr(&outdated).contains("read again"), "{outdated:?}");
+
+    let history = text(&["config", "history", "app.x"]);
+    assert!(
+        history.contains("update  by ann  because: noise"),
+        "{history}"
+    );
+    assert_eq!(text(&["config", "diff"]).lines().count(), 2);
+    let explained = text(&["config", "explain", "underpin.health.crash_loop"]);
+    for words in [
+        "= 7",
+        "may change while the node runs",
+        "by ann",
+        "the default: 3",
+    ] {
+        assert!(explained.contains(words), "{words}: {explained}");
+    }
+    text(&["config", "reset", "underpin.health.crash_loop"]);
+    assert_eq!(
+        text(&["config", "get", "underpin.health.crash_loop"]),
+        "3\n"
+    );
+    let since = text(&["config", "diff", &revision.to_string()]);
+    assert_eq!(since, "underpin.health.crash_loop: 7 -> 3\n");
+    text(&["config", "rollback", &revision.to_string()]);
+    assert_eq!(
+        text(&["config", "get", "underpin.health.crash_loop"]),
+        "7\n"
+    );
+}
+
+#[test]
+fn settings_files_are_written_checked_and_reloaded() {
+    let stage = Stage::set();
+    let template = underpin()
+        .args(["config", "template"])
+        .output()
+        .expect("runs");
+    assert!(template.status.success(), "{template:?}");
+    let file = stage.write("node.toml", &template.stdout);
+    let path = file.to_str().expect("UTF-8").to_owned();
+    for check in [&["config", "check"][..], &["check"]] {
+        let checked = underpin()
+            .args(check)
+            .args([&path, "--json"])
+            .output()
+            .expect("runs");
+        assert_eq!(lines(&checked.stdout)[0]["valid"], true, "{checked:?}");
+    }
+    let wrong = stage.write("wrong.toml", "[underpin.health]\ncrash_loop = 0\nfoo = 1\n");
+    let wrong = underpin().arg("check").arg(wrong).output().expect("runs");
+    assert_eq!(wrong.status.code(), Some(1));
+    for words in [
+        "wrong.toml, line 2",
+        "1 to 1000000",
+        "wrong.toml, line 3",
+        "`underpin.health.foo`",
+    ] {
+        assert!(
+            stderr(&wrong).contains(words),
+            "{words}: {}",
+            stderr(&wrong)
+        );
+    }
+
+    let mut process = underpin()
+        .args([
+            "run",
+            "--http",
+            "127.0.0.1:0",
+            "--memory",
+            "--config",
+            &path,
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut line = String::new();
+    let mut out = BufReader::new(process.stdout.take().expect("piped"));
+    out.read_line(&mut line).expect("text");
+    let url = line.trim().trim_start_matches("ready ").to_owned();
+    let node = Node { process, url };
+    let crash_loop = || {
+        let got = node.answers(&["config", "get", "underpin.health.crash_loop", "--json"]);
+        got["value"].as_u64()
+    };
+    fs::write(&file, "[underpin.health]\ncrash_loop = 4\n").expect("written");
+    let reloaded = node.answers(&["config", "reload", "--json"]);
+    assert_eq!(reloaded["changes"][0]["after"], 4);
+    fs::write(&file, "[underpin.health]\ncrash_loop = 5\n").expect("written");
+    signal(&node.process, "-HUP");
+    until("the file is taken over at SIGHUP", || {
+        crash_loop() == Some(5)
+    });
+    fs::write(&file, "[underpin.health]\ncrash_loop = 6\n").expect("written");
+    until("the file is taken over by itself", || {
+        crash_loop() == Some(6)
+    });
+    fs::write(&file, "[underpin.health\n").expect("written");
+    let refused = node.says(&["config", "reload"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("line 1"), "{refused:?}");
+    assert_eq!(node.answers(&["status", "--json"])["health"], "degraded");
+}
+
+#[test]
 fn status_tree_and_metrics_answer_people_and_programs() {
     let stage = Stage::set();
     let node = &stage.node;

@@ -167,6 +167,35 @@ fn the_guarded_call_spares_what_is_closed_and_answers_from_memory() {
     assert_eq!(files(&folder), 0);
 }
 
+#[test]
+fn live_config_follows_a_file_the_environment_and_the_api() {
+    let folder = folder();
+
+    let output = example("live_config", &folder).output().expect("runs");
+
+    let expected = [
+        "The file says: 2 a second (line 2).",
+        "The file has changed: 3 a second (line 3).",
+        "From the next start on: app.listen.",
+        "The environment is stronger: 4 a second (the environment variable UNDERPIN__APP__RATE).",
+        "Ann is stronger still: 5 a second (a change while running).",
+        "With 0 it would break: `app.rate` is refused: nothing would be done; use 1 or more.",
+        "So that is refused: `app.rate` is refused: nothing would be done; use 1 or more.",
+        "Twice as many: 10.",
+        "And back: 5.",
+        "A broken file changes nothing (did you mean `app.rate`?), and is in the node's health: Degraded.",
+        r#"The settings, as they may be shown: {"listen":"127.0.0.1:80","rate":5,"token":"[secret]"}"#,
+        "Who changed what:",
+        "  load app.rate app.token files",
+        "  load app.rate example",
+        "  update app.rate ann",
+        "  update app.rate ",
+        "  rollback app.rate ",
+    ];
+    assert_eq!(lines(&output), expected);
+    assert_eq!(files(&folder), 0);
+}
+
 /// It has a command line, which is clap's.
 #[cfg(feature = "cli")]
 mod node {

@@ -76,14 +76,8 @@ fn explanation(
     let value = read::value(state, None, &path)?;
     let shown = |value: &Value| state.tables.redact(&path, value);
     let changed = state.overlay.iter().rev().find_map(|entry| {
-        let value = match entry.path.starts_with(&path) {
-            true => Some(&value),
-            false => state
-                .document
-                .get(&path)
-                .filter(|_| path.starts_with(&entry.path)),
-        };
-        value.map(|value| (entry.origin(), shown(value)))
+        let is_told = entry.path.starts_with(&path) || path.starts_with(&entry.path);
+        is_told.then(|| (entry.origin(), shown(&value)))
     });
     let layers = state.layers.iter().rev();
     let layers = layers.filter_map(|layer| {

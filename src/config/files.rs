@@ -68,9 +68,9 @@ pub(super) fn fingerprint(sources: &Sources) -> Fingerprint {
 
 impl Stamp {
     fn of(file: &FilePath) -> Option<Self> {
-        let found = fs::metadata(file).ok()?;
         #[cfg(unix)]
         use std::os::unix::fs::MetadataExt as _;
+        let found = fs::metadata(file).ok()?;
         Some(Self {
             bytes: found.len(),
             modified: found.modified().ok(),

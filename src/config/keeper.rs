@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn no_write_lands_after_the_folder_was_given_back() {
         let ((reached, is_reached), (go_on, told)) = (mpsc::channel(), mpsc::channel());
-        let (renamed, renames) = mpsc::channel();
+        let (renamed, landed) = mpsc::channel();
         let disk = Hanging {
             reached,
             go_on: Mutex::new(told),
@@ -197,7 +197,7 @@ mod tests {
             let keeper = Arc::clone(&keeper);
             move || {
                 keeper.close();
-                renames.try_iter().count()
+                landed.try_iter().count()
             }
         });
         go_on.send(()).expect("it hangs");

@@ -96,7 +96,7 @@ pub fn load(sources: Sources) -> Result<Loaded, ConfigError> {
         Err(error) => {
             let use_last = reader.sources.broken_files == BrokenFiles::UseLastGood;
             let last = last.as_ref().filter(|_| use_last);
-            let Some(state) = last.and_then(|last| reader.from_last_good(last)) else {
+            let Some(state) = last.and_then(|last| reader.with_last_good(last)) else {
                 return Err(error);
             };
             alarms.push(Alarm::new(AlarmKind::FilesBroken, error.to_string(), now));
@@ -192,7 +192,7 @@ impl Reader {
         *self.known.lock() = seen;
     }
 
-    fn from_last_good(&self, last: &LastGood) -> Option<State> {
+    fn with_last_good(&self, last: &LastGood) -> Option<State> {
         self.lay(&Layer::new(last.files.clone(), Origin::LastGood))
             .ok()
     }

@@ -108,9 +108,8 @@ pub(super) fn given(builder: &NodeBuilder) -> config::Sources {
     if let Some(folder) = &builder.conf_d {
         sources = sources.conf_d(folder);
     }
-    if builder.environment {
-        sources = sources.environment_from(std::env::vars_os);
-    }
+    let environment = builder.environment.clone();
+    sources = sources.environment_from(move || environment.variables());
     if let Some(prefix) = &builder.app_prefix {
         sources = sources.app_prefix(prefix);
     }

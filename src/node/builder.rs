@@ -1,4 +1,4 @@
-use std::{path::PathBuf, sync::Arc};
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use super::{Node, NodeError, Settings, boot};
 use crate::{
@@ -22,7 +22,7 @@ pub struct NodeBuilder {
     pub(super) http: bool,
     pub(super) file: Option<PathBuf>,
     pub(super) conf_d: Option<PathBuf>,
-    pub(super) environment: bool,
+    pub(super) environment: Environment,
     pub(super) sets: Vec<String>,
     pub(super) app_prefix: Option<String>,
     pub(super) tables: fn() -> Sources,
@@ -49,6 +49,29 @@ pub struct Services {
     pub groups: Groups,
     /// The node's generator of event ids.
     pub ids: Arc<IdGenerator>,
+}
+
+/// Gives the variables of the moment.
+#[derive(Clone)]
+pub(super) struct Environment(Arc<dyn Fn() -> Vec<(OsString, OsString)> + Send + Sync>);
+
+impl Environment {
+    pub(super) fn variables(&self) -> Vec<(OsString, OsString)> {
+        (self.0)()
+    }
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self(Arc::new(|| std::env::vars_os().collect()))
+    }
+}
+
+impl std::fmt::Debug for Environment {
+    /// Without the variables, some of which are secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Environment").finish_non_exhaustive()
+    }
 }
 
 /// The program's children, in the order in which they were said.
@@ -81,7 +104,7 @@ impl Default for NodeBuilder {
             http: false,
             file: None,
             conf_d: None,
-            environment: true,
+            environment: Environment::default(),
             sets: Vec::new(),
             app_prefix: None,
             tables: Sources::new::<Settings, FreeTable>,
@@ -149,8 +172,17 @@ impl NodeBuilder {
 
     /// Does not look at the process's environment for settings.
     #[must_use]
-    pub fn without_environment(mut self) -> Self {
-        self.environment = false;
+    pub fn without_environment(self) -> Self {
+        self.environment_from(Vec::new)
+    }
+
+    /// Another environment than the process's own, looked at anew by each reload of the settings.
+    #[must_use]
+    pub fn environment_from<I>(mut self, look: impl Fn() -> I + Send + Sync + 'static) -> Self
+    where
+        I: IntoIterator<Item = (OsString, OsString)>,
+    {
+        self.environment = Environment(Arc::new(move || look().into_iter().collect()));
         self
     }
 

@@ -166,7 +166,8 @@ impl Journal {
     }
 }
 
-fn within(event: EventBuilder, cause: Context) -> EventBuilder {
+/// The event as part of what caused it.
+pub(super) fn within(event: EventBuilder, cause: Context) -> EventBuilder {
     let event = match std::num::NonZeroU128::new(cause.trace) {
         Some(trace) => event.correlation(CorrelationId::from(TraceId::new(trace))),
         None => event,

@@ -1,19 +1,19 @@
 //! What goes from one part of the node to another: changes of settings into the books, ends of children into the figures.
 //! None of it is waited for by the part that it comes from.
 
-use std::{num::NonZeroU128, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time;
 
 use super::{
+    journal::within,
     keeper::Keeper,
     watch::{Phase, Watch},
 };
 use crate::{
     config::{Audit, Change, Kind, Record, Revision},
     events::{Checkpoint, Event, StoreError},
-    ids::{EventId, TraceId},
     otp::{BoxError, ChildContext, ChildSpec, Intensity, Lifecycle, SupervisorSpec},
     value::{Map, Value},
 };
@@ -188,15 +188,8 @@ fn entry(watch: &Watch, kind: &str, record: &Record, parts: &[(&str, Value)]) ->
         ("why", Value::from(record.author.why.clone())),
     ];
     let data = Value::Map(common.into_iter().chain(parts.iter().cloned()).collect());
-    let mut event = watch.events.event(kind).source(CONFIG).data(data);
-    if let Some(trace) = NonZeroU128::new(record.context.trace) {
-        event = event.correlation(TraceId::new(trace).into());
-    }
-    if let Ok(cause) = EventId::new(record.context.cause)
-        && record.context.cause != 0
-    {
-        event = event.parent(cause);
-    }
+    let event = watch.events.event(kind).source(CONFIG).data(data);
+    let event = within(event, record.context);
     event.build().ok().filter(|event| event.check().is_ok())
 }
 

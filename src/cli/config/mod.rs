@@ -175,7 +175,7 @@ pub(super) fn check(check: &Check, out: &mut Output) -> Result<(), Failure> {
     let builder = check
         .sets
         .iter()
-        .fold(builder, |builder, set| builder.set(set));
+        .fold(builder, underpin::node::NodeBuilder::set);
     match builder.check_config() {
         Ok(()) if check.json => out.line(json!({"version": 1, "valid": true})),
         Ok(()) => out.line(format_args!("{}: valid", check.file.display())),

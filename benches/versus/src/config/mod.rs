@@ -1,11 +1,13 @@
-//! Reading one setting while another thread changes the settings a thousand times a second.
+//! Settings: read while another thread changes them a thousand times a second, changed, and followed.
+
+mod changes;
 
 use std::{
     collections::HashMap,
     hint::black_box,
     sync::{
         Arc, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -18,7 +20,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
 use tokio::{runtime::Runtime, sync::watch};
 use underpin::{
-    config::{Configuration, FreeTable, Options, Schema, Sources, load},
+    config::{Config, Configuration, FreeTable, Options, Schema, Sources, load},
     otp::{Intensity, Supervisor, SupervisorSpec},
     telemetry::{self, Telemetry},
 };
@@ -41,15 +43,78 @@ pub const FIGURES: &[Figure] = &[
         goals: READ,
         sides: |sides| read(sides, 2),
     },
+    Figure {
+        name: "config.read.cached",
+        unit: Unit::Nanoseconds,
+        goals: CACHED,
+        sides: cached,
+    },
+    Figure {
+        name: "config.get.path",
+        unit: Unit::Nanoseconds,
+        goals: BY_PATH,
+        sides: by_path,
+    },
+    Figure {
+        name: "config.update.0",
+        unit: Unit::Nanoseconds,
+        goals: changes::UPDATE,
+        sides: changes::update,
+    },
+    Figure {
+        name: "config.update.10000",
+        unit: Unit::Nanoseconds,
+        goals: changes::UPDATE_WATCHED,
+        sides: |sides| changes::update_watched(sides, 10_000),
+    },
+    Figure {
+        name: "config.notify.100",
+        unit: Unit::Microseconds,
+        goals: changes::NOTIFY,
+        sides: |sides| changes::notify(sides, 100),
+    },
+    Figure {
+        name: "config.notify.1000",
+        unit: Unit::Microseconds,
+        goals: changes::NOTIFY,
+        sides: |sides| changes::notify(sides, 1000),
+    },
+    Figure {
+        name: "config.notify.10000",
+        unit: Unit::Microseconds,
+        goals: changes::NOTIFY,
+        sides: |sides| changes::notify(sides, 10_000),
+    },
+    Figure {
+        name: "config.notify.actors.100",
+        unit: Unit::Microseconds,
+        goals: changes::NOTIFY_ACTORS,
+        sides: |sides| changes::notify_actors(sides, 100),
+    },
+    Figure {
+        name: "config.notify.actors.1000",
+        unit: Unit::Microseconds,
+        goals: changes::NOTIFY_ACTORS,
+        sides: |sides| changes::notify_actors(sides, 1000),
+    },
+    Figure {
+        name: "config.notify.actors.10000",
+        unit: Unit::Microseconds,
+        goals: changes::NOTIFY_ACTORS,
+        sides: |sides| changes::notify_actors(sides, 10_000),
+    },
 ];
 
 const READ: &[Goal] = &[Goal::Ratio(1.2, LIMIT)];
+const CACHED: &[Goal] = &[Goal::Ratio(5.0, LIMIT)];
+const BY_PATH: &[Goal] = &[Goal::Ratio(2.0, LIMIT)];
 
 /// Some tens of settings, one of which is read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 struct Settings {
     limit: u64,
+    rates: Rates,
     name: String,
     keys: HashMap<String, u64>,
 }
@@ -58,13 +123,149 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             limit: 0,
+            rates: Rates::default(),
             name: "service".into(),
             keys: (0..32).map(|key| (format!("key_{key}"), key)).collect(),
         }
     }
 }
 
+/// A setting two tables down.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Rates {
+    upper: Upper,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Upper {
+    share: f64,
+}
+
 impl Schema for Settings {}
+
+/// underpin's config service, on two workers and in memory.
+struct Service {
+    runtime: Runtime,
+    config: Config<Settings>,
+    _supervisor: Supervisor,
+}
+
+impl Service {
+    fn start() -> Result<Self> {
+        let runtime = Workers::Two.runtime();
+        let loaded = load(Sources::new::<FreeTable, Settings>())?;
+        let telemetry = Telemetry::new(telemetry::Options::default());
+        let configuration = Configuration::new(loaded, Options::default(), &telemetry);
+        let config = configuration
+            .app::<Settings>()
+            .context("the table has this type")?;
+        let intensity = Intensity::new(0, Duration::from_secs(1));
+        let spec = SupervisorSpec::new("versus", intensity).child(configuration.child_spec());
+        Ok(Self {
+            config,
+            _supervisor: runtime.block_on(Supervisor::start(spec))?,
+            runtime,
+        })
+    }
+
+    fn write(&self, n: u64) {
+        let written = self.runtime.block_on(self.config.update("limit", n));
+        written.expect("the change is valid");
+    }
+}
+
+/// One setting by a reader of the thread's own, while another thread changes the settings a thousand times a second. `limit` looks
+/// at a generation and uses the `Arc` that it has; it takes a new one through a lock.
+fn cached(sides: &mut Sides) -> Result<()> {
+    let service = Service::start()?;
+    sides.add(UNDERPIN, move |time| {
+        let config = &service.config;
+        Ok(while_writing(
+            |n| service.write(n),
+            || {
+                nanoseconds(1, time, |_| {
+                    let mut reader = config.reader();
+                    move || {
+                        black_box(reader.load().limit);
+                    }
+                })
+            },
+        ))
+    });
+    let swap = Arc::new(ArcSwap::from_pointee(Settings::default()));
+    sides.add("arc-swap", move |time| {
+        let mut ready = Ready::new();
+        Ok(while_writing(
+            |n| swap.store(ready.next(n)),
+            || {
+                nanoseconds(1, time, |_| {
+                    let mut cache = arc_swap::Cache::new(Arc::clone(&swap));
+                    move || {
+                        black_box(cache.load().limit);
+                    }
+                })
+            },
+        ))
+    });
+    let current = RwLock::new(Arc::new(Settings::default()));
+    let generation = AtomicU64::new(0);
+    sides.add(LIMIT, move |time| {
+        let mut ready = Ready::new();
+        let write = |n| {
+            *current.write().expect("no writer panics") = ready.next(n);
+            generation.fetch_add(1, Ordering::Release);
+        };
+        Ok(while_writing(write, || {
+            nanoseconds(1, time, |_| {
+                let (mut seen, mut mine) = (u64::MAX, Arc::new(Settings::default()));
+                let (current, generation) = (&current, &generation);
+                move || {
+                    let now = generation.load(Ordering::Acquire);
+                    if now != seen {
+                        mine = current.read().expect("no writer panics").clone();
+                        seen = now;
+                    }
+                    black_box(mine.limit);
+                }
+            })
+        }))
+    });
+    Ok(())
+}
+
+/// One number by a path that was read before, while another thread changes the settings. `limit` is a map behind an ArcSwap.
+fn by_path(sides: &mut Sides) -> Result<()> {
+    let service = Service::start()?;
+    let path = underpin::value::Path::parse("rates.upper.share")?;
+    sides.add(UNDERPIN, move |time| {
+        let (config, path) = (&service.config, &path);
+        Ok(while_writing(
+            |n| service.write(n),
+            || {
+                nanoseconds(1, time, |_| {
+                    move || {
+                        black_box(config.get::<f64>(black_box(path)).expect("it is there"));
+                    }
+                })
+            },
+        ))
+    });
+    let map: HashMap<String, f64> = (0..35).map(|n| (format!("rates.upper.{n}"), 0.5)).collect();
+    let swap = ArcSwap::from_pointee(map.clone());
+    sides.add(LIMIT, move |time| {
+        let states: Vec<_> = (0..64).map(|_| Arc::new(map.clone())).collect();
+        let write = |n: u64| swap.store(Arc::clone(&states[usize::try_from(n % 64).unwrap_or(0)]));
+        Ok(while_writing(write, || {
+            nanoseconds(1, time, |_| {
+                || {
+                    black_box(swap.load().get(black_box("rates.upper.17")).copied());
+                }
+            })
+        }))
+    });
+    dashmap(sides, 1);
+    Ok(())
+}
 
 /// `load()` and one field, by one and by two threads.
 ///
@@ -82,29 +283,19 @@ fn read(sides: &mut Sides, threads: usize) -> Result<()> {
 }
 
 fn underpin(sides: &mut Sides, threads: usize) -> Result<()> {
-    let runtime = Workers::Two.runtime();
-    let loaded = load(Sources::new::<FreeTable, Settings>())?;
-    let telemetry = Telemetry::new(telemetry::Options::default());
-    let configuration = Configuration::new(loaded, Options::default(), &telemetry);
-    let config = configuration
-        .app::<Settings>()
-        .context("the table has this type")?;
-    let intensity = Intensity::new(0, Duration::from_secs(1));
-    let spec = SupervisorSpec::new("versus", intensity).child(configuration.child_spec());
-    let supervisor = runtime.block_on(Supervisor::start(spec))?;
+    let service = Service::start()?;
     sides.add(UNDERPIN, move |time| {
-        let _running = &supervisor;
-        let write = |n: u64| {
-            let written = runtime.block_on(config.update("limit", i64::try_from(n).unwrap_or(0)));
-            written.expect("the change is valid");
-        };
-        Ok(while_writing(write, || {
-            nanoseconds(threads, time, |_| {
-                || {
-                    black_box(config.load().limit);
-                }
-            })
-        }))
+        let config = &service.config;
+        Ok(while_writing(
+            |n| service.write(n),
+            || {
+                nanoseconds(threads, time, |_| {
+                    || {
+                        black_box(config.load().limit);
+                    }
+                })
+            },
+        ))
     });
     Ok(())
 }
@@ -235,6 +426,7 @@ struct Holder;
 
 enum HolderMessage {
     Get(RpcReplyPort<u64>),
+    Put(u64, RpcReplyPort<()>),
     Set(u64),
 }
 
@@ -259,6 +451,10 @@ impl Actor for Holder {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             HolderMessage::Get(reply) => reply.send(settings.limit)?,
+            HolderMessage::Put(limit, reply) => {
+                settings.limit = limit;
+                reply.send(())?;
+            }
             HolderMessage::Set(limit) => settings.limit = limit,
         }
         Ok(())

@@ -1,0 +1,326 @@
+//! Changing a setting, and who hears of it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::{
+    runtime::Runtime,
+    sync::{Notify, mpsc, watch},
+};
+use underpin::{
+    config::{Config, Notice},
+    otp::{Group, Groups, Intensity, Supervisor, SupervisorSpec},
+};
+
+use super::{Holder, HolderMessage, Service, Settings};
+use crate::{
+    figure::{Goal, LIMIT, Sides, UNDERPIN},
+    measure::{Workers, drive, median, nanos},
+};
+
+/// At least three times what the reference does in Elixir with its audit event, 150 to 170 thousand a second. In nanoseconds.
+pub const UPDATE: &[Goal] = &[Goal::Value(2080.0)];
+pub const UPDATE_WATCHED: &[Goal] = &[Goal::Ratio(1.3, LIMIT)];
+pub const NOTIFY: &[Goal] = &[Goal::Ratio(1.1, "tokio-watch")];
+pub const NOTIFY_ACTORS: &[Goal] = &[Goal::Ratio(1.2, LIMIT)];
+
+/// One change after the other by one task, answered each.
+///
+/// Not equal: `limit` is a bare ractor call that puts a number into a struct, and tokio-watch puts a ready value in place; only
+/// underpin validates, keeps history and has the change audited.
+pub fn update(sides: &mut Sides) -> Result<()> {
+    let service = Service::start()?;
+    let config = service.config.clone();
+    sides.add(UNDERPIN, move |time| {
+        let config = config.clone();
+        Ok(drive(&service.runtime, async move {
+            repeated(time, async |n| {
+                config
+                    .update("limit", n)
+                    .await
+                    .expect("the change is valid");
+            })
+            .await
+        }))
+    });
+    let runtime = Workers::Two.runtime();
+    let (holder, _) = runtime.block_on(Actor::spawn(None, Holder, ()))?;
+    sides.add(LIMIT, move |time| {
+        let holder = holder.clone();
+        Ok(drive(&runtime, async move {
+            repeated(time, async |n| {
+                ractor::call!(holder, HolderMessage::Put, n).expect("it lives");
+            })
+            .await
+        }))
+    });
+    Ok(())
+}
+
+/// Nanoseconds of one.
+async fn repeated(time: Duration, mut change: impl AsyncFnMut(u64)) -> f64 {
+    let (begin, mut done) = (Instant::now(), 0_u64);
+    loop {
+        for _ in 0..64 {
+            change(done % 1000).await;
+            done += 1;
+        }
+        let took = begin.elapsed();
+        if took >= time {
+            return nanos(took) / f64::from(u32::try_from(done).unwrap_or(u32::MAX));
+        }
+    }
+}
+
+/// What the caller of one change waits, in nanoseconds; the next comes when all who follow have heard of it. `limit` is the same
+/// without anyone who follows.
+pub fn update_watched(sides: &mut Sides, followers: usize) -> Result<()> {
+    for (who, followers) in [(UNDERPIN, followers), (LIMIT, 0)] {
+        let service = Service::start()?;
+        let arrived = Arrived::new(followers);
+        follow(&service, followers, &arrived)?;
+        let config = service.config.clone();
+        sides.add(who, move |time| {
+            let work = caller(config.clone(), Arc::clone(&arrived), time);
+            Ok(nanos(drive(&service.runtime, work).0))
+        });
+    }
+    Ok(())
+}
+
+/// From the change to the last task that has the new value, in microseconds.
+///
+/// Not equal: underpin's time holds the whole change, and its followers get every change in order; those of tokio-watch see the
+/// newest state. `limit` is a loop over a channel for each follower.
+pub fn notify(sides: &mut Sides, followers: usize) -> Result<()> {
+    let service = Service::start()?;
+    let arrived = Arrived::new(followers);
+    follow(&service, followers, &arrived)?;
+    let config = service.config.clone();
+    sides.add(UNDERPIN, move |time| {
+        let work = caller(config.clone(), Arc::clone(&arrived), time);
+        Ok(nanos(drive(&service.runtime, work).1) / 1e3)
+    });
+    tokio_watch(sides, followers);
+    channels(sides, followers);
+    Ok(())
+}
+
+/// From the change to the last actor that has the new value, in microseconds. `limit` is a loop over actor references.
+pub fn notify_actors(sides: &mut Sides, followers: usize) -> Result<()> {
+    let service = Service::start()?;
+    let arrived = Arrived::new(followers);
+    let groups = Groups::new("versus");
+    let group: Group<Heard> = groups.group("followers");
+    let actors = actors(&service.runtime, followers, &arrived)?;
+    service
+        .runtime
+        .block_on(async { group.join_all(&actors) })?;
+    let configuration = service.config.configuration();
+    let teller = configuration.telling("teller", "app.limit", &group)?;
+    let intensity = Intensity::new(0, Duration::from_secs(1));
+    let spec = SupervisorSpec::new("tellers", intensity).child(teller);
+    let teller = service.runtime.block_on(Supervisor::start(spec))?;
+    service.runtime.block_on(arrived.all());
+    let config = service.config.clone();
+    sides.add(UNDERPIN, move |time| {
+        let _kept = (&teller, &actors);
+        let work = caller(config.clone(), Arc::clone(&arrived), time);
+        Ok(nanos(drive(&service.runtime, work).1) / 1e3)
+    });
+
+    let runtime = Workers::Two.runtime();
+    let arrived = Arrived::new(followers);
+    let actors = Arc::new(self::actors(&runtime, followers, &arrived)?);
+    sides.add(LIMIT, move |time| {
+        let (actors, arrived) = (Arc::clone(&actors), Arc::clone(&arrived));
+        let work = told(arrived, time, async move |_| {
+            for actor in actors.iter() {
+                actor.send_message(Heard).expect("it lives");
+            }
+        });
+        Ok(nanos(drive(&runtime, work).1) / 1e3)
+    });
+    Ok(())
+}
+
+/// Counts who has not heard yet.
+struct Arrived {
+    followers: usize,
+    missing: AtomicUsize,
+    all: Notify,
+}
+
+impl Arrived {
+    fn new(followers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            followers,
+            missing: AtomicUsize::new(followers),
+            all: Notify::new(),
+        })
+    }
+
+    fn expect(&self) {
+        self.missing.store(self.followers, Ordering::SeqCst);
+    }
+
+    fn one(&self) {
+        if self.missing.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.all.notify_one();
+        }
+    }
+
+    async fn all(&self) {
+        if self.followers > 0 {
+            self.all.notified().await;
+        }
+    }
+}
+
+/// Medians of what the caller waits and of when the last has it.
+async fn caller(
+    config: Config<Settings>,
+    arrived: Arc<Arrived>,
+    time: Duration,
+) -> (Duration, Duration) {
+    told(arrived, time, async move |n| {
+        config
+            .update("limit", n)
+            .await
+            .expect("the change is valid");
+    })
+    .await
+}
+
+async fn told(
+    arrived: Arc<Arrived>,
+    time: Duration,
+    mut tell: impl AsyncFnMut(u64),
+) -> (Duration, Duration) {
+    let (begin, mut waited, mut heard) = (Instant::now(), Vec::new(), Vec::new());
+    for n in 0.. {
+        arrived.expect();
+        let start = Instant::now();
+        tell(n % 1000).await;
+        waited.push(start.elapsed().as_secs_f64());
+        arrived.all().await;
+        heard.push(start.elapsed().as_secs_f64());
+        if begin.elapsed() >= time {
+            break;
+        }
+    }
+    let middle = |mut all: Vec<f64>| Duration::from_secs_f64(median(&mut all));
+    (middle(waited), middle(heard))
+}
+
+fn follow(service: &Service, followers: usize, arrived: &Arc<Arrived>) -> Result<()> {
+    for _ in 0..followers {
+        let mut subscription = service.config.subscribe("limit")?;
+        subscription.try_recv().context("the current value")?;
+        let arrived = Arc::clone(arrived);
+        service.runtime.spawn(async move {
+            while subscription.recv().await.is_some() {
+                arrived.one();
+            }
+        });
+    }
+    Ok(())
+}
+
+fn tokio_watch(sides: &mut Sides, followers: usize) {
+    let runtime = Workers::Two.runtime();
+    let arrived = Arrived::new(followers);
+    let (sender, receiver) = watch::channel(0);
+    for _ in 0..followers {
+        let (mut receiver, arrived) = (receiver.clone(), Arc::clone(&arrived));
+        runtime.spawn(async move {
+            while receiver.changed().await.is_ok() {
+                receiver.borrow_and_update();
+                arrived.one();
+            }
+        });
+    }
+    let sender = Arc::new(sender);
+    sides.add("tokio-watch", move |time| {
+        let (sender, arrived) = (Arc::clone(&sender), Arc::clone(&arrived));
+        let work = told(arrived, time, async move |n| {
+            sender.send_replace(n);
+        });
+        Ok(nanos(drive(&runtime, work).1) / 1e3)
+    });
+}
+
+fn channels(sides: &mut Sides, followers: usize) {
+    let runtime = Workers::Two.runtime();
+    let arrived = Arrived::new(followers);
+    let open = |_| {
+        let (sender, mut receiver) = mpsc::unbounded_channel::<u64>();
+        let arrived = Arc::clone(&arrived);
+        runtime.spawn(async move {
+            while receiver.recv().await.is_some() {
+                arrived.one();
+            }
+        });
+        sender
+    };
+    let senders: Arc<Vec<_>> = Arc::new((0..followers).map(open).collect());
+    sides.add(LIMIT, move |time| {
+        let (senders, arrived) = (Arc::clone(&senders), Arc::clone(&arrived));
+        let work = told(arrived, time, async move |n| {
+            for sender in senders.iter() {
+                sender.send(n).expect("it is read");
+            }
+        });
+        Ok(nanos(drive(&runtime, work).1) / 1e3)
+    });
+}
+
+struct Follower;
+
+struct Heard;
+underpin::otp::message!(Heard);
+
+impl From<Notice> for Heard {
+    fn from(_: Notice) -> Self {
+        Self
+    }
+}
+
+impl Actor for Follower {
+    type Msg = Heard;
+    type State = Arc<Arrived>;
+    type Arguments = Arc<Arrived>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Heard>,
+        arrived: Arc<Arrived>,
+    ) -> Result<Arc<Arrived>, ActorProcessingErr> {
+        Ok(arrived)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Heard>,
+        _: Heard,
+        arrived: &mut Arc<Arrived>,
+    ) -> Result<(), ActorProcessingErr> {
+        arrived.one();
+        Ok(())
+    }
+}
+
+fn actors(runtime: &Runtime, count: usize, arrived: &Arc<Arrived>) -> Result<Vec<ActorRef<Heard>>> {
+    let spawn = |_| {
+        let spawned = Actor::spawn(None, Follower, Arc::clone(arrived));
+        Ok(runtime.block_on(spawned)?.0)
+    };
+    (0..count).map(spawn).collect()
+}
