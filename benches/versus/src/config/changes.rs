@@ -41,7 +41,7 @@ pub fn update(sides: &mut Sides) -> Result<()> {
     sides.add(UNDERPIN, move |time| {
         let config = config.clone();
         Ok(drive(&service.runtime, async move {
-            repeated(time, async |n| {
+            repeated(time, async move |n| {
                 config
                     .update("limit", n)
                     .await
@@ -55,7 +55,7 @@ pub fn update(sides: &mut Sides) -> Result<()> {
     sides.add(LIMIT, move |time| {
         let holder = holder.clone();
         Ok(drive(&runtime, async move {
-            repeated(time, async |n| {
+            repeated(time, async move |n| {
                 ractor::call!(holder, HolderMessage::Put, n).expect("it lives");
             })
             .await
