@@ -65,26 +65,23 @@ enum Server {
 impl Metrics {
     pub(super) fn new(telemetry: &Telemetry) -> Self {
         use crate::telemetry::Kind::Counter;
-        telemetry.declare(&[
+        let counters = [
+            ("underpin_config_updates", "Changes of settings."),
+            ("underpin_config_resets", "Resets of settings."),
             (
-                Counter,
-                "underpin_config_updates",
-                &[],
-                "Changes of settings.",
-            ),
-            (
-                Counter,
-                "underpin_config_resets",
-                &[],
-                "Resets of settings.",
-            ),
-            (
-                Counter,
                 "underpin_config_refused",
-                &[],
                 "Changes of settings that were refused.",
             ),
-        ]);
+            (
+                "underpin_config_reloads",
+                "Reloads of the settings' sources that were taken over.",
+            ),
+            (
+                "underpin_config_failed_reloads",
+                "Reloads of the settings' sources that changed nothing, for an error.",
+            ),
+        ];
+        telemetry.declare(&counters.map(|(name, help)| (Counter, name, &[][..], help)));
         Self {
             updates: telemetry.counter("underpin_config_updates", &[]),
             resets: telemetry.counter("underpin_config_resets", &[]),
