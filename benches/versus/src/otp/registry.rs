@@ -108,7 +108,7 @@ async fn start(names: &[String], named: bool) -> Vec<ActorCell> {
     actors
 }
 
-fn turn(names: &[String], thread: usize) -> impl FnMut() -> &String {
+fn turn<'n>(names: &'n [String], thread: usize) -> impl FnMut() -> &'n String {
     let mut next = thread * NAMES / 2;
     move || {
         next = (next + 1) % NAMES;
