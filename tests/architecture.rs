@@ -94,6 +94,8 @@ const PURE: &[&str] = &[
     "recovery.rs",
     "chrome.rs",
     "buckets.rs",
+    "routing.rs",
+    "reorder.rs",
 ];
 
 #[test]

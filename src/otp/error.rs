@@ -134,6 +134,12 @@ pub enum SupervisorError {
     /// The child is between two lives.
     #[error("{0} is restarting; terminate it first, or wait")]
     Restarting(Arc<str>),
+    /// A dynamic supervisor has as many children as it may have.
+    #[error("there are {0} children already, which is the limit; retry when one has ended")]
+    MaxChildren(usize),
+    /// The start of a dynamic child declined; nothing is left of it.
+    #[error("{0} declined to start: there was nothing to do")]
+    Ignored(Arc<str>),
     /// Two children have the same id, or an id is not valid.
     #[error("{0}")]
     Invalid(Arc<str>),

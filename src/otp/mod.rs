@@ -13,6 +13,7 @@ mod address;
 mod admission;
 mod child;
 mod context;
+mod dynamic;
 mod error;
 mod exit;
 #[cfg(feature = "testing")]
@@ -24,6 +25,7 @@ mod incarnation;
 mod lifecycle;
 mod monitor;
 mod office;
+mod partition;
 mod probe;
 mod registry;
 mod reply;
@@ -49,6 +51,7 @@ pub use child::{
     BoxError, Budget, ChildContext, ChildKind, ChildSpec, OnExceed, Restart, Shutdown,
 };
 pub use context::Context;
+pub use dynamic::{ChildRef, DynamicChild, DynamicSupervisor, DynamicSupervisorSpec};
 pub use error::{CallError, Ignore, NotSent, StartError, SupervisorError, Unanswered};
 pub use exit::{ExitReason, IntensityExceeded, ShutdownCause};
 pub use group::{
@@ -57,6 +60,9 @@ pub use group::{
 };
 pub use lifecycle::{Lifecycle, Report, ReportStream};
 pub use monitor::{Down, Forwarded, Monitor, MonitorRef, Monitors};
+pub use partition::{
+    PartitionError, PartitionKey, PartitionSupervisor, PartitionSupervisorSpec, stable_hash,
+};
 pub use probe::HealthProbe;
 pub use registry::{
     CheckError, KeyLock, Keys, Lease, Listener, Listening, NotRegistered, Owner, RegisterError,
@@ -69,7 +75,10 @@ pub use supervisor::{
     StopKind, Strategy, Supervisor, SupervisorSpec,
 };
 pub use sys::{Direction, Keep, Statistics, Status, Sys, SysError, Traffic};
-pub use tasks::{SpawnError, Task, TaskSupervisor};
+pub use tasks::{
+    OnTimeout, SpawnError, Task, TaskError, TaskExit, TaskId, TaskInfo, TaskOptions, TaskStream,
+    TaskSupervisor, YieldMany, await_many, yield_many,
+};
 pub use timer::Timer;
 pub(crate) use tree::Stuck;
 pub use tree::{ChildState, Tree, TreeLimits};

@@ -424,7 +424,7 @@ async fn f118_a_task_can_use_all_three_services() {
         telemetry.counter("from_a_task", &[]).inc();
         events.store(stored).await.expect("stores")
     });
-    let id = task.expect("spawned").join().await.expect("works");
+    let id = task.expect("spawned").await.expect("works");
 
     assert!(node.events().get(id).await.expect("reads").is_some());
     assert_eq!(node.config().get::<i64>("app.x"), Ok(1));
@@ -450,7 +450,7 @@ async fn f111_ten_tasks_on_all_services_at_once_all_succeed() {
         })
         .collect();
     for task in tasks {
-        assert!((0..10).contains(&task.join().await.expect("works")));
+        assert!((0..10).contains(&task.await.expect("works")));
     }
 
     let count = node.events().count(Query::new().kind("task")).await;

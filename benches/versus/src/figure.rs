@@ -25,6 +25,7 @@ pub enum Unit {
     Nanoseconds,
     Microseconds,
     Milliseconds,
+    Bytes,
     MessagesPerSecond,
     EventsPerSecond,
     IdsPerSecond,
@@ -35,6 +36,8 @@ pub enum Unit {
 pub enum Goal {
     /// This ratio to another side: at most for a time, at least for a rate.
     Ratio(f64, &'static str),
+    /// At most this much more than another side.
+    More(f64, &'static str),
     /// This ratio to the best of the peers.
     BestPeer(f64),
     /// This value itself.
@@ -62,13 +65,14 @@ impl Unit {
             Self::Nanoseconds => "ns",
             Self::Microseconds => "us",
             Self::Milliseconds => "ms",
+            Self::Bytes => "bytes",
             Self::MessagesPerSecond => "messages/s",
             Self::EventsPerSecond => "events/s",
             Self::IdsPerSecond => "ids/s",
         }
     }
 
-    /// A rate is better when it is higher, a time when it is lower.
+    /// A rate is better when it is higher, a time or a size when it is lower.
     pub fn is_rate(self) -> bool {
         self.text().ends_with("/s")
     }

@@ -85,6 +85,14 @@ fn verdict(goal: Goal, unit: Unit, measured: &[Measured]) -> String {
                 format!("{UNDERPIN} / {who}"),
             ),
         },
+        Goal::More(wanted, who) => match of(who) {
+            None => return format!("{who} was not measured"),
+            Some(other) => (
+                wanted,
+                own.median - other.median,
+                format!("{UNDERPIN} - {who}"),
+            ),
+        },
         Goal::BestPeer(wanted) => match best_peer(unit, measured) {
             None => return "no peer was measured".into(),
             Some(other) => {

@@ -139,7 +139,9 @@ impl Life {
 }
 
 /// Where the runtime itself ends, nothing is left to wait for.
-fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Option<JoinHandle<()>> {
+pub(in crate::otp) fn spawn(
+    work: impl Future<Output = ()> + Send + 'static,
+) -> Option<JoinHandle<()>> {
     let runtime = Handle::try_current().ok()?;
     Some(runtime.spawn(work))
 }

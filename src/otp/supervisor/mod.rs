@@ -5,7 +5,7 @@
 //! them out and tells what came of it, with `launch` and `stop` for one start and one stop; `actor` is the table of contents.
 
 mod actor;
-mod body;
+pub(in crate::otp) mod body;
 mod effect;
 mod ending;
 mod handle;

@@ -181,7 +181,7 @@ pub(crate) fn check_child(
 }
 
 /// A window without a length holds nothing.
-fn check_period(id: &str, intensity: Intensity) -> Result<(), SupervisorError> {
+pub(crate) fn check_period(id: &str, intensity: Intensity) -> Result<(), SupervisorError> {
     if intensity.period.is_zero() {
         return invalid(format!(
             "the intensity of {id} has a period of 0, in which nothing can be counted; give it a length"

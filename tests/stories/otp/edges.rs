@@ -16,7 +16,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{sync::oneshot, task::AbortHandle};
 use underpin::otp::{
     Address, Admission, Budget, ChildSpec, ChildState, ExitReason, Intensity, Lifecycle, NotSent,
-    OnExceed, Restart, Shutdown, StartError, StopKind, Supervisor, SupervisorError, TaskSupervisor,
+    OnExceed, Restart, Shutdown, StartError, StopKind, Supervisor, SupervisorError, TaskOptions,
+    TaskSupervisor,
 };
 use underpin::{ractor, testing::eventually};
 
@@ -510,25 +511,28 @@ async fn a_result_that_was_handed_out_is_not_there_again() {
     let mut good = tasks.spawn(async { 1 }).expect("has a place");
     let mut bad = tasks.spawn(async { panic!("boom") }).expect("has a place");
 
-    assert_eq!(good.join_timeout(LONG).await, Ok(Some(1)));
-    let failed: Result<Option<()>, _> = bad.join_timeout(LONG).await;
+    assert_eq!(good.yield_for(LONG).await, Ok(Some(1)));
+    let failed: Result<Option<()>, _> = bad.yield_for(LONG).await;
     assert!(matches!(failed, Err(ExitReason::Panic(_))), "{failed:?}");
 
-    assert_eq!(good.join_timeout(LONG).await, Err(ExitReason::NoProc));
-    assert_eq!(bad.join_timeout(LONG).await, Err(ExitReason::NoProc));
+    assert_eq!(good.yield_for(LONG).await, Err(ExitReason::NoProc));
+    assert_eq!(bad.yield_for(LONG).await, Err(ExitReason::NoProc));
     supervisor.stop().await;
 }
 
 /// Whoever ran one task after the other under a limit of one was refused now and then: the place was freed after the result.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_place_of_a_task_is_free_when_its_result_is_there() {
-    let tasks = TaskSupervisor::with_limit(1);
+    let tasks = TaskSupervisor::with_options(TaskOptions {
+        max_children: 1,
+        ..TaskOptions::default()
+    });
     let supervisor = tasks_under("places", &tasks).await;
 
     for n in 0..3000 {
         let task = tasks.spawn(async move { n });
         let task = task.unwrap_or_else(|refused| panic!("round {n}: {refused}"));
-        assert_eq!(task.join().await, Ok(n));
+        assert_eq!(task.await, Ok(n));
     }
     supervisor.stop().await;
 }
@@ -541,7 +545,7 @@ async fn the_shutdown_of_a_blocked_task_has_an_end() {
     let _awake = Awake::keep();
     let (task, release) = blocked_task(&tasks).await;
 
-    let ended = tokio::time::timeout(LONG, task.shutdown(NO_TIME)).await;
+    let ended = tokio::time::timeout(LONG, task.shutdown(Shutdown::Timeout(NO_TIME))).await;
 
     drop(release);
     assert_eq!(ended, Ok(Err(ExitReason::Killed)));
