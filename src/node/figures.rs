@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     mem,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -42,15 +43,23 @@ struct Child {
     busy: bool,
     handled: u64,
     refused: u64,
+    dead_letters: u64,
+    busy_ratio: f64,
+    handling: Duration,
 }
 
 /// What all children of one name do, and what was added since the last look.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 struct Sums {
     admitted: usize,
     busy: usize,
     handled: u64,
     refused: u64,
+    dead_letters: u64,
+    /// Of the one that is at it most.
+    busy_ratio: f64,
+    /// Of the one that is longest at its message.
+    handling: Duration,
 }
 
 impl Figures {
@@ -158,6 +167,10 @@ impl Figures {
             self.gauge(BUSY, &labels, sums.busy as f64);
             self.telemetry.counter(HANDLED, &labels).add(sums.handled);
             self.telemetry.counter(REFUSED, &labels).add(sums.refused);
+            let dead_letters = self.telemetry.counter(DEAD_LETTERS, &labels);
+            dead_letters.add(sums.dead_letters);
+            self.gauge(BUSY_RATIO, &labels, sums.busy_ratio);
+            self.gauge(HANDLING, &labels, sums.handling.as_secs_f64());
         }
     }
 
@@ -184,12 +197,16 @@ impl Seen {
             let same_life = before.filter(|before| before.incarnation == child.incarnation);
             let handled = same_life.map_or(0, |before| before.handled);
             let refused = before.map_or(0, |before| before.refused);
+            let dead_letters = before.map_or(0, |before| before.dead_letters);
             let name = name(&path);
             let sums = all.entry(name.clone()).or_default();
             sums.admitted += child.admitted;
             sums.busy += usize::from(child.busy);
             sums.handled += child.handled.saturating_sub(handled);
             sums.refused += child.refused.saturating_sub(refused);
+            sums.dead_letters += child.dead_letters.saturating_sub(dead_letters);
+            sums.busy_ratio = sums.busy_ratio.max(child.busy_ratio);
+            sums.handling = sums.handling.max(child.handling);
             self.names.insert(name);
             now.insert(path, child);
         }
@@ -214,6 +231,9 @@ impl From<&Tree> for Child {
             busy: tree.busy,
             handled: tree.handled,
             refused: tree.refused,
+            dead_letters: tree.expired + tree.late,
+            busy_ratio: tree.busy_share,
+            handling: Duration::from_millis(tree.in_message_ms.unwrap_or_default()),
         }
     }
 }
@@ -277,6 +297,9 @@ const ADMITTED: &str = "underpin_child_admitted";
 const BUSY: &str = "underpin_child_busy";
 const HANDLED: &str = "underpin_child_handled";
 const REFUSED: &str = "underpin_child_refused";
+const DEAD_LETTERS: &str = "underpin_child_dead_letters";
+const BUSY_RATIO: &str = "underpin_child_busy_ratio";
+const HANDLING: &str = "underpin_child_handling_seconds";
 const CHILDREN: &str = "underpin_children";
 const STUCK: &str = "underpin_children_stuck";
 const GROUP: &str = "underpin_group_members";
@@ -287,7 +310,7 @@ const INDEX_BYTES: &str = "underpin_events_index_bytes";
 const REVISION: &str = "underpin_config_revision";
 const HEALTHY: &str = "underpin_healthy";
 
-const METRICS: [(Kind, &str, &[&str], &str); 19] = [
+const METRICS: [(Kind, &str, &[&str], &str); 22] = [
     (
         Kind::Counter,
         STARTS,
@@ -349,6 +372,24 @@ const METRICS: [(Kind, &str, &[&str], &str); 19] = [
         "Requests to children that were refused because there were too many.",
     ),
     (
+        Kind::Counter,
+        DEAD_LETTERS,
+        &["child"],
+        "Requests to children that were skipped, and answers that came too late, because their callers had given up.",
+    ),
+    (
+        Kind::Gauge,
+        BUSY_RATIO,
+        &["child"],
+        "Part of the last ten seconds in which children were handling messages; of several, the busiest's.",
+    ),
+    (
+        Kind::Gauge,
+        HANDLING,
+        &["child"],
+        "How long children have been at their current message, to a tenth of a second; of several, the longest.",
+    ),
+    (
         Kind::Gauge,
         CHILDREN,
         &["state"],
@@ -400,6 +441,9 @@ mod tests {
             busy: false,
             handled,
             refused,
+            dead_letters: 2 * refused,
+            busy_ratio: 0.25,
+            handling: Duration::from_millis(handled),
         };
         (path.into(), child)
     }
@@ -422,6 +466,26 @@ mod tests {
         assert_eq!(look(&two[1..]), (1, 0, 0));
         assert_eq!(look(&[child("app/other", 1, 1, 1)]), (0, 0, 0));
         assert!(seen.look([child("app/other", 1, 1, 1)].into_iter()).len() == 1);
+    }
+
+    #[test]
+    fn of_several_children_the_busiest_and_the_slowest_count() {
+        let mut seen = Seen::default();
+        let mut look = |children: &[(Arc<str>, Child)]| {
+            let sums = seen.look(children.iter().cloned()).remove("app/mail");
+            let sums = sums.expect("is there");
+            (
+                sums.dead_letters,
+                sums.busy_ratio.to_bits(),
+                sums.handling.as_millis(),
+            )
+        };
+
+        let mut two = [child("app/mail#1", 1, 10, 2), child("app/mail#2", 1, 70, 1)];
+        two[0].1.busy_ratio = 0.75;
+        assert_eq!(look(&two), (6, 0.75_f64.to_bits(), 70));
+        assert_eq!(look(&two[..1]), (0, 0.75_f64.to_bits(), 10));
+        assert_eq!(look(&[]), (0, 0.0_f64.to_bits(), 0));
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn shortest(mut round: impl FnMut()) -> Duration {
 }
 
 #[test]
-fn counting_costs_less_than_twice_what_making_two_ids_costs_and_is_exact() {
+fn f86_counting_costs_less_than_twice_what_making_two_ids_costs_and_is_exact() {
     const TIMES: u64 = 1_000;
     let ids = IdGenerator::new(NodeId::random());
     let telemetry = telemetry();

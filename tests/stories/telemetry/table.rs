@@ -28,7 +28,7 @@ async fn busy_node() -> Node {
         .start()
         .await
         .expect("starts");
-    let _captured = node.capture();
+    let (_captured, _guarded) = (node.capture(), node.observer());
     let event = node.events().event("seen").build().expect("fits");
     node.events().store(event).await.expect("is stored");
     let life = Life::of(node.app(), "fragile");
