@@ -100,7 +100,11 @@ pub(super) struct Logged {
 pub(super) enum Next {
     /// Nothing is new.
     None,
-    Step(Logged),
+    Step {
+        step: Logged,
+        /// Whether nothing came after it yet.
+        is_newest: bool,
+    },
     /// What it should see next is no longer in the log.
     Lost,
 }
@@ -146,12 +150,18 @@ impl Log {
         if seen < self.floor {
             return Next::Lost;
         }
-        let at = self
-            .steps
-            .partition_point(|step| step.record.revision <= seen);
-        self.steps
-            .get(at)
-            .map_or(Next::None, |step| Next::Step(step.clone()))
+        // Whoever follows closely wants the newest one.
+        let newest = self.steps.back().map(|step| step.record.revision);
+        let at = match newest {
+            Some(newest) if newest.0 == seen.0 + 1 => self.steps.len() - 1,
+            _ => self
+                .steps
+                .partition_point(|step| step.record.revision <= seen),
+        };
+        self.steps.get(at).map_or(Next::None, |step| Next::Step {
+            step: step.clone(),
+            is_newest: at + 1 == self.steps.len(),
+        })
     }
 
     /// The document of a revision, where it is known.

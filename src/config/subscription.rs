@@ -62,6 +62,8 @@ struct Feed {
     published: Arc<Published>,
     wake: watch::Receiver<Revision>,
     seen: Revision,
+    /// Everything that had been published at the last look was seen; what comes later wakes.
+    has_all: bool,
 }
 
 impl Subscription {
@@ -80,10 +82,12 @@ impl Subscription {
     /// Cancel safe: nothing is lost when the future is dropped.
     pub async fn recv(&mut self) -> Option<Notice> {
         loop {
-            if let Some(notice) = self.try_recv() {
+            if !self.feed.has_all
+                && let Some(notice) = self.try_recv()
+            {
                 return Some(notice);
             }
-            self.feed.wake.changed().await.ok()?;
+            self.feed.news().await?;
         }
     }
 
@@ -100,7 +104,7 @@ impl Subscription {
                     self.feed.seen = self.feed.published.state().revision;
                     return Some(self.current(self.feed.seen.0 - before.0));
                 }
-                Next::Step(step) => {
+                Next::Step { step, .. } => {
                     let document = step.document.unwrap_or_default();
                     let value = document.get(&self.prefix).cloned();
                     if self.concerns(&step.record, value.as_ref()) {
@@ -171,10 +175,12 @@ impl AuditFeed {
     /// Cancel safe: nothing is lost when the future is dropped.
     pub async fn recv(&mut self) -> Option<Audit> {
         loop {
-            if let Some(audit) = self.try_recv() {
+            if !self.feed.has_all
+                && let Some(audit) = self.try_recv()
+            {
                 return Some(audit);
             }
-            self.feed.wake.changed().await.ok()?;
+            self.feed.news().await?;
         }
     }
 
@@ -184,7 +190,7 @@ impl AuditFeed {
         loop {
             match self.feed.next() {
                 Next::None => return None,
-                Next::Step(step) => {
+                Next::Step { step, .. } => {
                     self.document = step.document;
                     return Some(Audit {
                         record: step.record,
@@ -228,13 +234,26 @@ impl Feed {
             published,
             wake,
             seen: after.unwrap_or(now),
+            has_all: false,
         }
+    }
+
+    /// Waits until there may be something new; `None` when the node is gone.
+    async fn news(&mut self) -> Option<()> {
+        self.wake.changed().await.ok()?;
+        self.has_all = false;
+        Some(())
     }
 
     fn next(&mut self) -> Next {
         let next = self.published.with_log(|log, _| log.after(self.seen));
-        if let Next::Step(step) = &next {
-            self.seen = step.record.revision;
+        match &next {
+            Next::None => self.has_all = true,
+            Next::Step { step, is_newest } => {
+                self.seen = step.record.revision;
+                self.has_all = *is_newest;
+            }
+            Next::Lost => self.has_all = false,
         }
         next
     }

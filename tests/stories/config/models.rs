@@ -5,7 +5,9 @@ use std::sync::Arc;
 use proptest::{prelude::*, test_runner::TestCaseError};
 use tokio::runtime::Runtime;
 use underpin::{
-    config::{Options, Schema},
+    config::{
+        FreeTable, Options, Origin, Revision, Schema, Sources, Subscription, UpdateError, load,
+    },
     value::{Value, from_value, to_value},
 };
 
@@ -191,6 +193,141 @@ proptest! {
             drop(node);
             let again = Node::start_with(sources().keep_on(disk.clone()), Options::default()).await;
             prop_assert_eq!(&*again.config.load(), &model);
+            Ok(())
+        })?;
+    }
+}
+
+/// What one layer says of the settings of a free table.
+type Says = std::collections::BTreeMap<&'static str, i64>;
+
+const FREE: [&str; 4] = ["a", "b", "t.c", "t.d"];
+
+fn says() -> impl Strategy<Value = Says> {
+    proptest::collection::btree_map(proptest::sample::select(FREE.to_vec()), -9..9i64, 0..4)
+}
+
+fn toml(says: &Says) -> String {
+    let lines = says
+        .iter()
+        .map(|(path, value)| format!("app.{path} = {value}\n"));
+    lines.collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_setting_is_what_the_strongest_layer_says(layers in proptest::collection::vec(says(), 5)) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        for (name, says) in ["0.toml", "1.toml", "2.toml"].iter().zip(&layers) {
+            std::fs::write(at(name), toml(says)).expect("it is written");
+        }
+        std::fs::create_dir(at("conf.d")).expect("it is made");
+        for name in ["1.toml", "2.toml"] {
+            std::fs::rename(at(name), at("conf.d").join(name)).expect("it is moved");
+        }
+        let variable = |path: &&str| format!("UNDERPIN__APP__{}", path.replace('.', "__").to_uppercase());
+        let sources = Sources::new::<FreeTable, FreeTable>()
+            .file(at("0.toml"))
+            .conf_d(at("conf.d"))
+            .environment(layers[3].iter().map(|(path, value)| (variable(path), value.to_string())));
+        let set = |sources: Sources, (path, value): (&&str, &i64)| sources.set(format!("app.{path}={value}"));
+        let loaded = load(layers[4].iter().fold(sources, set)).expect("all of it is valid");
+
+        for path in FREE {
+            let full = format!("app.{path}");
+            let Some((layer, says)) = layers.iter().enumerate().rfind(|(_, says)| says.contains_key(path)) else {
+                prop_assert!(loaded.value(&full).is_err());
+                continue;
+            };
+            prop_assert_eq!(loaded.value(&full), Ok(Value::from(says[path])));
+            let origin = loaded.origin(&full).expect("it is there");
+            let fits = match origin {
+                Origin::File { file, .. } => file.ends_with(format!("{layer}.toml")),
+                Origin::Environment { .. } => layer == 3,
+                Origin::Flag { .. } => layer == 4,
+                _ => false,
+            };
+            prop_assert!(fits, "{full} is from layer {layer}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_change_is_made_only_against_the_current_revision_and_is_then_in_the_history(
+        changes in proptest::collection::vec((writes(), 0..2u64, any::<bool>()), 1..16),
+    ) {
+        run(async {
+            let node = Node::start().await;
+            let (mut model, mut history) = (Foundation::default(), Vec::new());
+            for (writes, behind, first_dry) in changes {
+                let current = node.document.revision();
+                let propose = || {
+                    let seen = Revision(current.0.wrapping_sub(behind));
+                    let proposal = node.config.propose().expect_revision(seen);
+                    writes.iter().fold(proposal, |proposal, (path, value)| proposal.set(path, value.clone()))
+                };
+                let expected = changed(&model, &writes).filter(|_| behind == 0);
+                if first_dry {
+                    let preview = propose().dry_run().await.expect("it is looked at");
+                    prop_assert_eq!(preview.is_accepted(), expected.is_some());
+                    prop_assert_eq!(preview.against, current);
+                }
+                let outcome = propose().apply().await;
+                prop_assert_eq!(outcome.is_ok(), expected.is_some());
+                if behind > 0 {
+                    prop_assert!(matches!(outcome, Err(UpdateError::Stale { .. })), "{:?}", outcome);
+                }
+                if let (Ok(record), Some(after)) = (outcome, expected) {
+                    prop_assert_eq!(record.revision.0, current.0 + 1);
+                    let written = record.changes.iter().map(|change| change.after.clone());
+                    let wanted = writes.iter().map(|(_, value)| Some(value.clone()));
+                    prop_assert!(written.eq(wanted));
+                    model = after;
+                    history.insert(0, record);
+                }
+                prop_assert_eq!(&*node.config.load(), &model);
+            }
+            prop_assert_eq!(node.document.history(usize::MAX), history);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_subscriber_of_any_speed_is_told_in_order_and_of_all_that_it_missed(
+        changes in proptest::collection::vec((writes(), 0..3usize), 1..24),
+        log_changes in 1..6usize,
+    ) {
+        run(async {
+            let options = Options { log_changes, ..Options::default() };
+            let node = Node::start_with(sources(), options).await;
+            let mut subscriber = node.config.subscribe("").expect("a path");
+            let mut told = subscriber.try_recv().expect("the current value").revision;
+            let mut documents = vec![(told, node.config.get_value(""))];
+            let mut hear = |subscriber: &mut Subscription, documents: &[(Revision, _)]| {
+                let Some(notice) = subscriber.try_recv() else { return Ok(false) };
+                let steps = if notice.record.is_some() { 1 } else { notice.missed };
+                prop_assert_eq!(notice.revision.0, told.0 + steps, "nothing is skipped in silence");
+                told = notice.revision;
+                let document = documents.iter().find(|(revision, _)| *revision == told);
+                prop_assert_eq!(notice.value.map(Ok), document.map(|(_, value): &(_, _)| Clone::clone(value)));
+                Ok(true)
+            };
+            for (writes, reads) in changes {
+                if let Ok(revision) = node.config.update_many(writes).await {
+                    documents.push((revision, node.config.get_value("")));
+                }
+                for _ in 0..reads {
+                    hear(&mut subscriber, &documents)?;
+                }
+            }
+            while hear(&mut subscriber, &documents)? {}
+            prop_assert_eq!(told, node.document.revision());
             Ok(())
         })?;
     }
