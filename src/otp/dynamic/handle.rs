@@ -89,11 +89,15 @@ impl DynamicSupervisor {
     pub async fn start_child(&self, spec: ChildSpec) -> Answer<ChildRef> {
         check_child(&spec, AutoShutdown::Never)?;
         let nursery = self.nursery()?;
-        let slow = match nursery.start_child(spec)? {
-            Ok(child) => return Ok(child),
-            Err(slow) => slow,
-        };
-        slow.await.unwrap_or(Err(SupervisorError::Unanswered))
+        match nursery.start_child(spec)? {
+            Ok(child) => {
+                // Nothing was waited for. Whoever starts one child after the other must not keep the others from running, the
+                // supervisor among them.
+                tokio::task::coop::consume_budget().await;
+                Ok(child)
+            }
+            Err(slow) => slow.await.unwrap_or(Err(SupervisorError::Unanswered)),
+        }
     }
 
     /// Stops a child as its spec says, waits until it is gone, and forgets it. A pending restart is cancelled.
