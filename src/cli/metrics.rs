@@ -114,9 +114,9 @@ mod tests {
             lines,
             [
                 "a_total{x=\"1\"}                25        10.0/s",
-                "q                             3.5",
-                "w_count                         1",
-                "w_sum                         0.5",
+                "q                            3.5",
+                "w_count                        1",
+                "w_sum                        0.5",
             ]
         );
         assert_eq!(before.rate("a_total{x=\"1\"}", &now), None, "it began anew");

@@ -102,7 +102,13 @@ fn tell_reasons(tree: &mut serde_json::Value, reasons: &[Reason]) {
     if !here.is_empty() {
         tree["reasons"] = here.into();
     }
-    for child in tree["children"].as_array_mut().into_iter().flatten() {
+    // Asked for with `get_mut`: to index what is not there would make it.
+    let children = tree.get_mut("children");
+    for child in children
+        .and_then(|children| children.as_array_mut())
+        .into_iter()
+        .flatten()
+    {
         tell_reasons(child, reasons);
     }
 }

@@ -265,7 +265,9 @@ impl Room {
 
     // What is decided.
 
+    /// Whoever asked hears of it last, when everybody else can see it.
     pub(super) fn carry_out(&mut self) {
+        let (mut started, mut ended) = (Vec::new(), Vec::new());
         while let Some(effect) = self.state.next_effect() {
             match effect {
                 Effect::Start(key) => self.start(key),
@@ -273,15 +275,13 @@ impl Room {
                 Effect::Wake(timer, delay) => self.wake(timer, delay),
                 Effect::Settled(key, outcome) => {
                     let body = self.bodies.get_mut(&key);
-                    if let Some(reply) = body.and_then(|body| body.start_asked.take()) {
-                        reply.send(outcome);
-                    }
+                    let asked = body.and_then(|body| body.start_asked.take());
+                    started.extend(asked.map(|reply| (reply, outcome)));
                 }
                 Effect::Ended(key, outcome) => {
                     let body = self.bodies.get_mut(&key);
-                    for reply in body.into_iter().flat_map(|body| body.ends_asked.drain(..)) {
-                        reply.send(outcome.clone());
-                    }
+                    let asked = body.into_iter().flat_map(|body| body.ends_asked.drain(..));
+                    ended.extend(asked.map(|reply| (reply, outcome.clone())));
                 }
                 Effect::Show(key) => self.show(key),
                 Effect::Tell(key, what) => self.tell(key, what),
@@ -293,6 +293,12 @@ impl Room {
                     self.place.me.stop(None);
                 }
             }
+        }
+        for (reply, outcome) in started {
+            reply.send(outcome);
+        }
+        for (reply, outcome) in ended {
+            reply.send(outcome);
         }
     }
 
