@@ -877,6 +877,32 @@ mod tests {
         assert!(refused.is_err_and(|words| words.contains("limit=100") && words.contains("`-5`")));
     }
 
+    /// What the fuzz target `query` asks of any text.
+    fn is_read_or_pointed_at(text: &str) {
+        match parse(text) {
+            Ok(query) => assert_eq!(parse(&query.to_string()), Ok(query), "{text}"),
+            Err(QueryError::Text(misread)) => {
+                assert_eq!(misread.pointer().lines().count(), 2, "{text}");
+                assert!(!misread.to_string().is_empty());
+            }
+            Err(_) => {}
+        }
+    }
+
+    #[test]
+    fn the_corpus_of_the_fuzz_target_is_read_or_pointed_at() {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/query");
+        let mut texts = 0;
+        for file in std::fs::read_dir(corpus)
+            .expect("the corpus is here")
+            .flatten()
+        {
+            is_read_or_pointed_at(&std::fs::read_to_string(file.path()).expect("text"));
+            texts += 1;
+        }
+        assert!(texts >= 10);
+    }
+
     fn any_text() -> impl Strategy<Value = String> {
         prop_oneof!["[a-z.*]{1,12}", "\\PC{1,12}", "[ \"\\\\\n\u{0}é🚀=]{1,6}"]
     }
@@ -968,10 +994,7 @@ mod tests {
 
         #[test]
         fn no_text_is_too_strange(text in "\\PC{0,60}|[a-z=<>!\"*\\[{ ]{0,30}") {
-            if let Err(QueryError::Text(misread)) = parse(&text) {
-                prop_assert!(text.is_char_boundary(misread.span().start));
-                prop_assert!(misread.pointer().lines().count() == 2 && !misread.to_string().is_empty());
-            }
+            is_read_or_pointed_at(&text);
         }
 
         #[test]

@@ -4,6 +4,7 @@
 //! left out. What an index can tell is told by the index; only events of the answer are decoded, and those whose data is compared.
 
 use std::{
+    cmp::Ordering,
     collections::BinaryHeap,
     io,
     ops::Range,
@@ -32,8 +33,8 @@ const WINDOW_ROWS: u32 = 8 * ZONE_ROWS;
 const AT_ONCE_ROWS: u32 = 1024;
 /// Rows that a search may look at on the caller's own task: some tens of microseconds.
 const QUICK_ROWS: usize = 8192;
-/// Bytes of candidates that are kept, so that they need not be read again.
-const KEPT_BYTES_MAX: usize = 16 << 20;
+/// Bytes of candidates, as encoded, that are kept decoded, so that they need not be read again.
+const KEPT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of events, as encoded, after which a page ends early.
 pub(super) const PAGE_BYTES_MAX: usize = 32 << 20;
 
@@ -80,6 +81,8 @@ pub(super) struct Search<'a> {
     after: Option<Rank>,
     sink: Sink,
     kept_bytes: usize,
+    /// The record that is looked at: copied, so that no lock is held while it is decoded.
+    record: Vec<u8>,
     page_bytes: usize,
     work: Work,
 }
@@ -95,14 +98,44 @@ enum Sink {
 }
 
 /// An event that may be part of the answer.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 struct Found {
     rank: Rank,
     segment: usize,
     row: u32,
     key: (i64, u64),
-    /// Its record, if it had to be looked at.
-    bytes: Option<Vec<u8>>,
+    /// The event and its length as encoded, if it had to be looked at.
+    event: Option<(Box<Event>, usize)>,
+}
+
+impl Found {
+    fn place(&self) -> (Rank, usize, u32) {
+        (self.rank, self.segment, self.row)
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.event.as_ref().map_or(0, |(_, bytes)| *bytes)
+    }
+}
+
+impl PartialEq for Found {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for Found {}
+
+impl PartialOrd for Found {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Found {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
 }
 
 /// Some rows of a segment, of which none comes before `first`.
@@ -127,6 +160,7 @@ impl<'a> Search<'a> {
             after: query.after.map(|cursor| cursor.rank()),
             sink: Sink::Count(0),
             kept_bytes: 0,
+            record: Vec::new(),
             page_bytes: PAGE_BYTES_MAX,
             work: Work::default(),
         }
@@ -243,10 +277,10 @@ impl<'a> Search<'a> {
         if self.after.is_some_and(|after| rank <= after) || self.cannot_enter(rank) {
             return Ok(());
         }
-        let mut bytes = None;
+        let mut event = None;
         if plan.reads_events {
             match self.look(at, candidate.row)? {
-                Looked::At(found) => bytes = found,
+                Looked::At(found) => event = found,
                 Looked::AtAnother => return Ok(()),
             }
         }
@@ -255,36 +289,57 @@ impl<'a> Search<'a> {
             segment: at,
             row: candidate.row,
             key: (time, id),
-            bytes,
+            event,
         });
         Ok(())
     }
 
-    /// Whether a row's event matches, and its bytes if there is room for them.
+    /// Whether a row's event matches, and the event if it is worth keeping.
     fn look(&mut self, at: usize, row: u32) -> Result<Looked, Halt> {
-        self.work.events_read += 1;
         if self.work.events_read.is_multiple_of(64) {
             self.pause()?;
         }
+        if self.fetch(at, row)?.is_err() {
+            // It may belong here: it is kept, and found unreadable again when it is read.
+            return Ok(Looked::At(None));
+        }
         let filter = &self.query.filter;
-        let wanted = matches!(self.sink, Sink::Best { .. });
-        let room = KEPT_BYTES_MAX.saturating_sub(self.kept_bytes);
-        let mut looked = Looked::AtAnother;
-        let read = self.segments[at].0.read(row, self.access, &mut |bytes| {
-            let Some(record) = Record::read(bytes).filter(|record| filter.takes(record)) else {
-                return;
-            };
-            if !filter.data.is_empty() && matches!(filter.decode(&record), Ok(None)) {
-                return;
+        let Some(record) = Record::read(&self.record).filter(|record| filter.takes(record)) else {
+            return Ok(Looked::AtAnother);
+        };
+        let bytes = record.bytes.len();
+        let keeps = self.has_room() && self.kept_bytes + bytes <= KEPT_BYTES_MAX;
+        let event = if filter.data.is_empty() {
+            keeps.then(|| Event::decode(&record)).flatten()
+        } else {
+            match filter.decode(&record) {
+                Ok(None) => return Ok(Looked::AtAnother),
+                Ok(event) => event.filter(|_| keeps),
+                Err(()) => None,
             }
-            let keep = wanted && record.bytes.len() <= room;
-            looked = Looked::At(keep.then(|| record.bytes.to_vec()));
+        };
+        Ok(Looked::At(event.map(|event| (Box::new(event), bytes))))
+    }
+
+    /// Copies a row's record.
+    fn fetch(&mut self, at: usize, row: u32) -> Result<io::Result<()>, Halt> {
+        self.work.events_read += 1;
+        let copy = &mut self.record;
+        let read = self.segments[at].0.read(row, self.access, &mut |bytes| {
+            copy.clear();
+            copy.extend_from_slice(bytes);
         });
         match read {
-            Ok(()) => Ok(looked),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Halt::NotQuick),
-            // It may belong here: it is kept, and found unreadable again when it is read.
-            Err(_) => Ok(Looked::At(None)),
+            read => Ok(read),
+        }
+    }
+
+    /// Whether what enters now may stay: nothing has been pushed out yet.
+    fn has_room(&self) -> bool {
+        match &self.sink {
+            Sink::Best { heap, wanted } => heap.len() < *wanted,
+            Sink::Count(_) => false,
         }
     }
 
@@ -295,9 +350,9 @@ impl<'a> Search<'a> {
                 if heap.len() == *wanted
                     && let Some(worst) = heap.pop()
                 {
-                    self.kept_bytes -= worst.bytes.map_or(0, |bytes| bytes.len());
+                    self.kept_bytes -= worst.kept_bytes();
                 }
-                self.kept_bytes += found.bytes.as_ref().map_or(0, Vec::len);
+                self.kept_bytes += found.kept_bytes();
                 heap.push(found);
             }
         }
@@ -367,23 +422,18 @@ impl<'a> Search<'a> {
             }
             let (time, id) = found.key;
             end = EventId::new(id).ok().map(|id| (time, id));
-            let decode = |bytes: &[u8]| {
-                (
-                    bytes.len(),
-                    Record::read(bytes).as_ref().and_then(Event::decode),
-                )
-            };
-            let read = match &found.bytes {
-                Some(bytes) => Ok(decode(bytes)),
-                None => self.decode(found.segment, found.row, decode)?,
+            let (segment, row) = (found.segment, found.row);
+            let read = match found.event {
+                Some(event) => Some(event),
+                None => self.read_event(segment, row)?,
             };
             match read {
-                Ok((len, Some(event))) => {
+                Some((event, len)) => {
                     bytes += len;
-                    page.events.push(event);
+                    page.events.push(*event);
                 }
-                _ if self.is_hidden(found.segment, found.row)? => {}
-                _ => page.unreadable.extend(EventId::new(id).ok()),
+                None if self.is_hidden(segment, row)? => {}
+                None => page.unreadable.extend(EventId::new(id).ok()),
             }
         }
         page.next = end
@@ -392,20 +442,14 @@ impl<'a> Search<'a> {
         Ok(page)
     }
 
-    fn decode<T>(
-        &mut self,
-        segment: usize,
-        row: u32,
-        decode: impl Fn(&[u8]) -> (usize, Option<T>),
-    ) -> Result<io::Result<(usize, Option<T>)>, Halt> {
-        self.work.events_read += 1;
-        let mut decoded = (0, None);
-        let view = self.segments[segment].0;
-        let read = view.read(row, self.access, &mut |bytes| decoded = decode(bytes));
-        match read {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Halt::NotQuick),
-            read => Ok(read.map(|()| decoded)),
+    /// A row's event and its length as encoded; `None` if it cannot be read.
+    fn read_event(&mut self, at: usize, row: u32) -> Result<Option<(Box<Event>, usize)>, Halt> {
+        if self.fetch(at, row)?.is_err() {
+            return Ok(None);
         }
+        let record = Record::read(&self.record);
+        let event = record.as_ref().and_then(Event::decode);
+        Ok(event.map(|event| (Box::new(event), self.record.len())))
     }
 
     /// Whether a row was pruned while this search went on.
@@ -430,6 +474,6 @@ fn snapshot(segments: &[Arc<dyn View>]) -> Vec<(&dyn View, u32)> {
 
 enum Looked {
     /// It matches.
-    At(Option<Vec<u8>>),
+    At(Option<(Box<Event>, usize)>),
     AtAnother,
 }

@@ -125,6 +125,8 @@ const AHEAD_EVENTS_MAX: usize = 256;
 const AHEAD_BYTES_MAX: usize = 1 << 20;
 /// Rows that are searched for candidates at a time.
 const WINDOW_ROWS: u32 = 8 * ZONE_ROWS;
+/// Windows that are searched on the caller's own task: some tens of microseconds.
+const QUICK_WINDOWS: usize = 4;
 /// Windows of one stretch, after which a subscription of rare events says how far it came.
 const WINDOWS_MAX: usize = 512;
 
@@ -334,6 +336,7 @@ fn read_on(
         cancelled,
         windows: 0,
         bytes: 0,
+        record: Vec::new(),
         stretch: Stretch {
             deliveries: Vec::new(),
             place,
@@ -359,6 +362,8 @@ struct Reading<'a> {
     cancelled: &'a AtomicBool,
     windows: usize,
     bytes: usize,
+    /// The record that is looked at: copied, so that no lock is held while it is decoded.
+    record: Vec<u8>,
     stretch: Stretch,
 }
 
@@ -378,6 +383,9 @@ impl Reading<'_> {
             }
             if self.windows == WINDOWS_MAX {
                 return Ok(false);
+            }
+            if self.access == Access::Memory && self.windows == QUICK_WINDOWS {
+                return Err(Halt::NotQuick);
             }
             self.windows += 1;
             let end = rows.min(start.saturating_add(WINDOW_ROWS));
@@ -401,33 +409,37 @@ impl Reading<'_> {
 
     fn deliver(&mut self, view: &dyn View, row: u32, id: u64) -> Result<(), Halt> {
         let place = (view.base(), row + 1);
-        let mut event = Err(io::ErrorKind::InvalidData.into());
-        let mut takes = true;
-        let bytes = &mut self.bytes;
+        let copy = &mut self.record;
         let read = view.read(row, self.access, &mut |found| {
-            let Some(record) = Record::read(found) else {
-                return;
-            };
-            takes = self.filter.takes(&record);
-            if let Some(decoded) = takes
-                .then(|| self.filter.decode(&record))
-                .and_then(Result::ok)
-            {
-                takes = decoded.is_some();
-                *bytes += record.bytes.len();
-                event = decoded.ok_or_else(|| io::ErrorKind::InvalidData.into());
-            }
+            copy.clear();
+            copy.extend_from_slice(found);
         });
-        match read {
+        let event = match read {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(Halt::NotQuick),
-            Err(error) => event = Err(error),
-            Ok(()) => {}
-        }
+            Err(error) => Some(Err(error)),
+            Ok(()) => self.decode(),
+        };
         self.stretch.place = place;
-        if takes {
+        if let Some(event) = event {
             self.stretch.deliveries.push(Delivery { id, place, event });
         }
         Ok(())
+    }
+
+    /// The event of the record, if the filter takes it.
+    fn decode(&mut self) -> Option<io::Result<Event>> {
+        let damaged = || Some(Err(io::ErrorKind::InvalidData.into()));
+        let Some(record) = Record::read(&self.record) else {
+            return damaged();
+        };
+        if !self.filter.takes(&record) {
+            return None;
+        }
+        self.bytes += record.bytes.len();
+        match self.filter.decode(&record) {
+            Ok(event) => event.map(Ok),
+            Err(()) => damaged(),
+        }
     }
 }
 

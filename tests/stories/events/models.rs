@@ -330,7 +330,11 @@ impl Bench {
                 let opened = self.store.events.stats().openings;
                 kill(&self.store).await;
                 // A prune that finds it dying is not answered, and may have happened.
-                until("it is back", || self.store.events.stats().openings > opened).await;
+                until("it is back", || {
+                    self.store.events.stats().openings > opened
+                        && self.store.events.actor().is_some()
+                })
+                .await;
             }
             Step::Ask(asked) => self.ask(&asked).await,
             Step::TurnPage => self.turn_page().await,
