@@ -243,10 +243,10 @@ mod tests {
         assert_eq!(
             draw(&Branch::deserialize(&tree).expect("a tree")),
             [
-                "root                                         supervisor  running  for 1.0 s  budget 3",
-                "├─ cache                                     \
+                "root                                        supervisor  running  for 1.0 s  budget 3",
+                "├─ cache                                    \
                  actor  running  for 1m 1s  stuck in rebuild for 12.3 s  busy 99 %  handled 5",
-                "│     ! has been handling rebuild for 12 s   since 2026-11-23T10:00:00Z",
+                "│     ! has been handling rebuild for 12 s  since 2026-11-23T10:00:00Z",
                 "└─ … 7 more",
             ]
         );
