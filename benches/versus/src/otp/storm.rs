@@ -57,11 +57,9 @@ async fn underpin(time: Duration, stormy: bool) -> f64 {
     // More restarts than a machine can make.
     let endless = Intensity::new(u32::MAX, Duration::from_millis(1));
     let counter = Address::new();
-    let mut spec = SupervisorSpec::new("versus", endless).child(ChildSpec::actor(
-        "counter",
-        &counter,
-        |_| (Counter, ()),
-    ));
+    let mut spec =
+        SupervisorSpec::new("versus", endless)
+            .child(ChildSpec::actor("counter", &counter, |_| (Counter, ())));
     if stormy {
         let bomb = ChildSpec::actor("bomb", &Address::new(), |_| (Bomb, ()));
         spec = spec.child(bomb);
