@@ -461,7 +461,8 @@ impl Telemetry {
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() {
     /// let telemetry = Telemetry::new(Options::default());
-    /// let rows = telemetry.span_async(&QUERY, &[("table", "users".into())], async |end| {
+    /// let about = [("table", "users".into())];
+    /// let rows = telemetry.span_async(&QUERY, &about, async |end| {
     ///     tokio::task::yield_now().await;
     ///     end.measure("rows", 17);
     ///     vec![0; 17]
