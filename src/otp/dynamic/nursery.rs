@@ -1,7 +1,7 @@
 //! The children of one life of a dynamic supervisor, and what is done to them: part of the shell, the decisions are in `state`.
 //!
-//! Under a lock, and not behind the actor's mailbox: whoever starts a child does it here and now, which costs a third of what
-//! asking the actor does, and many can at once. The actor gets what the children tell. Nothing is awaited under the lock,
+//! Under a lock, and not behind the actor's mailbox: whoever starts a child does it here and now, without waking the actor,
+//! and many can at once. The actor gets what the children tell. Nothing is awaited under the lock,
 //! and no code of a user's runs under it: starts are made outside, and what goes is dropped outside.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
