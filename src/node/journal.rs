@@ -9,8 +9,8 @@ use tokio::{sync::mpsc, time};
 
 use super::{Health, wiring::PAUSE};
 use crate::{
-    events::{Event, EventBuilder, Events, SOURCE_BYTES_MAX, StoreError},
-    ids::{CorrelationId, EventId, TraceId},
+    events::{Event, Events, SOURCE_BYTES_MAX, StoreError},
+    ids::EventId,
     otp::{BoxError, ChildContext, Context, Lifecycle, Report, StopKind},
     telemetry::{Kind, Telemetry},
     value::Value,
@@ -36,6 +36,8 @@ struct Pages {
     open: Vec<Event>,
 }
 
+/// The part that is the node itself, and the source of its own events.
+const NODE: &str = "node";
 /// How many notes may wait for the store: a crash loop of a minute at ten a second, some hundred bytes each.
 const NOTES: usize = 1024;
 /// How many children may be down at once and have their restart told as the consequence of their end.
@@ -78,9 +80,10 @@ impl Journal {
             _ => ends.get(&report.path).copied().unwrap_or_default(),
         };
         let noted = self.note(kind, &report.path, data, cause);
-        if let (Lifecycle::Exited { .. }, Some(id)) = (&report.what, noted)
-            && ends.len() < ENDS
-        {
+        if let (Lifecycle::Exited { .. }, Some(id)) = (&report.what, noted) {
+            if ends.len() == ENDS {
+                forget_oldest(&mut ends);
+            }
             ends.insert(
                 Arc::clone(&report.path),
                 Context::new(cause.trace, id.get()),
@@ -90,21 +93,13 @@ impl Journal {
 
     /// Notes how the node is doing, when that is something else than before.
     pub(super) fn health(&self, now: &Health) {
+        if is_coming_or_going(now) {
+            return;
+        }
         let mut before = self.health.lock();
-        let same = |before: &Health| {
-            let reasons = |health: &Health| {
-                health
-                    .reasons
-                    .iter()
-                    .map(|reason| reason.part.clone())
-                    .collect::<Vec<_>>()
-            };
-            before.health == now.health && reasons(before) == reasons(now)
-        };
-        let began_well = before.is_none() && now.reasons.is_empty();
-        if !before.as_ref().is_some_and(same) && !began_well {
+        if is_turn(before.as_ref(), now) {
             let data = crate::value::to_value(now).unwrap_or_default();
-            self.note("node.health", "node", data, Context::default());
+            self.note("node.health", NODE, data, Context::default());
         }
         *before = Some(now.clone());
     }
@@ -118,7 +113,7 @@ impl Journal {
     ) -> Option<EventId> {
         let source = &source[..source.floor_char_boundary(SOURCE_BYTES_MAX)];
         let event = self.events.event(kind).source(source).data(data);
-        let event = within(event, cause).build().ok()?;
+        let event = event.within(cause).build().ok()?;
         let id = event.id();
         if self.notes.try_send(event).is_err() {
             self.telemetry
@@ -166,15 +161,25 @@ impl Journal {
     }
 }
 
-/// The event as part of what caused it.
-pub(super) fn within(event: EventBuilder, cause: Context) -> EventBuilder {
-    let event = match std::num::NonZeroU128::new(cause.trace) {
-        Some(trace) => event.correlation(CorrelationId::from(TraceId::new(trace))),
-        None => event,
+/// What is wrong with the node as a whole is that it starts, stops or is down: no turn of its health.
+fn is_coming_or_going(health: &Health) -> bool {
+    health.reasons.iter().any(|reason| &*reason.part == NODE)
+}
+
+/// Whether other parts have something to say than before. A node that begins well leaves no event.
+fn is_turn(before: Option<&Health>, now: &Health) -> bool {
+    let parts = |health: &Health| -> Vec<Arc<str>> {
+        let reasons = health.reasons.iter();
+        reasons.map(|reason| Arc::clone(&reason.part)).collect()
     };
-    match EventId::new(cause.cause) {
-        Ok(parent) => event.parent(parent),
-        Err(_) => event,
+    before.map(parts).unwrap_or_default() != parts(now)
+}
+
+/// Some children never live again, as temporary ones; their ends make room for newer ones. Ids rise, so the oldest has the lowest.
+fn forget_oldest(ends: &mut BTreeMap<Arc<str>, Context>) {
+    let oldest = ends.iter().min_by_key(|(_, end)| end.cause);
+    if let Some(path) = oldest.map(|(path, _)| Arc::clone(path)) {
+        ends.remove(&path);
     }
 }
 
@@ -244,7 +249,53 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::otp::ExitReason;
+    use crate::{node::HealthStatus, otp::ExitReason};
+
+    fn health(parts: &[&str]) -> Health {
+        let reason = |part: &&str| crate::node::Reason {
+            part: Arc::from(*part),
+            reason: "for a reason".to_owned(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let status = match parts {
+            [] => HealthStatus::Healthy,
+            _ => HealthStatus::Degraded,
+        };
+        Health {
+            health: status,
+            reasons: parts.iter().map(reason).collect(),
+        }
+    }
+
+    #[test]
+    fn a_turn_of_health_is_when_other_parts_have_something_to_say() {
+        let (well, ill) = (health(&[]), health(&["node/events"]));
+
+        assert!(!is_turn(None, &well) && !is_turn(Some(&ill), &ill));
+        assert!(is_turn(None, &ill) && is_turn(Some(&ill), &well));
+        assert!(is_turn(
+            Some(&ill),
+            &health(&["node/config", "node/events"])
+        ));
+        assert!(is_coming_or_going(&health(&["node"])));
+        assert!(!is_coming_or_going(&ill) && !is_coming_or_going(&well));
+    }
+
+    #[test]
+    fn the_oldest_end_is_forgotten_when_there_are_too_many() {
+        let ends = [("b", 3), ("a", 2), ("c", 1)];
+        let mut ends: BTreeMap<Arc<str>, Context> = ends
+            .into_iter()
+            .map(|(path, id)| (path.into(), Context::new(0, id)))
+            .collect();
+
+        forget_oldest(&mut ends);
+
+        assert_eq!(
+            ends.keys().map(|path| &**path).collect::<Vec<_>>(),
+            ["a", "b"]
+        );
+    }
 
     #[test]
     fn what_goes_as_it_should_leaves_no_event_and_what_does_not_leaves_one_with_its_reason() {

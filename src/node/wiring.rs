@@ -6,11 +6,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time;
 
-use super::{
-    journal::within,
-    keeper::Keeper,
-    watch::{Phase, Watch},
-};
+use super::{keeper::Keeper, watch::Watch};
 use crate::{
     config::{Audit, Change, Kind, Record, Revision},
     events::{Checkpoint, Event, StoreError},
@@ -189,7 +185,7 @@ fn entry(watch: &Watch, kind: &str, record: &Record, parts: &[(&str, Value)]) ->
     ];
     let data = Value::Map(common.into_iter().chain(parts.iter().cloned()).collect());
     let event = watch.events.event(kind).source(CONFIG).data(data);
-    let event = within(event, record.context);
+    let event = event.within(record.context);
     event.build().ok().filter(|event| event.check().is_ok())
 }
 
@@ -258,9 +254,6 @@ async fn figures(ctx: ChildContext, watch: Arc<Watch>) -> Result<(), BoxError> {
 
 fn take_figures(watch: &Watch) {
     let health = watch.health();
-    // That a node starts or stops is no turn of its health.
-    if watch.phase() == Phase::Running {
-        watch.journal.health(&health);
-    }
+    watch.journal.health(&health);
     watch.figures.take(watch, health.health);
 }
