@@ -518,6 +518,10 @@ impl<'a> Scan<'a> {
         match rest.chars().next() {
             None => Err((start..start, "a value is missing here".into())),
             Some('"') => self.quoted(),
+            Some('=' | '<' | '>' | '!') => {
+                let why = "here a value must stand; put it in quotes if it begins so";
+                Err((start..start + 1, why.into()))
+            }
             Some('{' | '[') => {
                 let json = self.json("this is not JSON")?;
                 let place = start..self.at;
@@ -843,6 +847,16 @@ mod tests {
             assert_eq!(&text[misread.span()], place, "{text}: {message}");
             assert!(message.contains(words), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn a_value_that_looks_like_an_operator_is_pointed_at_unless_it_is_quoted() {
+        assert_eq!(
+            misread("data.total>>100").pointer(),
+            "data.total>>100\n           ^"
+        );
+        let quoted = good(r#"data.total>">100""#);
+        assert_eq!(parse(&quoted.to_string()), Ok(quoted));
     }
 
     #[test]
