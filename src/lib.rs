@@ -7,12 +7,17 @@
 //! * floor 0, plain building blocks: [`value`], [`ids`], [`resilience`], and [`otp`], the supervised runtime on ractor;
 //! * floor 1: [`telemetry`];
 //! * floor 2: [`config`], [`events`];
-//! * floor 3: `web`, the HTTP interface (feature `web`);
+//! * floor 3: `web`, the HTTP interface (feature `web`), and `capture`, a `tracing` layer into the events (feature `capture`);
 //! * floor 4: [`node`], the composition: the one place that knows every room.
 //!
 //! Above them all stands `testing` (feature `testing`): the kit for tests of programs built on underpin.
 
 pub use ractor;
+
+/// The README's programs, built as the examples of the documentation are.
+#[cfg(all(doctest, feature = "full"))]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
 
 #[cfg(feature = "capture")]
 pub mod capture;

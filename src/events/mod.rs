@@ -12,8 +12,8 @@
 //! disk would change that), changes to stored events, encryption. The newest writes have no later one that vouches for them until the log
 //! was idle for [`Options::idle_mark`]: damage of the disk in just these cannot be told from a torn write after a crash, and is cut as one.
 //!
-//! Memory: [`Options::hot_bytes`], and an index of about 40 bytes an event (55 in the newest segment), 14 more for each correlation of a
-//! segment: 5 million events need some 300 MB beside the hot bytes. The index is rebuilt from the log when it is opened.
+//! Memory: [`Options::hot_bytes`], and an index of 47 to 75 bytes an event, the more the fewer events share a
+//! correlation: 5 million events need some 300 MB beside the hot bytes. The index is rebuilt from the log when it is opened.
 //!
 //! # Files
 //!
