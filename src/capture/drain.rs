@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     events::{Event, EventBuilder, Events, SOURCE_BYTES_MAX, StoreError},
-    ids::{CorrelationId, EventId, TraceId},
+    otp::Context,
     value::{Map, Value},
 };
 
@@ -239,17 +239,12 @@ impl Drain {
             }
             What::Panic => ("panic".into(), "panic".into(), panic_data(fields)),
         };
-        let mut event = EventBuilder::new(entry.id, kind)
+        EventBuilder::new(entry.id, kind)
             .time(entry.time)
             .source(source)
-            .data(data);
-        if let Some(trace) = std::num::NonZeroU128::new(entry.trace) {
-            event = event.correlation(CorrelationId::from(TraceId::new(trace)));
-        }
-        if let Ok(parent) = EventId::new(entry.parent) {
-            event = event.parent(parent);
-        }
-        event.build()
+            .data(data)
+            .within(Context::new(entry.trace, entry.parent))
+            .build()
     }
 
     fn callsite(&mut self, metadata: &'static Metadata<'static>) -> Arc<Callsite> {

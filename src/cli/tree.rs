@@ -1,15 +1,11 @@
 //! `tree`.
 
-use std::{
-    io::{self, IsTerminal},
-    thread,
-    time::Duration,
-};
-
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::{arguments::TreeArguments, client::Client, failure::Failure, output::Output, span};
+use super::{
+    arguments::TreeArguments, client::Client, failure::Failure, output::Output, span, watch,
+};
 
 /// What is drawn of one child. Whatever the node leaves out is left out here.
 #[derive(Debug, Deserialize)]
@@ -49,28 +45,12 @@ struct Reason {
     since: String,
 }
 
-/// From the top of the screen, the rest of it cleared: the codes of ECMA-48 that all terminals know.
-const AFRESH: &str = "\x1b[H\x1b[J";
-
 /// The supervision tree with what each part does; once, or again and again.
 pub(super) fn tree(arguments: &TreeArguments, out: &mut Output) -> Result<(), Failure> {
     let client = Client::new(&arguments.reach.node);
-    let Some(period) = arguments.watch else {
-        return show(&client, arguments, out);
-    };
-    let on_screen = !arguments.reach.json && io::stdout().is_terminal();
-    let period = Duration::from_secs(period);
-    loop {
-        if on_screen {
-            out.text(AFRESH)?;
-        }
-        show(&client, arguments, out)?;
-        if !on_screen && !arguments.reach.json {
-            out.line("")?;
-        }
-        out.flush()?;
-        thread::sleep(period);
-    }
+    watch::watch(arguments.watch, arguments.reach.json, out, |out| {
+        show(&client, arguments, out)
+    })
 }
 
 fn show(client: &Client, arguments: &TreeArguments, out: &mut Output) -> Result<(), Failure> {

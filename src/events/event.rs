@@ -1,9 +1,10 @@
-use std::sync::Arc;
+use std::{num::NonZeroU128, sync::Arc};
 
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
-    ids::{CorrelationId, EventId, NodeId},
+    ids::{CorrelationId, EventId, NodeId, TraceId},
+    otp::Context,
     value::{
         Limits, Value,
         codec::{self, CodecError},
@@ -230,6 +231,17 @@ impl EventBuilder {
     pub fn correlation(mut self, correlation: CorrelationId) -> Self {
         self.event.correlation = Some(correlation);
         self
+    }
+
+    /// Within a trace, and caused by an event, as far as the context says so.
+    pub fn within(mut self, context: Context) -> Self {
+        if let Some(trace) = NonZeroU128::new(context.trace) {
+            self = self.correlation(TraceId::new(trace).into());
+        }
+        match EventId::new(context.cause) {
+            Ok(parent) => self.parent(parent),
+            Err(_) => self,
+        }
     }
 
     /// The event that caused it.

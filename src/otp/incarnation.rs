@@ -166,6 +166,17 @@ impl Incarnation {
         let _ = self.left.set(left);
     }
 
+    /// How it ended, from what it left and from what ractor told of its stop. `None` where these are still to come: ractor
+    /// has sent them already, so that whoever asks again knows.
+    pub(crate) fn reason(&self, stop: Option<ExitReason>, asked_again: bool) -> Option<ExitReason> {
+        match (self.left(), stop) {
+            (Some(Left::Reason(reason)), _) => Some(reason.clone()),
+            (None, _) => Some(ExitReason::Killed),
+            (Some(Left::Clean | Left::Ignored), Some(stop)) => Some(stop),
+            (Some(Left::Clean | Left::Ignored), None) => asked_again.then_some(ExitReason::Normal),
+        }
+    }
+
     /// The context that it failed in; empty where there was none.
     pub(crate) fn failed_in(&self) -> Context {
         self.failed_in.get().copied().unwrap_or_default()

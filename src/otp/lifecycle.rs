@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::Instant};
 
-use super::{Context, ExitReason, StopKind};
+use super::{Context, ExitReason, StopKind, tree::TreeNode};
 
 /// One thing that happened to one child.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,8 +125,31 @@ impl Reports {
         self.send_in(path, what, Context::default());
     }
 
-    /// The same with the context that the child failed in.
-    pub(crate) fn send_in(&self, path: &Arc<str>, what: Lifecycle, context: Context) {
+    /// Tells what happened to a child of a supervisor, and shows it at their places. `own_budget`: its restarts count against the
+    /// child's own budget.
+    pub(crate) fn of_child(
+        &self,
+        supervisor: &TreeNode,
+        child: &TreeNode,
+        own_budget: bool,
+        what: Lifecycle,
+    ) {
+        let mut context = Context::default();
+        match &what {
+            Lifecycle::Exited { reason, .. } => {
+                child.exited(reason);
+                context = child.failed_in();
+            }
+            Lifecycle::Restarting { slow: false, .. } => {
+                let budget = if own_budget { child } else { supervisor };
+                budget.count_restart(Instant::now());
+            }
+            _ => {}
+        }
+        self.send_in(child.path(), what, context);
+    }
+
+    fn send_in(&self, path: &Arc<str>, what: Lifecycle, context: Context) {
         trace(path, &what);
         // Nobody listening is not an error.
         let _ = self.0.send(Report {

@@ -15,14 +15,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Address, Admission, CallError, ChildContext, ChildKind, ChildReport, ChildState, ExitReason,
-    NotSent, Reply, ReportStream, ShutdownCause, ShutdownReport, StartError, Stuck,
-    SupervisorError, Sys, Tree, TreeLimits,
+    Address, Admission, CallError, ChildKind, ChildReport, ChildState, ExitReason, NotSent, Reply,
+    ReportStream, ShutdownCause, ShutdownReport, StartError, Stuck, SupervisorError, Sys, Tree,
+    TreeLimits,
     address::{Live, Slot},
     incarnation::Incarnation,
     lifecycle::Reports,
     sampler::Sampler,
-    start::{Control, ExitNotice, NotStarted, Seat, Start, Started, spawn_actor},
+    start::{Control, NotStarted, Seat, Start, Started, spawn_actor},
     tree::TreeNode,
 };
 
@@ -240,24 +240,7 @@ pub(crate) async fn start_root<S: AnySupervisorSpec>(spec: S) -> Result<(), Supe
     let start = NestedStart::new(spec);
     let now = Instant::now();
     let node = TreeNode::new(&id, None, ChildKind::Supervisor, start.slot(), now);
-    let incarnation = Incarnation::new(1);
-    node.starting(&incarnation, now);
-    let seat = Seat {
-        context: ChildContext {
-            path: Arc::clone(&id),
-            incarnation: 1,
-            cancel: CancellationToken::new(),
-        },
-        notice: ExitNotice {
-            overseer: None,
-            child: 0,
-            incarnation: Arc::clone(&incarnation),
-        },
-        incarnation,
-        overseer: None,
-        node: Arc::clone(&node),
-        reports: Reports::new(),
-    };
+    let seat = Seat::new(None, 0, 1, &node, &Reports::new());
     let started = start.start(seat).await;
     let started = started.map_err(|error| StartError::Failed {
         child: id,

@@ -103,6 +103,34 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
+    /// The place of a child's next life, which shows as starting from now on.
+    pub(crate) fn new(
+        overseer: Option<Overseer>,
+        child: u64,
+        life: u64,
+        node: &Arc<TreeNode>,
+        reports: &Reports,
+    ) -> Self {
+        let incarnation = Incarnation::new(life);
+        node.starting(&incarnation, Instant::now());
+        Self {
+            context: ChildContext {
+                path: Arc::clone(node.path()),
+                incarnation: life,
+                cancel: CancellationToken::new(),
+            },
+            notice: ExitNotice {
+                overseer: overseer.clone(),
+                child,
+                incarnation: Arc::clone(&incarnation),
+            },
+            incarnation,
+            overseer,
+            node: Arc::clone(node),
+            reports: reports.clone(),
+        }
+    }
+
     /// The supervisor's own incarnation: what its children must not call while they start; 0 at the root.
     fn supervisor_id(&self) -> u64 {
         self.overseer.as_ref().map_or(0, |overseer| overseer.id)

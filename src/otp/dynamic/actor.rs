@@ -12,7 +12,7 @@ use super::{
     spec::Desk,
 };
 use crate::otp::{
-    ShutdownReport,
+    ExitReason, ShutdownReport,
     incarnation::{Incarnation, Left},
     office::Arguments,
 };
@@ -56,6 +56,7 @@ impl Actor for DynamicActor {
         let Arguments { node, reports, .. } = arguments;
         let desk = Arc::clone(&self.spec.desk);
         desk.office.open(&node, &reports).await?;
+        node.set_budget(self.spec.intensity, Instant::now());
         let place = Place {
             me,
             incarnation: Arc::clone(&self.incarnation),
@@ -104,7 +105,9 @@ impl Actor for DynamicActor {
         shift: &mut Shift,
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorTerminated(actor, _, words) = event {
-            shift.nursery.words_of_stop(actor.get_id(), words);
+            shift
+                .nursery
+                .stopping(actor.get_id(), ExitReason::from_stop(words.as_deref()));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
     time::{self, Instant},
 };
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     ChildRef, DynamicChild,
@@ -24,12 +24,12 @@ use super::{
     together::{Leaving, stop_together},
 };
 use crate::otp::{
-    ChildContext, ChildCounts, ChildKind, ChildReport, ChildSpec, ChildState, ExitReason,
-    Intensity, Lifecycle, ShutdownCause, StopKind, SupervisorError,
+    ChildCounts, ChildKind, ChildReport, ChildSpec, ChildState, ExitReason, Intensity, Lifecycle,
+    ShutdownCause, StopKind, SupervisorError,
     incarnation::{Incarnation, Left, discard},
     lifecycle::Reports,
     office::Office,
-    start::{Control, ExitNotice, Overseer, Seat, Started},
+    start::{Control, Overseer, Seat, Started},
     supervisor::{
         intensity::Window,
         launch::{Launch, Outcome},
@@ -74,8 +74,8 @@ struct Room {
     next_key: u64,
     children: HashMap<u64, Child>,
     actors: HashMap<ActorId, u64>,
-    /// The words of a stop that ractor told of, by child.
-    words: HashMap<u64, Option<String>>,
+    /// What ractor told of the stop of a child that has not told of its end yet.
+    stops: HashMap<u64, ExitReason>,
     /// Children that are gone, with closures of a user's.
     gone: Vec<Child>,
 }
@@ -85,8 +85,6 @@ struct Birth {
     key: u64,
     spec: Arc<ChildSpec>,
     seat: Seat,
-    incarnation: u64,
-    cancel: CancellationToken,
 }
 
 impl Nursery {
@@ -102,7 +100,7 @@ impl Nursery {
                 next_key: 1,
                 children: HashMap::new(),
                 actors: HashMap::new(),
-                words: HashMap::new(),
+                stops: HashMap::new(),
                 gone: Vec::new(),
             }),
         }
@@ -227,41 +225,30 @@ impl Nursery {
 
     fn node(&self, key: u64, spec: &ChildSpec) -> Arc<TreeNode> {
         let (id, slot) = (format!("{}#{key}", spec.id).into(), spec.start.slot());
-        let parent = Some(&**self.place.node.path());
-        TreeNode::new(&id, parent, spec.kind, slot, Instant::now())
+        let (parent, now) = (Some(&**self.place.node.path()), Instant::now());
+        let node = TreeNode::new(&id, parent, spec.kind, slot, now);
+        node.heed(spec, now);
+        node
+    }
+
+    fn tell(&self, child: &Child, what: Lifecycle) {
+        let own_budget = child.spec.budget.is_some();
+        let (reports, supervisor) = (&self.place.reports, &self.place.node);
+        reports.of_child(supervisor, &child.node, own_budget, what);
     }
 
     /// Everything for the next life of a child but the life.
     fn conceive(&self, key: u64, child: &mut Child) -> Birth {
         child.lives += 1;
-        let incarnation = Incarnation::new(child.lives);
-        let cancel = CancellationToken::new();
-        child.node.starting(&incarnation, Instant::now());
-        child.incarnation = incarnation.id;
-        child.life = Life::Launching(Vec::new());
         let overseer = Overseer::new(&self.place.me, self.place.incarnation.id);
-        let seat = Seat {
-            context: ChildContext {
-                path: Arc::clone(child.node.path()),
-                incarnation: child.lives,
-                cancel: cancel.clone(),
-            },
-            notice: ExitNotice {
-                overseer: Some(overseer.clone()),
-                child: key,
-                incarnation: Arc::clone(&incarnation),
-            },
-            incarnation,
-            overseer: Some(overseer),
-            node: Arc::clone(&child.node),
-            reports: self.place.reports.clone(),
-        };
+        let (node, reports) = (&child.node, &self.place.reports);
+        let seat = Seat::new(Some(overseer), key, child.lives, node, reports);
+        child.incarnation = seat.incarnation.id;
+        child.life = Life::Launching(Vec::new());
         Birth {
             key,
             spec: Arc::clone(&child.spec),
             seat,
-            incarnation: child.incarnation,
-            cancel,
         }
     }
 
@@ -271,19 +258,9 @@ impl Nursery {
         birth: Birth,
         reply: Option<StartReply>,
     ) -> Option<Result<ChildRef, SupervisorError>> {
-        let Birth {
-            key,
-            spec,
-            seat,
-            incarnation,
-            cancel,
-        } = birth;
-        let mut launch = Launch {
-            start: spec.begin(seat),
-            incarnation,
-            cancel,
-            patience: Patience::of(&spec, self.place.office.deadline()),
-        };
+        let Birth { key, spec, seat } = birth;
+        let mut launch = Launch::of(&spec, seat, self.place.office.deadline());
+        let incarnation = launch.incarnation;
         if let Some(outcome) = launch.at_once(&spec) {
             let wanted = reply.is_some();
             return Some(self.with(|room| {
@@ -357,9 +334,7 @@ impl Nursery {
                 })
             }
             Ok(None) => {
-                self.place
-                    .reports
-                    .send(child.node.path(), Lifecycle::Ignored);
+                self.tell(child, Lifecycle::Ignored);
                 room.remove(key, &self.place.node);
                 Err(SupervisorError::Ignored(id))
             }
@@ -369,7 +344,7 @@ impl Nursery {
                 let failed = Lifecycle::StartFailed {
                     reason: reason.clone(),
                 };
-                self.place.reports.send(child.node.path(), failed);
+                self.tell(child, failed);
                 if wanted {
                     room.remove(key, &self.place.node);
                 } else if let Some(after) = self.judge(room, key, &reason, Duration::ZERO) {
@@ -395,7 +370,7 @@ impl Nursery {
         child.probe = self.watch(key, &child.spec, &life);
         let incarnation = life.number;
         let started = Lifecycle::Started { incarnation };
-        self.place.reports.send(child.node.path(), started);
+        self.tell(child, started);
         if life.has_ended() {
             // Its notice may have come while it still counted as starting.
             self.tell_me(Message::Exited {
@@ -430,10 +405,10 @@ impl Nursery {
 
     // What the children do.
 
-    pub(super) fn words_of_stop(&self, actor: ActorId, words: Option<String>) {
+    pub(super) fn stopping(&self, actor: ActorId, stop: ExitReason) {
         self.with(|room| {
             if let Some(key) = room.actors.get(&actor) {
-                room.words.insert(*key, words);
+                room.stops.insert(*key, stop);
             }
         });
     }
@@ -442,26 +417,18 @@ impl Nursery {
     /// sent already, and comes first next time.
     pub(super) fn exited(&self, key: u64, incarnation: u64, asked_again: bool) {
         let next = self.with(|room| {
-            let words = room.words.remove(&key);
+            let stop = room.stops.remove(&key);
             let child = room.current(key, incarnation)?;
             let Life::Running { started, .. } = &child.life else {
                 return None;
             };
-            let reason = match (started.incarnation.left(), words) {
-                (Some(Left::Reason(reason)), _) => reason.clone(),
-                (None, _) => ExitReason::Killed,
-                (Some(Left::Clean | Left::Ignored), Some(words)) => {
-                    ExitReason::from_stop(words.as_deref())
-                }
-                (Some(Left::Clean | Left::Ignored), None) if asked_again => ExitReason::Normal,
-                (Some(Left::Clean | Left::Ignored), None) => {
-                    self.tell_me(Message::Exited {
-                        child: key,
-                        incarnation,
-                        asked_again: true,
-                    });
-                    return None;
-                }
+            let Some(reason) = started.incarnation.reason(stop, asked_again) else {
+                self.tell_me(Message::Exited {
+                    child: key,
+                    incarnation,
+                    asked_again: true,
+                });
+                return None;
             };
             let Life::Running { mut started, since } = child.take_life() else {
                 return None;
@@ -529,12 +496,11 @@ impl Nursery {
         incarnation.finish(reason.clone());
         drop(started);
         let child = room.children.get(&key)?;
-        child.node.exited(reason);
         let exited = Lifecycle::Exited {
             incarnation: incarnation.number,
             reason: reason.clone(),
         };
-        self.place.reports.send(child.node.path(), exited);
+        self.tell(child, exited);
         self.go_on(room, key, reason, since.elapsed())
     }
 
@@ -581,18 +547,18 @@ impl Nursery {
             .record
             .get_or_insert_with(|| Box::new(Record::new(&rules)));
         let next = record.judge(&rules, end, window);
-        let path = Arc::clone(child.node.path());
+        let child = &*child;
         match next {
             Next::Again { after, slow } => {
                 let restarting = Lifecycle::Restarting { after, slow };
-                self.place.reports.send(&path, restarting);
+                self.tell(child, restarting);
                 return Some(after);
             }
             Next::Forget => {}
             Next::Exceeded => {
                 let reason = reason.clone();
                 let exceeded = Lifecycle::BudgetExceeded { reason };
-                self.place.reports.send(&path, exceeded);
+                self.tell(child, exceeded);
             }
             Next::GiveUp(facts) => {
                 let child = Arc::clone(&child.spec.id);
@@ -701,7 +667,7 @@ impl Nursery {
         if let Life::Running { started, .. } = &life {
             room.forget_actor(started);
         }
-        room.words.remove(&key);
+        room.stops.remove(&key);
         let ended = Arc::new(Mutex::new(Ended::NOTHING));
         let me = self.place.me.clone();
         let task = tokio::spawn({
@@ -865,7 +831,7 @@ impl Room {
 
     fn remove(&mut self, key: u64, supervisor: &TreeNode) {
         if let Some(child) = self.children.remove(&key) {
-            self.words.remove(&key);
+            self.stops.remove(&key);
             supervisor.remove(key);
             self.gone.push(child);
         }

@@ -10,6 +10,7 @@ use super::{
     room::{Place, Room},
 };
 use crate::otp::{
+    ExitReason,
     incarnation::{Incarnation, Left},
     office::Arguments,
 };
@@ -98,7 +99,7 @@ impl Actor for SupervisorActor {
         room: &mut Room,
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorTerminated(actor, _, words) = event {
-            room.words_of_stop(actor.get_id(), words);
+            room.stopping(actor.get_id(), ExitReason::from_stop(words.as_deref()));
         }
         Ok(())
     }

@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 use tokio::time::{self, Instant};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::stop::{self, Ended, Patience};
+use super::stop::{self, Deadline, Ended, Patience};
 use crate::otp::{
     ChildKind, ChildSpec, ExitReason, StartError,
-    start::{NotStarted, Started},
+    start::{NotStarted, Seat, Started},
 };
 
 /// `None`: the start declined.
@@ -18,12 +18,12 @@ pub(in crate::otp) type Outcome = Result<Option<Started>, StartError>;
 
 /// A start that was begun. Dropped, it takes back what can be taken back at once.
 pub(in crate::otp) struct Launch {
-    pub(in crate::otp) start: BoxFuture<'static, Result<Started, NotStarted>>,
+    start: BoxFuture<'static, Result<Started, NotStarted>>,
     /// The incarnation's own id.
     pub(in crate::otp) incarnation: u64,
-    pub(in crate::otp) cancel: CancellationToken,
+    cancel: CancellationToken,
     /// How long it may take to take it back.
-    pub(in crate::otp) patience: Patience,
+    patience: Patience,
 }
 
 /// A start that took more than a moment, and goes on in a task.
@@ -35,6 +35,17 @@ pub(in crate::otp) struct Slow {
 }
 
 impl Launch {
+    /// Begins a start of this child, in this place.
+    pub(in crate::otp) fn of(spec: &ChildSpec, seat: Seat, deadline: Deadline) -> Self {
+        let (incarnation, cancel) = (seat.incarnation.id, seat.context.cancel.clone());
+        Self {
+            start: spec.begin(seat),
+            incarnation,
+            cancel,
+            patience: Patience::of(spec, deadline),
+        }
+    }
+
     /// Looks whether the start is done in a moment, as most are.
     pub(in crate::otp) fn at_once(&mut self, spec: &ChildSpec) -> Option<Outcome> {
         let outcome = (&mut self.start).now_or_never()?;

@@ -21,11 +21,11 @@ use super::{
     stop::{Ended, Patience},
 };
 use crate::otp::{
-    ChildContext, ChildSpec, ChildState, Context, ExitReason, Lifecycle, StartError,
+    ChildSpec, ChildState, ExitReason, Lifecycle, StartError,
     incarnation::{Incarnation, Left, discard},
     lifecycle::Reports,
     office::Office,
-    start::{Control, ExitNotice, Overseer, Seat, Started},
+    start::{Control, Overseer, Seat, Started},
     tree::TreeNode,
 };
 
@@ -49,8 +49,8 @@ pub(crate) struct Room {
     /// What there is of each child, in start order.
     pub(super) bodies: BTreeMap<Key, Body>,
     actors: HashMap<ActorId, Key>,
-    /// The words of a stop that ractor told of, by child.
-    words: HashMap<Key, Option<String>>,
+    /// What ractor told of the stop of a child that has not told of its end yet.
+    stops: HashMap<Key, ExitReason>,
     /// The next start in a restart of several.
     group_timer: Option<AbortOnDropHandle<()>>,
 }
@@ -64,7 +64,7 @@ impl Room {
             state: Children::new(terms),
             bodies: BTreeMap::new(),
             actors: HashMap::new(),
-            words: HashMap::new(),
+            stops: HashMap::new(),
             group_timer: None,
         }
     }
@@ -102,9 +102,9 @@ impl Room {
 
     // What the children do.
 
-    pub(super) fn words_of_stop(&mut self, actor: ActorId, words: Option<String>) {
+    pub(super) fn stopping(&mut self, actor: ActorId, stop: ExitReason) {
         if let Some(key) = self.actors.get(&actor) {
-            self.words.insert(*key, words);
+            self.stops.insert(*key, stop);
         }
     }
 
@@ -114,21 +114,14 @@ impl Room {
         let Some(started) = self.alive(key, incarnation) else {
             return;
         };
-        let left = started.incarnation.left().cloned();
-        let reason = match (left, self.words.remove(&key)) {
-            (Some(Left::Reason(reason)), _) => reason,
-            (None, _) => ExitReason::Killed,
-            (Some(Left::Clean | Left::Ignored), Some(words)) => {
-                ExitReason::from_stop(words.as_deref())
-            }
-            (Some(Left::Clean | Left::Ignored), None) if asked_again => ExitReason::Normal,
-            (Some(Left::Clean | Left::Ignored), None) => {
-                return self.tell_me(Message::Exited {
-                    child: key,
-                    incarnation,
-                    asked_again: true,
-                });
-            }
+        let life = Arc::clone(&started.incarnation);
+        let stop = self.stops.remove(&key);
+        let Some(reason) = life.reason(stop, asked_again) else {
+            return self.tell_me(Message::Exited {
+                child: key,
+                incarnation,
+                asked_again: true,
+            });
         };
         self.forget_actor(key);
         let Some(started) = self.alive(key, incarnation) else {
@@ -331,33 +324,10 @@ impl Room {
     fn launch(&mut self, key: Key) -> Option<Launch> {
         let number = self.state.life(key);
         let body = self.bodies.get_mut(&key)?;
-        let cancel = CancellationToken::new();
-        let incarnation = Incarnation::new(number);
-        body.node.starting(&incarnation, Instant::now());
-        let id = incarnation.id;
         let overseer = Overseer::new(&self.place.me, self.place.incarnation.id);
-        let start = body.spec.begin(Seat {
-            context: ChildContext {
-                path: Arc::clone(body.node.path()),
-                incarnation: number,
-                cancel: cancel.clone(),
-            },
-            notice: ExitNotice {
-                overseer: Some(overseer.clone()),
-                child: key,
-                incarnation: Arc::clone(&incarnation),
-            },
-            incarnation,
-            overseer: Some(overseer),
-            node: Arc::clone(&body.node),
-            reports: self.place.reports.clone(),
-        });
-        Some(Launch {
-            start,
-            incarnation: id,
-            cancel,
-            patience: Patience::of(&body.spec, self.place.office.deadline()),
-        })
+        let (node, reports) = (&body.node, &self.place.reports);
+        let seat = Seat::new(Some(overseer), key, number, node, reports);
+        Some(Launch::of(&body.spec, seat, self.place.office.deadline()))
     }
 
     /// A start has come to its end: keeps what lives, and tells what came of it.
@@ -485,20 +455,9 @@ impl Room {
 
     fn tell(&self, key: Key, what: Lifecycle) {
         if let Some(body) = self.bodies.get(&key) {
-            let mut context = Context::default();
-            match &what {
-                Lifecycle::Exited { reason, .. } => {
-                    body.node.exited(reason);
-                    context = body.node.failed_in();
-                }
-                Lifecycle::Restarting { slow: false, .. } => {
-                    let own = body.spec.budget.map(|_| &body.node);
-                    own.unwrap_or(&self.place.node)
-                        .count_restart(Instant::now());
-                }
-                _ => {}
-            }
-            self.place.reports.send_in(body.node.path(), what, context);
+            let own_budget = body.spec.budget.is_some();
+            let (reports, supervisor) = (&self.place.reports, &self.place.node);
+            reports.of_child(supervisor, &body.node, own_budget, what);
         }
     }
 
@@ -525,7 +484,7 @@ impl Room {
     }
 
     fn forget_actor(&mut self, key: Key) {
-        self.words.remove(&key);
+        self.stops.remove(&key);
         let life = self.bodies.get(&key).map(|body| &body.life);
         if let Some(Life::Alive(started)) = life
             && let Control::Actor(cell) = &started.control

@@ -14,12 +14,13 @@ use tokio::{
 };
 use underpin::{
     otp::{
-        Address, AutoShutdown, Budget, ChildCounts, ChildRef, ChildSpec, ChildState,
+        Address, AutoShutdown, Budget, ChildCounts, ChildRef, ChildSpec, ChildState, Context,
         DynamicSupervisor, DynamicSupervisorSpec, ExitReason, Ignore, Intensity, Lifecycle,
         OnExceed, Restart, Shutdown, ShutdownCause, StartError, StopKind, Supervisor,
         SupervisorError, SupervisorSpec,
     },
     resilience::Backoff,
+    testing::eventually,
 };
 
 use super::probe::{Do, LONG, Notes, Probe, broken, incarnation, lenient, probe, report, started};
@@ -490,9 +491,10 @@ async fn a06_children_between_two_lives_are_counted_but_not_as_active() {
 
 /// As `settled`, for what happens after a time.
 async fn settled_later(many: &DynamicSupervisor, specs: usize, active: usize) {
-    while counts(many)[..2] != [specs, active] {
-        tokio::time::sleep(MS).await;
-    }
+    eventually("the children", async || {
+        counts(many)[..2] == [specs, active]
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -641,4 +643,36 @@ async fn killing_a_dynamic_supervisor_leaves_no_orphans() {
         many.start_child(one("b").1).await,
         Err(SupervisorError::Down)
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_is_shown_as_its_spec_says_and_fails_in_the_context_that_it_was_in() {
+    let many = patient().await;
+    let mut reports = many.reports().expect("runs");
+    let (address, spec) = one("a");
+    let spec = spec
+        .stuck_after(50 * MS)
+        .budget(Budget::new(Intensity::new(3, 100 * S), OnExceed::Stop));
+    many.start_child(spec).await.expect("starts");
+    let look = || many.tree().expect("runs").children[0].clone();
+    assert_eq!(look().budget_left, Some(3));
+
+    let (go, wait) = tokio::sync::oneshot::channel();
+    let hang_and_fail = Context::new(7, 9).scope(async {
+        let _ = wait.await;
+        panic!("wanted by the story");
+    });
+    address
+        .send(Do::Await(Box::pin(hang_and_fail)))
+        .expect("is there");
+    eventually("it is stuck", async || look().stuck).await;
+    go.send(()).expect("is waited for");
+
+    let context = report(&mut reports, |report| {
+        matches!(report.what, Lifecycle::Exited { .. }).then_some(report.context)
+    })
+    .await;
+    assert_eq!((context.trace, context.cause), (7, 9));
+    eventually("its restart counts", async || look().budget_left == Some(2)).await;
+    many.stop().await;
 }
