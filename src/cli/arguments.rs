@@ -107,13 +107,16 @@ A query is a row of conditions that must all hold, each a field, an operator and
   source=till  correlation=req-7f3a    exact; source=\"\" for events without one
   parent=ID  node=7                    what an event caused; the node that made it
   id>=ID  time<2026-11-23              with =, <, <=, >, >=
-  data.total>100  data.ok!=true        with =, !=, <, <=, >, >=; values in quotes are text
+  data.total>100  data.items.0=true    with =, !=, <, <=, >, >=; values in quotes are text
   order=-time  limit=10  skip=5        order is time, -time, id or -id
 Values with spaces stand in double quotes. The options are conditions of their own.
 
-Times are an age (30s, 10m, 2h, 3d, 1w), a date (2026-11-23: from its start for --since, to its
-end for --until), a local time (2026-11-23T10:00), RFC 3339 (2026-11-23T10:00:00Z) or nanoseconds
-since 1970.";
+Times are an age (30s, 10m, 1h30m, 3d, 1w), a date (2026-11-23, today, yesterday: from its start
+for --since, to its end for --until), a local time (2026-11-23T10:00), RFC 3339
+(2026-11-23T10:00:00Z), nanoseconds since 1970, or now.
+
+An answer of as many events as asked for ends with the cursor --after of what follows, unless it is
+written as JSON: there the cursor is ORDER:TIME:ID of the last event, its time in nanoseconds.";
 
 const QUERY_EXIT_CODES: &str = "\
 Exit codes:
@@ -433,11 +436,11 @@ pub(super) struct Query {
     /// In which order; `-` turns it around
     #[arg(long, value_name = "ORDER", allow_hyphen_values = true, value_parser = ["time", "-time", "id", "-id"])]
     pub(super) order: Option<String>,
-    /// Only what comes after a cursor of an earlier page
+    /// Only what comes after a cursor: where an earlier answer ended, as it says itself
     #[arg(long, value_name = "CURSOR", allow_hyphen_values = true)]
     pub(super) after: Option<String>,
     /// Below each event what it caused, with how long after it came and how long it took
-    #[arg(long, conflicts_with_all = ["json", "explain", "count"])]
+    #[arg(long, conflicts_with_all = ["explain", "count"])]
     pub(super) tree: bool,
     /// Only how many there are, whatever the limit
     #[arg(long, conflicts_with = "explain")]

@@ -4,9 +4,9 @@ use crate::value::{Path, Value};
 
 /// A condition on an event's data: what stands at a path, compared with a value.
 ///
-/// Numbers are compared by what they are worth, whatever their kind: 1 equals 1.0. Text and bytes are compared byte by byte, false is less
-/// than true. Values of different kinds are not equal, and none is less than the other. Where the path leads nowhere no comparison holds,
-/// not even [`Operator::NotEqual`].
+/// Numbers are compared by what they are worth, whatever their kind: 1 equals 1.0, also inside of lists and maps. Text and bytes are compared
+/// byte by byte, false is less than true. Values of different kinds are not equal, and none is less than the other. In a list a component of
+/// the path is a place, from 0 on: `items.0.price`. Where the path leads nowhere no comparison holds, not even [`Operator::NotEqual`].
 ///
 /// ```
 /// use underpin::{events::{Comparison, Operator}, value::Value};
@@ -55,7 +55,7 @@ impl Comparison {
     /// Whether it holds for an event's data.
     #[must_use]
     pub fn holds(&self, data: &Value) -> bool {
-        let Some(found) = data.get(&self.path) else {
+        let Some(found) = at(data, &self.path) else {
             return false;
         };
         match self.operator {
@@ -71,7 +71,7 @@ impl fmt::Display for Comparison {
         f.write_str("data")?;
         for component in self.path.components() {
             // As a path is written, and in quotes as well where the query would take it for its own.
-            let is_plain = |c: char| !(c.is_whitespace() || ".\"\\=<>!".contains(c));
+            let is_plain = |c: char| !(c.is_whitespace() || ".\"\\=<>![".contains(c));
             if component.chars().all(is_plain) {
                 write!(f, ".{component}")?;
             } else {
@@ -94,6 +94,12 @@ impl Operator {
         Self::Less,
         Self::Greater,
     ];
+
+    /// The operator that a text begins with.
+    pub(super) fn at_start_of(text: &str) -> Option<Self> {
+        let begins = |operator: &Self| text.starts_with(operator.as_str());
+        Self::ALL.into_iter().find(begins)
+    }
 
     /// Its sign in queries.
     #[must_use]
@@ -126,10 +132,31 @@ impl fmt::Display for Operator {
     }
 }
 
+/// What stands at a path that may lead through lists.
+fn at<'a>(data: &'a Value, path: &Path) -> Option<&'a Value> {
+    path.components().try_fold(data, |value, name| match value {
+        Value::Map(map) => map.get(name),
+        Value::List(list) if name.bytes().all(|byte| byte.is_ascii_digit()) => {
+            list.get(name.parse::<usize>().ok()?)
+        }
+        _ => None,
+    })
+}
+
 fn equal(one: &Value, other: &Value) -> bool {
-    match order(one, other) {
-        Some(order) => order.is_eq(),
-        None => one == other,
+    match (one, other) {
+        (Value::List(one), Value::List(other)) => {
+            one.len() == other.len() && one.iter().zip(other.iter()).all(|(a, b)| equal(a, b))
+        }
+        (Value::Map(one), Value::Map(other)) => {
+            let pairs = one.iter().zip(other.iter());
+            let mut equal = pairs.map(|((a, one), (b, other))| a == b && equal(one, other));
+            one.iter().len() == other.iter().len() && equal.all(|equal| equal)
+        }
+        _ => match order(one, other) {
+            Some(order) => order.is_eq(),
+            None => one == other,
+        },
     }
 }
 
@@ -253,6 +280,35 @@ mod tests {
         assert!(at_root(Operator::Equal, f64::NAN).holds(&f64::NAN.into()));
         assert!(at_root(Operator::Less, "b").holds(&"a".into()));
         assert!(at_root(Operator::Less, true).holds(&false.into()));
+    }
+
+    #[test]
+    fn worth_counts_inside_of_lists_and_maps() {
+        let of = |n: Value| Value::from([("list", Value::from(vec![n, "a".into()]))]);
+
+        assert!(at_root(Operator::Equal, of(1.into())).holds(&of(1.0.into())));
+        assert!(at_root(Operator::Equal, of(1_u64.into())).holds(&of(1.into())));
+        assert!(at_root(Operator::NotEqual, of(1.into())).holds(&of(2.into())));
+        let shorter = Value::from([("list", Value::from(vec![Value::from(1)]))]);
+        assert!(at_root(Operator::NotEqual, of(1.into())).holds(&shorter));
+        let renamed = Value::from([("lisp", Value::from(vec![Value::from(1), "a".into()]))]);
+        assert!(at_root(Operator::NotEqual, of(1.into())).holds(&renamed));
+    }
+
+    #[test]
+    fn a_number_leads_into_a_list_and_still_names_a_key_of_a_map() {
+        let items = vec![Value::from(7), Value::from([("price", 9)])];
+        let data = Value::from([("items", Value::from(items)), ("0", Value::from("key"))]);
+        let holds = |path: &str, value: Value| {
+            let path = path.parse().expect("a path");
+            Comparison::new(path, Operator::Equal, value).holds(&data)
+        };
+
+        assert!(holds("items.0", 7.into()) && holds("items.1.price", 9.into()));
+        assert!(holds("0", "key".into()));
+        for nowhere in ["items.2", "items.+0", "items.price", "items.0.0"] {
+            assert!(!holds(nowhere, 7.into()), "{nowhere}");
+        }
     }
 
     #[test]

@@ -145,6 +145,11 @@ pub enum StoreError {
         /// The event that was named.
         id: EventId,
     },
+    /// A bookmark is of another log: the folder was emptied or replaced since, or the store keeps nothing and began anew.
+    #[error(
+        "the bookmark is of another log than the one that is here now; start from the beginning or from now"
+    )]
+    OtherLog,
     /// The query cannot be answered.
     #[error("{0}")]
     Query(#[from] QueryError),
@@ -186,8 +191,8 @@ pub enum QueryError {
     /// The text of a query is not understood.
     #[error("{0}")]
     Text(#[from] super::Misread),
-    /// A subscription goes in the order of storage, to its end, and has its own place.
-    #[error("a subscription takes neither order, limit, skip nor cursor; leave them out")]
+    /// A subscription and a timeline have an order, an end and a place of their own.
+    #[error("only a filter is taken here, neither order, limit, skip nor cursor; leave them out")]
     NotAFilter,
     /// There are more changes of state than one timeline holds.
     #[error("there are more than {max} changes of state; narrow them with since and until")]

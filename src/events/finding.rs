@@ -272,7 +272,7 @@ impl Events {
     /// # Errors
     ///
     /// [`StoreError::Query`] if the filter cannot be answered, or says order, limit, skip or cursor; [`StoreError::Unknown`] if there is
-    /// no such event to start after; [`StoreError::Down`] if the store was never open.
+    /// no such event to start after; [`StoreError::OtherLog`] if the bookmark is of another log; [`StoreError::Down`] if the store was never open.
     pub async fn subscribe(&self, filter: Query, start: Start) -> Result<Subscription, StoreError> {
         if !filter.is_only_a_filter() {
             return Err(QueryError::NotAFilter.into());
@@ -286,6 +286,7 @@ impl Events {
                 let found = self.place_after(&log, id).await?;
                 (found.ok_or(StoreError::Unknown { id })?, Some(id))
             }
+            Start::At(bookmark) if !bookmark.is_of(&log) => return Err(StoreError::OtherLog),
             Start::At(bookmark) => {
                 let found = match bookmark.id() {
                     Some(id) => self.place_after(&log, id).await?,

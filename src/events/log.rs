@@ -243,6 +243,11 @@ impl Log {
         self.segments.load_full()
     }
 
+    /// Tells this log from every other one.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The segments as readers see them, oldest first.
     pub(super) fn views(&self) -> Vec<Arc<dyn View>> {
         let view = |segment: &Arc<Segment>| -> Arc<dyn View> { segment.clone() };

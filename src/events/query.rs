@@ -189,6 +189,16 @@ impl Query {
         self.limit
     }
 
+    /// The place behind an event in this query's answer.
+    #[must_use]
+    pub fn cursor_behind(&self, time: Timestamp, id: EventId) -> Cursor {
+        Cursor {
+            order: self.order,
+            time: time.as_nanos(),
+            id,
+        }
+    }
+
     /// Only what comes after a place in an earlier answer to the same query.
     pub fn after(mut self, cursor: Cursor) -> Self {
         self.after = Some(cursor);
@@ -281,10 +291,6 @@ impl FromStr for Order {
 }
 
 impl Cursor {
-    pub(super) fn new(order: Order, time: i64, id: EventId) -> Self {
-        Self { order, time, id }
-    }
-
     pub(super) fn rank(&self) -> Rank {
         self.order.rank(self.time, self.id.get())
     }

@@ -17,11 +17,11 @@ use std::{
 use crate::ids::EventId;
 
 use super::{
-    Event, Query,
+    Event, Query, Timestamp,
     candidates::{Candidate, Candidates},
     columns::{ZONE_ROWS, Zone},
     plan::Plan,
-    query::{Cursor, Page, Rank},
+    query::{Page, Rank},
     record::Record,
     view::{Access, Key, View},
 };
@@ -436,9 +436,8 @@ impl<'a> Search<'a> {
                 None => page.unreadable.extend(EventId::new(id).ok()),
             }
         }
-        page.next = end
-            .filter(|_| more)
-            .map(|(time, id)| Cursor::new(self.query.order, time, id));
+        let cursor = |(time, id)| self.query.cursor_behind(Timestamp::from_nanos(time), id);
+        page.next = end.filter(|_| more).map(cursor);
         Ok(page)
     }
 

@@ -192,8 +192,13 @@ impl Shared {
         let previous = self.log.load_full();
         if self.options.durability == Durability::Memory {
             // Events in memory outlive the actor.
-            let log =
-                previous.unwrap_or_else(|| Arc::new(Log::new(&self.options, Found::default())));
+            let log = previous.unwrap_or_else(|| {
+                let found = Found {
+                    id: draw,
+                    ..Found::default()
+                };
+                Arc::new(Log::new(&self.options, found))
+            });
             self.use_log(&log, Opened::default());
             return Ok(log);
         }

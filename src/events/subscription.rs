@@ -41,15 +41,17 @@ pub enum Start {
     Beginning,
     /// With what was stored after this event.
     After(EventId),
-    /// Where another subscription had come to; also when the event it stands for was pruned meanwhile.
+    /// Where another subscription of the same log had come to; also when the event it stands for was pruned meanwhile.
     At(Bookmark),
 }
 
-/// How far a subscription has come. As text it is `ID.SEGMENT.ROW`, good for as long as the log exists; the id is 0 where it does not
+/// How far a subscription has come. As text it is `ID.LOG.SEGMENT.ROW`, good for as long as the log exists; the id is 0 where it does not
 /// stand behind an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bookmark {
     id: Option<EventId>,
+    /// Which log.
+    log: u64,
     base: u64,
     /// The row behind the event's.
     row: u32,
@@ -138,18 +140,14 @@ impl Subscription {
         place: (u64, u32),
         after: Option<EventId>,
     ) -> Self {
-        let (base, row) = place;
+        let bookmark = Bookmark::new(&log, place, after);
         Self {
             events,
             filter: Arc::new(filter),
             log,
             place,
             ahead: VecDeque::new(),
-            bookmark: Bookmark {
-                id: after,
-                base,
-                row,
-            },
+            bookmark,
         }
     }
 
@@ -272,15 +270,10 @@ impl Subscription {
     }
 
     fn hand_out(&mut self, delivery: Delivery) -> Result<Event, StoreError> {
-        let (base, row) = delivery.place;
         let Ok(id) = EventId::new(delivery.id) else {
             return Err(StoreError::Index(io::ErrorKind::InvalidData.into()));
         };
-        self.bookmark = Bookmark {
-            id: Some(id),
-            base,
-            row,
-        };
+        self.bookmark = Bookmark::new(&self.log, delivery.place, Some(id));
         delivery.event.map_err(|error| {
             self.log.count_unreadable(1);
             match error.kind() {
@@ -290,13 +283,16 @@ impl Subscription {
         })
     }
 
-    /// After the log was opened anew, finds the place again: damage may have cost rows before it.
+    /// After the log was opened anew, finds the place again: damage may have cost rows before it. Another log is new from its beginning.
     async fn follow_log(&mut self) -> Result<(), StoreError> {
         let newest = self.events.shared.view().await?;
         if Arc::ptr_eq(&newest, &self.log) {
             return Ok(());
         }
-        if let Some(id) = self.bookmark.id
+        if newest.id() != self.log.id() {
+            self.place = (0, 0);
+            self.bookmark = Bookmark::new(&newest, self.place, None);
+        } else if let Some(id) = self.bookmark.id
             && self.bookmark.place() == self.place
             && let Some(place) = self.events.place_after(&newest, id).await?
         {
@@ -444,6 +440,16 @@ impl Reading<'_> {
 }
 
 impl Bookmark {
+    fn new(log: &Log, (base, row): (u64, u32), id: Option<EventId>) -> Self {
+        let log = log.id();
+        Self { id, log, base, row }
+    }
+
+    /// Whether it means a place in this log: it is of this one, or stands before everything in a log that had nothing yet.
+    pub(super) fn is_of(&self, log: &Log) -> bool {
+        self.log == log.id() || (self.id.is_none() && self.row == 0)
+    }
+
     /// The event that it stands behind; `None` where a subscription began without one.
     #[must_use]
     pub fn id(&self) -> Option<EventId> {
@@ -469,7 +475,7 @@ impl Bookmark {
 impl fmt::Display for Bookmark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.id.map_or(0, EventId::get);
-        write!(f, "{id}.{}.{}", self.base, self.row)
+        write!(f, "{id}.{:016x}.{}.{}", self.log, self.base, self.row)
     }
 }
 
@@ -484,6 +490,7 @@ impl FromStr for Bookmark {
                     "0" => None,
                     id => Some(id.parse().ok()?),
                 },
+                log: u64::from_str_radix(parts.next()?, 16).ok()?,
                 base: parts.next()?.parse().ok()?,
                 row: parts.next()?.parse().ok()?,
             };

@@ -39,13 +39,22 @@ impl When {
         }
     }
 
-    /// An age (`10m`: before now), a date, a time without a zone, RFC 3339, or nanoseconds since 1970.
+    /// `now`, `today`, `yesterday`, an age (`10m`, `1h30m`: before now), a date, a time without a zone, RFC 3339, or nanoseconds since 1970.
     ///
     /// # Errors
     ///
     /// What to write instead.
     pub fn read(&self, text: &str, edge: Edge) -> Result<Timestamp, String> {
         let text = text.trim();
+        match text {
+            "now" => return Ok(self.now),
+            "today" => return self.day(self.today()?, edge),
+            "yesterday" => {
+                let day = self.today()?.yesterday();
+                return self.day(day.map_err(|error| error.to_string())?, edge);
+            }
+            _ => {}
+        }
         if let Some(age) = age(text) {
             let then = nanos(i128::from(self.now.as_nanos()) - age.as_nanos());
             return then.ok_or_else(|| "that is before all time".into());
@@ -60,9 +69,15 @@ impl When {
             return self.local(time);
         }
         Err(
-            "give an age (10m, 2h, 3d), a date (2026-11-23), or a time (2026-11-23T10:00:00Z)"
+            "give an age (10m, 1h30m, 3d), a date (2026-11-23), a time (2026-11-23T10:00:00Z), now, today or yesterday"
                 .into(),
         )
+    }
+
+    fn today(&self) -> Result<civil::Date, String> {
+        let now = jiff::Timestamp::from_nanosecond(self.now.as_nanos().into());
+        let now = now.map_err(|error| error.to_string())?;
+        Ok(now.to_zoned(self.zone.clone()).date())
     }
 
     fn day(&self, date: civil::Date, edge: Edge) -> Result<Timestamp, String> {
@@ -91,20 +106,29 @@ fn nanos(nanos: i128) -> Option<Timestamp> {
     i64::try_from(nanos).ok().map(Timestamp::from_nanos)
 }
 
-/// `30s`, `10m`, `2h`, `3d`, `1w`.
+/// `500ms`, `30s`, `10m`, `2h`, `3d`, `1w`, and several of them in a row: `1h30m`.
 fn age(text: &str) -> Option<SignedDuration> {
-    let unit = text.chars().next_back()?;
-    let count: i64 = text[..text.len() - unit.len_utf8()].parse().ok()?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 60 * 60,
-        'd' => 24 * 60 * 60,
-        'w' => 7 * 24 * 60 * 60,
-        _ => return None,
-    };
-    (count >= 0).then_some(())?;
-    Some(SignedDuration::from_secs(count.checked_mul(seconds)?))
+    let mut rest = text;
+    let mut sum = SignedDuration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let count: i64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let unit = rest.find(|c: char| c.is_ascii_digit());
+        let unit = &rest[..unit.unwrap_or(rest.len())];
+        rest = &rest[unit.len()..];
+        let millis = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60 * 1_000,
+            "h" => 60 * 60 * 1_000,
+            "d" => 24 * 60 * 60 * 1_000,
+            "w" => 7 * 24 * 60 * 60 * 1_000,
+            _ => return None,
+        };
+        sum = sum.checked_add(SignedDuration::from_millis(count.checked_mul(millis)?))?;
+    }
+    (!text.is_empty()).then_some(sum)
 }
 
 fn bare_date(text: &str) -> Option<civil::Date> {
@@ -136,6 +160,9 @@ mod tests {
             ("2h", "2026-11-23T10:00:00Z"),
             ("3d", "2026-11-20T12:00:00Z"),
             ("1w", "2026-11-16T12:00:00Z"),
+            ("500ms", "2026-11-23T11:59:59.5Z"),
+            ("1h30m", "2026-11-23T10:30:00Z"),
+            ("now", "2026-11-23T12:00:00Z"),
         ] {
             assert_eq!(read(text, Edge::Start), time, "{text}");
         }
@@ -147,6 +174,11 @@ mod tests {
         assert_eq!(
             read("2026-11-23", Edge::End),
             "2026-11-23T22:59:59.999999999Z"
+        );
+        assert_eq!(read("today", Edge::Start), "2026-11-22T23:00:00Z");
+        assert_eq!(
+            read("yesterday", Edge::End),
+            "2026-11-22T22:59:59.999999999Z"
         );
     }
 
@@ -171,6 +203,8 @@ mod tests {
             "-5m",
             "soon",
             "10x",
+            "1h30",
+            "1h -5m",
             "2026-13-01",
             "99999999999999999d",
             "é",

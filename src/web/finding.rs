@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Interface, body, error::ApiError, events::store_error, query::Given};
 use crate::{
     events::{
-        Event, Page, Pages, Query, QueryError, QueryReader, Start, StoreError, Subscription,
-        Timestamp, When,
+        Change, Event, Page, Pages, Query, QueryError, QueryReader, Start, StoreError,
+        Subscription, Timestamp, When,
     },
     ids::EventId,
 };
@@ -28,7 +28,8 @@ const TEXT: &str = "q";
 /// How often a stream of nothing says that it is there; a client or a proxy that hears nothing for a minute gives up.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Answers with NDJSON, read part by part; with one page as an object where that is what is accepted.
+/// Answers with NDJSON, read part by part; with one page as an object where that is what is accepted. An event that cannot be read has a
+/// line of its own, which says so.
 pub(super) async fn query(
     State(interface): State<Interface>,
     headers: HeaderMap,
@@ -71,6 +72,11 @@ async fn next_lines(pages: &mut Pages) -> Result<Option<Vec<u8>>, ApiError> {
     let mut lines = Vec::new();
     for event in &page.events {
         write_line(event, &mut lines)?;
+    }
+    for id in &page.unreadable {
+        let line = json!({ "version": 1, "unreadable": id });
+        lines.extend_from_slice(line.to_string().as_bytes());
+        lines.push(b'\n');
     }
     Ok(Some(lines))
 }
@@ -169,13 +175,18 @@ pub(super) async fn timeline(
             "say at, or from and to, as in ?source=till&from=10m",
         ));
     };
+    let to = to.unwrap_or(when.now);
+    if from > to {
+        return Err(ApiError::malformed("`from` is later than `to`; swap them"));
+    }
     let timeline = interface
         .events
         .timeline(query)
         .await
         .map_err(store_error)?;
-    let to = to.unwrap_or(when.now);
-    let breaks: Vec<_> = timeline.breaks().map(|change| change.id).collect();
+    let within = |change: &&Change| from < change.time && change.time <= to;
+    let breaks = timeline.breaks().filter(within).map(|change| change.id);
+    let breaks: Vec<_> = breaks.collect();
     Ok(Json(json!({
         "version": 1,
         "from": from,
@@ -241,7 +252,9 @@ pub(super) async fn follow(
     let start = start(last.or(from).as_deref().unwrap_or("now"))?;
     let subscription = interface.events.subscribe(read(filters)?, start).await;
     let subscription = subscription.map_err(|error| match error {
-        StoreError::Unknown { .. } => ApiError::new(StatusCode::GONE, "gone", error),
+        StoreError::Unknown { .. } | StoreError::OtherLog => {
+            ApiError::new(StatusCode::GONE, "gone", error)
+        }
         error => store_error(error),
     })?;
     let place = interface.followers.clone().try_acquire_owned();

@@ -75,6 +75,98 @@ async fn a_query_may_be_text_and_what_is_wrong_with_it_is_pointed_at() {
     }
 }
 
+/// Whoever writes a comparison into a URL as it would stand in a query was answered with nothing.
+#[tokio::test]
+async fn an_operator_in_a_url_counts_as_one() {
+    let node = start().await;
+    for number in 1..=9 {
+        store(&node, number, "k", None).await;
+    }
+
+    for (asked, expected) in [
+        ("data.n%3E=8", vec!["8", "9"]),
+        ("data.n%3E8", vec!["9"]),
+        ("kind=k&data.n%3C3", vec!["1", "2"]),
+        ("kind=k&data.n!=5&id%3E4&id%3C=6", vec!["6"]),
+        ("time%3E%3D8", vec!["8", "9"]),
+    ] {
+        let found = get(&node, &format!("/api/v1/events?{asked}")).await.lines();
+        assert_eq!(ids(&Json::from(found)), expected, "{asked}");
+    }
+    let wrong = get(&node, "/api/v1/events?dtaa%3E=5").await;
+    assert_eq!(wrong.status, 400);
+    assert_eq!(wrong.json()["error"]["pointer"], "dtaa>=5\n^^^^");
+}
+
+/// They were left out in silence.
+#[tokio::test]
+async fn an_event_that_cannot_be_read_has_a_line_that_says_so() {
+    let folder = tempfile::tempdir().expect("folder for the test");
+    let node = Node::builder()
+        .data_dir(folder.path())
+        .without_environment()
+        .http("127.0.0.1:0")
+        .set("underpin.events.hot_bytes=1048576");
+    let node = node.start().await.expect("starts");
+    // So large that the first ones leave memory.
+    for number in 1..=9 {
+        let event = EventBuilder::new(id(number), "k").source("here");
+        let event = event.data("x".repeat(300_000)).build().expect("valid");
+        node.events().store(event).await.expect("stored");
+    }
+    let logs = std::fs::read_dir(folder.path().join("events")).expect("readable");
+    let log = logs
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "seg"))
+        .expect("a log");
+    let mut bytes = std::fs::read(&log).expect("readable");
+    let at = bytes.windows(4).position(|part| part == b"here");
+    bytes[at.expect("an event")] ^= 1;
+    std::fs::write(&log, bytes).expect("writable");
+
+    let lines = get(&node, "/api/v1/events?kind=k").await.lines();
+    let damaged: Vec<_> = lines
+        .iter()
+        .filter(|line| line["unreadable"].is_string())
+        .collect();
+    assert_eq!(damaged, [&json!({ "version": 1, "unreadable": "1" })]);
+    assert_eq!(lines.len(), 9);
+}
+
+/// A client that goes away takes its query with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_whose_client_has_gone_stops_its_work() {
+    let node = start().await;
+    let events: Vec<_> = (1..=40_000)
+        .map(|number| {
+            let event = EventBuilder::new(id(number), "k").data(number);
+            event.build().expect("valid")
+        })
+        .collect();
+    for batch in events.chunks(10_000) {
+        let stored = node.events().store_batch(batch.to_vec()).await;
+        stored.expect("stored");
+    }
+    let figure = |name: &str| node.telemetry().counter(name, &[]).value();
+    let asked = figure("underpin_events_queries");
+
+    // Compares the data of every event, and finds none.
+    let mut stream = TcpStream::connect(address(&node)).await.expect("connects");
+    let request = format!(
+        "GET /api/v1/events/count?data%3C-1 HTTP/1.1\r\nHost: {}\r\n\r\n",
+        address(&node)
+    );
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    super::events::support::until("it is asked", || figure("underpin_events_queries") > asked)
+        .await;
+    drop(stream);
+
+    super::events::support::until("the search stops", || {
+        figure("underpin_events_queries_cancelled") == 1
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn who_accepts_an_object_gets_a_page_with_a_cursor() {
     let node = start().await;
@@ -182,7 +274,14 @@ async fn states_are_told_for_a_time_and_between_two() {
         .json();
     let difference = json!({ "source": "shelf", "path": "tea", "before": 9, "after": 7 });
     assert_eq!(between["differences"], json!([difference]));
-    for refused in ["to=5", "at=1&from=2", "at=1&at=2", "kind=other", "limit=5"] {
+    for refused in [
+        "to=5",
+        "at=1&from=2",
+        "at=1&at=2",
+        "kind=other",
+        "limit=5",
+        "from=3000&to=1000",
+    ] {
         let answer = get(&node, &format!("/api/v1/timeline?{refused}")).await;
         assert_eq!(answer.status, 400, "{refused}");
     }

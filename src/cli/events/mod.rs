@@ -7,9 +7,14 @@ mod tail;
 mod trace;
 mod tree;
 
+use std::io::IsTerminal as _;
+
 use jiff::tz::TimeZone;
 use serde_json::Value as Json;
-use underpin::events::{Query as EventQuery, QueryError, QueryReader, Timestamp, When};
+use underpin::{
+    events::{Query as EventQuery, QueryError, QueryReader, Timestamp, When},
+    ids::EventId,
+};
 
 use super::{
     arguments::{Filter, Get, Query},
@@ -23,13 +28,10 @@ pub(super) use states::timeline;
 pub(super) use tail::tail;
 pub(super) use trace::trace;
 
-/// What the node takes when no limit is said.
-const LIMIT_DEFAULT: usize = 1000;
-
 /// One line an event, a tree of them, how many there are, or how they were found.
 pub(super) fn query(query: &Query, out: &mut Output) -> Result<(), Failure> {
     let limit = query.limit.map(|limit| limit.to_string());
-    let text = ask(
+    let asked = ask(
         &query.filter,
         &[
             ("limit", limit.as_deref()),
@@ -37,6 +39,7 @@ pub(super) fn query(query: &Query, out: &mut Output) -> Result<(), Failure> {
             ("after", query.after.as_deref()),
         ],
     )?;
+    let text = asked.to_string();
     let client = Client::new(&query.reach.node);
     let parameters = [("q", text.as_str())];
     if query.explain || query.count {
@@ -55,30 +58,74 @@ pub(super) fn query(query: &Query, out: &mut Output) -> Result<(), Failure> {
                 .map_or_else(|| told.to_string(), str::to_owned),
         );
     }
-    let zone = TimeZone::system();
-    let mut shown = 0;
+    let lines = client.get_lines("/api/v1/events", &parameters)?;
+    show_found(query, &asked, lines, out)
+}
+
+fn show_found(
+    query: &Query,
+    asked: &EventQuery,
+    lines: impl Iterator<Item = Result<String, ClientError>>,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let (zone, json) = (TimeZone::system(), query.reach.json);
+    let (mut shown, mut last) = (0, None);
     let mut events = Vec::new();
-    for line in client.get_lines("/api/v1/events", &parameters)? {
+    for line in lines {
         let line = line?;
+        let event = parse(&line)?;
+        if is_unreadable(&event, json) {
+            if json {
+                out.line(&line)?;
+            }
+            continue;
+        }
         shown += 1;
+        last = place_of(&event);
         if query.tree {
-            events.push(parse(&line)?);
+            events.push(event);
+        } else if json {
+            out.line(&line)?;
         } else {
-            show(&line, query.reach.json, &zone, out)?;
+            out.line(show::in_one_line(&event, &zone))?;
         }
     }
-    if query.tree {
-        for row in tree::arrange(&events) {
+    for row in tree::arrange(&events) {
+        if json {
+            out.line(show::in_a_tree_as_json(&row))?;
+        } else {
             out.line(show::in_a_tree(&row, &zone))?;
         }
     }
     out.flush()?;
-    if query.limit.is_none() && shown == LIMIT_DEFAULT && !query.reach.json {
-        eprintln_quietly(
-            "underpin: 1000 events shown, there may be more; say --limit N (up to 100000)",
-        );
+    // Who asked for so many, and pipes them on, knows.
+    let is_new = query.limit.is_none() || std::io::stdout().is_terminal();
+    if let Some((time, id)) = last.filter(|_| shown == asked.wanted() && is_new && !json) {
+        let cursor = asked.cursor_behind(time, id);
+        eprintln_quietly(&format!(
+            "underpin: {shown} events shown, there may be more: say --limit N (up to {}), or go on with --after {cursor}",
+            EventQuery::LIMIT_MAX
+        ));
     }
     Ok(())
+}
+
+/// Whether the line tells of an event that belongs here and could not be read, of which people are warned.
+fn is_unreadable(line: &Json, json: bool) -> bool {
+    let Some(id) = line["unreadable"].as_str() else {
+        return false;
+    };
+    if !json {
+        eprintln_quietly(&format!(
+            "underpin: event {id} belongs here and cannot be read; `underpin events get {id}` says why"
+        ));
+    }
+    true
+}
+
+fn place_of(event: &Json) -> Option<(Timestamp, EventId)> {
+    let time = event["time"].as_str()?.parse().ok()?;
+    Some((time, event["id"].as_str()?.parse().ok()?))
 }
 
 /// One event with all its data.
@@ -93,21 +140,19 @@ pub(super) fn get(get: &Get, out: &mut Output) -> Result<(), Failure> {
         .try_for_each(|line| out.line(line))
 }
 
-/// The query of a command line, as text for the node: read here, so that dates are those of this machine's zone, and what is wrong is
+/// The query of a command line, for the node: read here, so that dates are those of this machine's zone, and what is wrong is
 /// pointed at before anybody is asked.
-fn ask(filter: &Filter, more: &[(&str, Option<&str>)]) -> Result<String, Failure> {
+fn ask(filter: &Filter, more: &[(&str, Option<&str>)]) -> Result<EventQuery, Failure> {
     let when = When {
         now: Timestamp::now(),
         zone: TimeZone::system(),
     };
-    read_query(&when, filter, more)
-        .map(|query| query.to_string())
-        .map_err(|error| match &error {
-            QueryError::Text(misread) => {
-                Failure::Usage(format!("{error}\n{}", indented(&misread.pointer())))
-            }
-            _ => Failure::Usage(error.to_string()),
-        })
+    read_query(&when, filter, more).map_err(|error| match &error {
+        QueryError::Text(misread) => {
+            Failure::Usage(format!("{error}\n{}", indented(&misread.pointer())))
+        }
+        _ => Failure::Usage(error.to_string()),
+    })
 }
 
 fn read_query(

@@ -56,6 +56,18 @@ pub(super) fn in_a_tree(row: &Row<'_>, zone: &TimeZone) -> String {
     line
 }
 
+/// The event with its depth, and in nanoseconds how long after its cause it came and how long it took, where that is known.
+pub(super) fn in_a_tree_as_json(row: &Row<'_>) -> Json {
+    let mut line = row.event.clone();
+    line["depth"] = row.depth.into();
+    for (name, nanos) in [("after_ns", row.after), ("took_ns", row.took)] {
+        if let Some(nanos) = nanos.and_then(|nanos| i64::try_from(nanos).ok()) {
+            line[name] = nanos.into();
+        }
+    }
+    line
+}
+
 /// Whose state, since when, and the state.
 pub(super) fn state(state: &Json, zone: &TimeZone) -> Vec<String> {
     let text = |name: &str| printable(state[name].as_str().unwrap_or_default());

@@ -13,7 +13,7 @@ pub(in crate::cli) fn timeline(arguments: &Timeline, out: &mut Output) -> Result
         now: Timestamp::now(),
         zone: TimeZone::system(),
     };
-    let query = ask(&arguments.filter(), &[])?;
+    let query = ask(&arguments.filter(), &[])?.to_string();
     let mut parameters = vec![("q", query)];
     for (name, text) in [
         ("at", &arguments.at),

@@ -18,10 +18,13 @@ use crate::cli::{
 /// How soon a node that went away is asked again.
 const AGAIN: Duration = Duration::from_millis(250);
 
+/// What a node says of a place that is not in its log.
+const GONE: &str = "gone";
+
 /// Shows events until there were as many as asked for, or for ever.
 pub(in crate::cli) fn tail(arguments: &Tail, out: &mut Output) -> Result<(), Failure> {
     let zone = TimeZone::system();
-    let query = ask(&arguments.filter, &[])?;
+    let query = ask(&arguments.filter, &[])?.to_string();
     let client = Client::new(&arguments.reach.node);
     let patience = Duration::from_secs(arguments.retry_for);
     let mut from = arguments.from.clone();
@@ -36,6 +39,14 @@ pub(in crate::cli) fn tail(arguments: &Tail, out: &mut Output) -> Result<(), Fai
                 let since = lost.filter(|since| since.elapsed() < patience);
                 since.ok_or(error)?;
                 thread::sleep(AGAIN);
+                continue;
+            }
+            // Nothing of this log was shown: none of it is left out, and none comes twice.
+            Err(ClientError::Refused(refusal)) if refusal.code == GONE && lost.is_some() => {
+                eprintln_quietly(
+                    "underpin: the node has another log now; going on with its beginning",
+                );
+                from = "beginning".into();
                 continue;
             }
             Err(error) => return Err(error.into()),

@@ -7,11 +7,14 @@ use underpin::{
     events::{Event, EventDraft, Timestamp},
 };
 
-use super::super::{
-    arguments::Trace,
-    client::{Client, ClientError},
-    failure::Failure,
-    output::Output,
+use super::{
+    super::{
+        arguments::Trace,
+        client::{Client, ClientError},
+        failure::Failure,
+        output::Output,
+    },
+    is_unreadable, parse,
 };
 
 /// How many events of a correlation a viewer is given: what the node answers at once.
@@ -25,9 +28,13 @@ pub(in super::super) fn trace(trace: &Trace, out: &mut Output) -> Result<(), Fai
         ("limit", &limit),
     ];
     let lines = Client::new(&trace.reach.node).get_lines("/api/v1/events", &parameters)?;
-    let events = lines
-        .map(|line| event(&line?))
-        .collect::<Result<Vec<_>, Failure>>()?;
+    let mut events = Vec::new();
+    for line in lines {
+        let line = line?;
+        if !is_unreadable(&parse(&line)?, false) {
+            events.push(event(&line)?);
+        }
+    }
     if events.is_empty() {
         let message = format!(
             "no event has the correlation {}; look for one with `underpin events query`",

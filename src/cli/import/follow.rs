@@ -1,6 +1,11 @@
 //! `events import --follow`: goes on with a file that grows, is truncated, or is replaced by another one of its name.
 
-use std::{fs::File, io, path::Path, time::Duration};
+use std::{
+    fs::File,
+    io,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use super::{Input, LockedFile, Report, file_attempts, interrupt::Interrupt, open, unreadable};
 use crate::cli::{arguments::Import, client::Client, failure::Failure};
@@ -53,11 +58,12 @@ fn replacement(path: &Path, read: State) -> Option<Result<LockedFile, Failure>> 
     }
 }
 
-/// Which file it is, and how long.
+/// Which file it is, how long, and when it was last written to: one that is cut and grows to the same length is told by that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State {
     file: (u64, u64),
     length: u64,
+    written: SystemTime,
 }
 
 impl State {
@@ -78,6 +84,7 @@ impl State {
         Ok(Self {
             file: id,
             length: metadata.len(),
+            written: metadata.modified()?,
         })
     }
 }

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use underpin::{
     events::{
-        Credit, Event, Events, Options, Order, Query, QueryError, Start, StoreError, Subscription,
+        Bookmark, Credit, Event, Events, Options, Order, Query, QueryError, Start, StoreError,
+        Subscription,
     },
     ids::EventId,
     otp::{Address, Admission, ChildSpec, Groups, Intensity, Permit, Supervisor, SupervisorSpec},
@@ -164,7 +165,39 @@ async fn a_bookmark_leads_on_also_when_its_event_was_pruned() {
         .subscribe(Query::new(), Start::After(id(50)))
         .await;
     assert!(matches!(gone, Err(StoreError::Unknown { id: gone }) if gone == id(50)));
-    assert!("1.2".parse::<underpin::events::Bookmark>().is_err());
+    for text in ["1.2", "1.x.2.3", "1.2.3", "1.2.3.4.5", "-1.2.3.4"] {
+        assert!(text.parse::<Bookmark>().is_err(), "{text}");
+    }
+}
+
+/// A store in memory began anew, and whoever went on at an old place was shown nothing until the new log had grown beyond it.
+#[tokio::test]
+async fn a_bookmark_of_another_log_is_refused_and_one_of_an_empty_log_is_its_beginning() {
+    for options in [Options::memory(), Options::default()] {
+        let first = Store::with(options.clone()).await;
+        let empty = follow(&first, Query::new(), Start::Now).await.bookmark();
+        first.events.store_batch(steps(5)).await.expect("stored");
+        let mut following = follow(&first, Query::new(), Start::Beginning).await;
+        pull(&mut following, 3).await;
+
+        let other = Store::with(options).await;
+        other.events.store_batch(steps(2)).await.expect("stored");
+        let at = async |store: &Store, bookmark: Bookmark| {
+            store
+                .events
+                .subscribe(Query::new(), Start::At(bookmark))
+                .await
+        };
+
+        let refused = at(&other, following.bookmark()).await;
+        assert!(matches!(refused, Err(StoreError::OtherLog)), "{refused:?}");
+        let mut begins = at(&other, empty)
+            .await
+            .expect("it stands before everything");
+        assert_eq!(pull(&mut begins, 2).await, [1, 2]);
+        let mut goes_on = at(&first, following.bookmark()).await.expect("its own");
+        assert_eq!(pull(&mut goes_on, 2).await, [4, 5]);
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 use underpin::{
-    events::{Event, Events, EventsHealth, Folder, Options, Page, Timestamp},
+    events::{Disk, Event, Events, EventsHealth, Folder, Options, Page, Timestamp},
     ids::{CorrelationId, EventId, IdGenerator, NodeId},
     otp::{Intensity, Supervisor, SupervisorSpec},
     telemetry::{self, Telemetry},
@@ -17,6 +17,13 @@ pub(crate) struct Store {
     pub(crate) supervisor: Supervisor,
     pub(crate) folder: Arc<TempDir>,
     pub(crate) options: Options,
+}
+
+/// A supervised store on a given disk.
+pub(crate) async fn on(disk: Arc<dyn Disk>, options: Options) -> (Events, Supervisor) {
+    let events = events_on(disk, options);
+    let supervisor = supervise(&events).await;
+    (events, supervisor)
 }
 
 impl Store {
@@ -52,14 +59,13 @@ impl Store {
 }
 
 pub(crate) fn events_in(folder: &TempDir, options: Options) -> Events {
+    events_on(Arc::new(Folder::new(folder.path())), options)
+}
+
+fn events_on(disk: Arc<dyn Disk>, options: Options) -> Events {
     let ids = Arc::new(IdGenerator::new(NodeId::new(7).expect("small number")));
     let telemetry = Telemetry::new(telemetry::Options::default());
-    Events::new(
-        options,
-        Arc::new(Folder::new(folder.path())),
-        ids,
-        &telemetry,
-    )
+    Events::new(options, disk, ids, &telemetry)
 }
 
 pub(crate) async fn supervise(events: &Events) -> Supervisor {
@@ -99,8 +105,12 @@ pub(crate) fn ids_of(page: &Page) -> Vec<u64> {
 
 /// Kills the store's actor, once it runs.
 pub(crate) async fn kill(store: &Store) {
-    until("the actor", || store.events.actor().is_some()).await;
-    if let Some(actor) = store.events.actor() {
+    kill_actor(&store.events).await;
+}
+
+pub(crate) async fn kill_actor(events: &Events) {
+    until("the actor", || events.actor().is_some()).await;
+    if let Some(actor) = events.actor() {
         actor.kill();
     }
 }
