@@ -110,6 +110,8 @@ mod explanation;
 mod filter;
 mod finding;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod growing;
 mod handle;
 #[cfg(test)]
