@@ -1,18 +1,19 @@
-//! The index of one segment: columns with a row for each event. Pure.
+//! The index of a segment in memory: columns with a row for each event. Pure.
 //!
-//! A row costs 40 bytes, and in the active segment about 14 more for the id table; each distinct correlation of a segment about 14.
-//! An event is found by its id, or by walking the chain of rows that share its kind, source or correlation from the newest back.
+//! A row costs about 40 bytes, and while rows still come about 14 more for the id table; each distinct correlation and parent of a segment
+//! about 11. An event is found by its id, by the list of rows of its kind or source, or by walking the chain of rows that share its
+//! correlation or parent from the newest back.
 
-use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
+use std::{collections::HashMap, hash::BuildHasher, io, ops::Range, sync::Arc};
 
 use foldhash::fast::RandomState;
 
 use crate::ids::CorrelationId;
 
-use super::{record::Record, table::Table};
+use super::{hidden::Times, record::Record, table::Table, view::Term, wire::len32};
 
-/// Where a chain of rows ends, and what a missing source is called.
-pub(super) const NONE: u32 = u32::MAX;
+/// Where a chain of rows ends.
+const NONE: u32 = u32::MAX;
 /// Rows of a zone. Small enough to skip well, large enough to cost nothing (1/8 byte a row).
 pub(super) const ZONE_ROWS: u32 = 256;
 
@@ -22,33 +23,36 @@ pub(super) struct Columns {
     pub(super) ids: Vec<u64>,
     pub(super) times: Vec<i64>,
     /// Where the record starts in the segment, in bytes.
-    pub(super) offsets: Vec<u32>,
-    pub(super) kinds: Labels,
-    pub(super) sources: Labels,
-    correlations: Table,
-    correlation_previous: Vec<u32>,
-    parents: Table,
-    /// The row before in the chain of its parent; empty until a row has one.
-    parent_previous: Vec<u32>,
+    offsets: Vec<u32>,
+    kinds: Labels,
+    sources: Labels,
+    correlations: Chains,
+    parents: Chains,
     by_id: ById,
     zones: Vec<Zone>,
     span: Option<Zone>,
-    hidden: Hidden,
     /// Where the last record ends.
     end: u32,
     hasher: RandomState,
 }
 
-/// One text column: a number for each distinct text, and the chain of rows that have it.
+/// One text column: the rows of each distinct text.
 #[derive(Debug, Default)]
-pub(super) struct Labels {
-    numbers: HashMap<Arc<[u8]>, u32, RandomState>,
-    /// Newest row and number of rows, by text.
-    chains: Vec<(u32, u32)>,
-    /// Text number, by row.
-    pub(super) rows: Vec<u32>,
-    previous: Vec<u32>,
+struct Labels {
+    numbers: HashMap<Arc<str>, u32, RandomState>,
+    /// Rows, by the number of their text.
+    rows: Vec<Vec<u32>>,
     text_bytes: usize,
+    /// The text of the newest row: many events in a row have one.
+    newest: Option<(Arc<str>, u32)>,
+}
+
+/// One column of many distinct keys: the chain of rows of each, newest first, by a hash.
+#[derive(Debug, Default)]
+struct Chains {
+    newest: Table,
+    /// The row before, by row; as long as the newest row that has a key.
+    previous: Vec<u32>,
 }
 
 /// How a row is found by its id.
@@ -75,16 +79,6 @@ pub(super) struct Zone {
     pub(super) id: (u64, u64),
 }
 
-/// Which rows were pruned.
-#[derive(Debug, Default)]
-struct Hidden {
-    /// All rows below.
-    prefix: u32,
-    /// A bit for each row; empty while no row above the prefix is hidden.
-    bits: Vec<u64>,
-    count: u32,
-}
-
 impl Columns {
     pub(super) fn push(&mut self, record: &Record<'_>, offset: u32) {
         let row = self.rows();
@@ -96,23 +90,19 @@ impl Columns {
         self.ids.push(record.id);
         self.times.push(record.time);
         self.offsets.push(offset);
-        self.kinds.push(row, Some(record.kind));
-        let source = (!record.source.is_empty()).then_some(record.source);
-        self.sources.push(row, source);
-        let correlation = record.correlation.and_then(correlation_of);
-        let previous = correlation.and_then(|id| self.correlations.replace(id.hash64(), row));
-        self.correlation_previous.push(previous.unwrap_or(NONE));
-        if let Some(parent) = record.parent {
-            let hash = self.hasher.hash_one(parent);
-            let previous = self.parents.replace(hash, row);
-            self.parent_previous.resize(row as usize, NONE);
-            self.parent_previous.push(previous.unwrap_or(NONE));
+        self.kinds.push(row, record.kind);
+        self.sources.push(row, record.source);
+        if let Some(correlation) = record.correlation.and_then(correlation_of) {
+            self.correlations.push(row, correlation.hash64());
         }
-        self.end = offset.saturating_add(super::wire::len32(record.bytes.len()));
+        if let Some(parent) = record.parent {
+            self.parents.push(row, self.hasher.hash_one(parent));
+        }
+        self.end = offset.saturating_add(len32(record.bytes.len()));
     }
 
     pub(super) fn rows(&self) -> u32 {
-        super::wire::len32(self.ids.len())
+        len32(self.ids.len())
     }
 
     /// The bytes from `row`'s record to the next one, which may hold a frame's header behind it.
@@ -122,19 +112,24 @@ impl Columns {
         (self.offsets[row], end)
     }
 
-    /// Where the next record would at the earliest start.
-    pub(super) fn end(&self) -> u32 {
-        self.end
+    /// Where `row` starts; for the row that would come next, where it would at the earliest.
+    pub(super) fn offset(&self, row: u32) -> u32 {
+        let offset = self.offsets.get(row as usize).copied();
+        offset.unwrap_or(self.end)
     }
 
-    /// The row of an event that is not pruned.
-    pub(super) fn find(&self, id: u64) -> Option<u32> {
-        let shown = |row: u32| self.ids[row as usize] == id && !self.is_hidden(row);
+    /// The first row of an id that `accepts`.
+    pub(super) fn find(&self, id: u64, accepts: impl Fn(u32) -> bool) -> Option<u32> {
+        let fits = |row: u32| self.ids[row as usize] == id && accepts(row);
         match &self.by_id {
-            ById::Growing(table) => table.find(self.hasher.hash_one(id), shown),
+            ById::Growing(table) => table.find(self.hasher.hash_one(id), fits),
             ById::Rising => {
-                let row = super::wire::len32(self.ids.partition_point(|other| *other < id));
-                (row < self.rows() && shown(row)).then_some(row)
+                let from = self.ids.partition_point(|other| *other < id);
+                let same = self.ids[from..].iter().take_while(|other| **other == id);
+                (len32(from)..)
+                    .zip(same)
+                    .map(|(row, _)| row)
+                    .find(|row| accepts(*row))
             }
             ById::Sorted(order) => {
                 let start = order.partition_point(|row| self.ids[*row as usize] < id);
@@ -142,29 +137,38 @@ impl Columns {
                     .iter()
                     .copied()
                     .take_while(|row| self.ids[*row as usize] == id)
-                    .find(|row| shown(*row))
+                    .find(|row| accepts(*row))
             }
         }
     }
 
-    /// The newest row whose correlation may be `id`: only its hash was compared.
-    pub(super) fn newest_with_correlation(&self, id: &CorrelationId) -> Option<u32> {
-        self.correlations.find(id.hash64(), |_| true)
+    /// How many rows have the term, at the most.
+    pub(super) fn count(&self, term: Term<'_>) -> u32 {
+        match term {
+            Term::Kind(text) => len32(self.kinds.rows_of(text).len()),
+            Term::Source(text) => len32(self.sources.rows_of(text).len()),
+            Term::Correlation(id) => self.correlations.count(id.hash64()),
+            Term::Parent(id) => self.parents.count(self.hasher.hash_one(id)),
+        }
     }
 
-    /// The row before `row` in the chain of its correlation.
-    pub(super) fn previous_with_correlation(&self, row: u32) -> Option<u32> {
-        link(&self.correlation_previous, row)
+    /// Adds the rows in a range that have the term to `out`, as they rise.
+    pub(super) fn rows_with(&self, term: Term<'_>, within: Range<u32>, out: &mut Vec<u32>) {
+        match term {
+            Term::Kind(text) => out.extend_from_slice(part(self.kinds.rows_of(text), within)),
+            Term::Source(text) => out.extend_from_slice(part(self.sources.rows_of(text), within)),
+            Term::Correlation(id) => self.correlations.rows_of(id.hash64(), within, out),
+            Term::Parent(id) => self.parents.rows_of(self.hasher.hash_one(id), within, out),
+        }
     }
 
-    /// The newest row whose parent may be `id`: only its hash was compared.
-    pub(super) fn newest_with_parent(&self, id: u64) -> Option<u32> {
-        self.parents.find(self.hasher.hash_one(id), |_| true)
-    }
-
-    /// The row before `row` in the chain of its parent.
-    pub(super) fn previous_with_parent(&self, row: u32) -> Option<u32> {
-        link(&self.parent_previous, row)
+    /// Adds the kinds that begin with `prefix` to `out`, and how many rows have them.
+    pub(super) fn kinds(&self, prefix: &str, out: &mut Vec<(Arc<str>, u32)>) {
+        for (text, number) in &self.kinds.numbers {
+            if text.starts_with(prefix) {
+                out.push((text.clone(), len32(self.kinds.rows[*number as usize].len())));
+            }
+        }
     }
 
     /// No more rows will come: gives back what only growing needs.
@@ -182,16 +186,11 @@ impl Columns {
         self.ids.shrink_to_fit();
         self.times.shrink_to_fit();
         self.offsets.shrink_to_fit();
-        self.correlation_previous.shrink_to_fit();
-        self.parent_previous.shrink_to_fit();
         self.kinds.shrink();
         self.sources.shrink();
+        self.correlations.previous.shrink_to_fit();
+        self.parents.previous.shrink_to_fit();
         self.zones.shrink_to_fit();
-    }
-
-    /// Keys of each [`ZONE_ROWS`] rows.
-    pub(super) fn zones(&self) -> &[Zone] {
-        &self.zones
     }
 
     /// Keys of all rows; `None` where there are none.
@@ -199,73 +198,9 @@ impl Columns {
         self.span
     }
 
-    pub(super) fn is_hidden(&self, row: u32) -> bool {
-        row < self.hidden.prefix || self.hidden.has_bit(row)
-    }
-
-    /// How many of the oldest rows are hidden without one that shows between them.
-    pub(super) fn hidden_prefix(&self) -> u32 {
-        let mut row = self.hidden.prefix;
-        while self.hidden.has_bit(row) {
-            row += 1;
-        }
-        row
-    }
-
-    pub(super) fn hidden(&self) -> u32 {
-        self.hidden.count
-    }
-
-    /// Takes all hiding back.
-    pub(super) fn show_all(&mut self) {
-        self.hidden = Hidden::default();
-    }
-
-    /// Hides the oldest `wanted` rows that still show below row `rows`; answers how many there were.
-    pub(super) fn hide_oldest(&mut self, wanted: u64, rows: u32) -> u64 {
-        let mut hidden = 0;
-        while hidden < wanted && self.hidden.prefix < rows {
-            let row = self.hidden.prefix;
-            if !self.hidden.has_bit(row) {
-                self.hidden.count += 1;
-                hidden += 1;
-            }
-            self.hidden.prefix += 1;
-        }
-        hidden
-    }
-
-    /// Hides rows below row `rows` that are earlier than `time`; answers how many still showed.
-    pub(super) fn hide_before(&mut self, time: i64, rows: u32) -> u64 {
-        let mut hidden = 0;
-        for (zone, first) in self.zones.iter().zip((0..).step_by(ZONE_ROWS as usize)) {
-            if zone.time.0 >= time || first >= rows {
-                continue;
-            }
-            for row in first..rows.min(first + ZONE_ROWS) {
-                if self.times[row as usize] < time && self.hidden.hide(row) {
-                    hidden += 1;
-                }
-            }
-        }
-        if self.hidden.count == rows {
-            self.hidden.prefix = rows;
-            self.hidden.bits = Vec::new();
-        }
-        hidden
-    }
-
-    /// How many of the first `rows` rows start before `offset`.
+    /// How many of the rows start before `offset`.
     pub(super) fn rows_before(&self, offset: u32) -> u32 {
-        super::wire::len32(self.offsets.partition_point(|start| *start < offset))
-    }
-
-    /// How many of the rows from `from` on, below `to`, show.
-    pub(super) fn shown_between(&self, from: u32, to: u32) -> u64 {
-        if self.hidden.prefix <= from && self.hidden.bits.is_empty() {
-            return u64::from(to - from);
-        }
-        (from..to).map(|row| u64::from(!self.is_hidden(row))).sum()
+        len32(self.offsets.partition_point(|start| *start < offset))
     }
 
     /// Memory of the index in bytes.
@@ -278,22 +213,16 @@ impl Columns {
         self.ids.capacity() * size_of::<u64>()
             + self.times.capacity() * size_of::<i64>()
             + self.offsets.capacity() * size_of::<u32>()
-            + self.correlation_previous.capacity() * size_of::<u32>()
             + self.kinds.bytes()
             + self.sources.bytes()
             + self.correlations.bytes()
-            + self.parent_previous.capacity() * size_of::<u32>()
             + self.parents.bytes()
             + self.zones.capacity() * size_of::<Zone>()
-            + self.hidden.bits.capacity() * size_of::<u64>()
             + by_id
     }
 
     fn widen_zone(&mut self, row: u32, time: i64, id: u64) {
-        let key = Zone {
-            time: (time, time),
-            id: (id, id),
-        };
+        let key = Zone::of(id, time);
         self.span = Some(self.span.map_or(key, |span| span.and(key)));
         match self.zones.last_mut() {
             Some(zone) if !row.is_multiple_of(ZONE_ROWS) => *zone = zone.and(key),
@@ -302,7 +231,25 @@ impl Columns {
     }
 }
 
+impl Times for Columns {
+    fn zones(&self) -> &[Zone] {
+        &self.zones
+    }
+
+    fn times(&self, rows: Range<u32>) -> io::Result<Vec<i64>> {
+        Ok(self.times[rows.start as usize..rows.end as usize].to_vec())
+    }
+}
+
 impl Zone {
+    /// The zone of one row.
+    pub(super) fn of(id: u64, time: i64) -> Self {
+        Self {
+            time: (time, time),
+            id: (id, id),
+        }
+    }
+
     pub(super) fn and(self, other: Self) -> Self {
         Self {
             time: (self.time.0.min(other.time.0), self.time.1.max(other.time.1)),
@@ -312,114 +259,102 @@ impl Zone {
 }
 
 impl Labels {
-    /// The number of `text`, if any row has it.
-    pub(super) fn number(&self, text: &[u8]) -> Option<u32> {
-        self.numbers.get(text).copied()
+    fn rows_of(&self, text: &str) -> &[u32] {
+        let number = self.numbers.get(text);
+        number.map_or(&[], |number| &self.rows[*number as usize])
     }
 
-    /// The newest row that has this text.
-    pub(super) fn newest(&self, text: &[u8]) -> Option<u32> {
-        self.number(text)
-            .map(|number| self.chains[number as usize].0)
-    }
-
-    /// How many rows have this text.
-    pub(super) fn count(&self, text: &[u8]) -> u32 {
-        self.number(text)
-            .map_or(0, |number| self.chains[number as usize].1)
-    }
-
-    /// How many rows have any text.
-    pub(super) fn total(&self) -> u32 {
-        self.chains.iter().map(|(_, rows)| rows).sum()
-    }
-
-    /// Every text, and how many rows have it.
-    pub(super) fn texts(&self) -> impl Iterator<Item = (&[u8], u32)> {
-        self.numbers
-            .iter()
-            .map(|(text, number)| (&**text, self.chains[*number as usize].1))
-    }
-
-    /// The row before `row` in the chain of its text.
-    pub(super) fn previous(&self, row: u32) -> Option<u32> {
-        link(&self.previous, row)
-    }
-
-    fn push(&mut self, row: u32, text: Option<&[u8]>) {
-        let Some(text) = text else {
-            self.rows.push(NONE);
-            self.previous.push(NONE);
-            return;
+    fn push(&mut self, row: u32, text: &[u8]) {
+        let number = match &self.newest {
+            Some((newest, number)) if newest.as_bytes() == text => *number,
+            _ => self.look_up(text),
         };
-        let number = self.number(text).unwrap_or_else(|| self.learn(text));
-        let (newest, count) = &mut self.chains[number as usize];
-        self.rows.push(number);
-        self.previous.push(*newest);
-        *newest = row;
-        *count += 1;
+        self.rows[number as usize].push(row);
     }
 
-    fn learn(&mut self, text: &[u8]) -> u32 {
-        let number = super::wire::len32(self.chains.len());
-        self.numbers.insert(Arc::from(text), number);
-        self.chains.push((NONE, 0));
-        self.text_bytes += text.len();
+    fn look_up(&mut self, text: &[u8]) -> u32 {
+        // Stored texts are UTF-8: they were checked when the event was made.
+        let text = String::from_utf8_lossy(text);
+        let (text, number) = match self.numbers.get_key_value(&*text) {
+            Some((text, number)) => (text.clone(), *number),
+            None => self.learn(text.as_ref().into()),
+        };
+        self.newest = Some((text, number));
         number
     }
 
+    fn learn(&mut self, text: Arc<str>) -> (Arc<str>, u32) {
+        let number = len32(self.rows.len());
+        self.rows.push(Vec::new());
+        self.text_bytes += text.len();
+        self.numbers.insert(text.clone(), number);
+        (text, number)
+    }
+
     fn shrink(&mut self) {
-        self.rows.shrink_to_fit();
-        self.previous.shrink_to_fit();
+        self.rows.iter_mut().for_each(Vec::shrink_to_fit);
         self.numbers.shrink_to_fit();
     }
 
     fn bytes(&self) -> usize {
         /// A map's key, number and control byte, an `Arc`'s two counters.
         const TEXT_BYTES: usize = 16 + 4 + 1 + 16;
-        (self.rows.capacity() + self.previous.capacity()) * size_of::<u32>()
-            + self.chains.capacity() * size_of::<(u32, u32)>()
+        let rows: usize = self.rows.iter().map(Vec::capacity).sum();
+        rows * size_of::<u32>()
+            + self.rows.capacity() * size_of::<Vec<u32>>()
             + self.numbers.capacity() * TEXT_BYTES
             + self.text_bytes
     }
 }
 
-impl Hidden {
-    fn has_bit(&self, row: u32) -> bool {
-        self.bits
-            .get(row as usize / 64)
-            .is_some_and(|word| word & (1 << (row % 64)) != 0)
+impl Chains {
+    fn push(&mut self, row: u32, hash: u64) {
+        let previous = self.newest.replace(hash, row);
+        self.previous.resize(row as usize, NONE);
+        self.previous.push(previous.unwrap_or(NONE));
     }
 
-    /// Hides one row; false if it was hidden.
-    fn hide(&mut self, row: u32) -> bool {
-        if row < self.prefix || self.has_bit(row) {
-            return false;
-        }
-        self.count += 1;
-        if row == self.prefix {
-            self.prefix += 1;
-            return true;
-        }
-        let word = row as usize / 64;
-        if self.bits.len() <= word {
-            self.bits.resize(word + 1, 0);
-        }
-        self.bits[word] |= 1 << (row % 64);
-        true
+    fn walk(&self, hash: u64) -> impl Iterator<Item = u32> + '_ {
+        let before = |row: &u32| {
+            let previous = self.previous[*row as usize];
+            (previous != NONE).then_some(previous)
+        };
+        std::iter::successors(self.newest.find(hash, |_| true), before)
     }
+
+    /// Counts to a limit; a longer chain may be as long as there are rows.
+    fn count(&self, hash: u64) -> u32 {
+        const LIMIT: usize = 1024;
+        let counted = self.walk(hash).take(LIMIT).count();
+        if counted < LIMIT {
+            len32(counted)
+        } else {
+            len32(self.previous.len())
+        }
+    }
+
+    fn rows_of(&self, hash: u64, within: Range<u32>, out: &mut Vec<u32>) {
+        let from = out.len();
+        let not_below = self.walk(hash).take_while(|row| *row >= within.start);
+        out.extend(not_below.filter(|row| *row < within.end));
+        out[from..].reverse();
+    }
+
+    fn bytes(&self) -> usize {
+        self.previous.capacity() * size_of::<u32>() + self.newest.bytes()
+    }
+}
+
+/// The rows of a rising list that lie in a range.
+pub(super) fn part(rows: &[u32], within: Range<u32>) -> &[u32] {
+    let from = rows.partition_point(|row| *row < within.start);
+    let to = rows.partition_point(|row| *row < within.end);
+    &rows[from..to.max(from)]
 }
 
 /// The correlation in a record's bytes.
 pub(super) fn correlation_of(text: &[u8]) -> Option<CorrelationId> {
     CorrelationId::new(str::from_utf8(text).ok()?).ok()
-}
-
-fn link(previous: &[u32], row: u32) -> Option<u32> {
-    previous
-        .get(row as usize)
-        .copied()
-        .filter(|previous| *previous != NONE)
 }
 
 #[cfg(test)]
@@ -428,12 +363,12 @@ mod tests {
 
     use super::{super::record, *};
 
-    fn bytes(id: u64, time: i64, kind: &str, correlation: &str) -> Vec<u8> {
+    fn bytes(id: u64, parent: Option<u64>, correlation: &str) -> Vec<u8> {
         let head = record::Head {
             id,
-            time,
-            parent: None,
-            kind,
+            time: 0,
+            parent,
+            kind: if id.is_multiple_of(2) { "even" } else { "odd" },
             source: "",
             correlation: Some(correlation),
         };
@@ -442,11 +377,11 @@ mod tests {
         out
     }
 
-    fn fill(columns: &mut Columns, rows: &[(u64, i64)]) {
-        for (id, time) in rows {
-            let bytes = bytes(*id, *time, "k", "c");
+    fn fill(columns: &mut Columns, ids: impl IntoIterator<Item = u64>) {
+        for id in ids {
+            let bytes = bytes(id, None, "c");
             let record = Record::read(&bytes).expect("whole");
-            columns.push(&record, columns.end());
+            columns.push(&record, columns.end);
         }
     }
 
@@ -454,87 +389,54 @@ mod tests {
         #[test]
         fn every_row_is_found_by_its_id_before_and_after_sealing(ids in prop::collection::vec(1_u64..500, 0..900)) {
             let mut columns = Columns::default();
-            let rows: Vec<_> = ids.iter().map(|id| (*id, 0)).collect();
-            fill(&mut columns, &rows);
+            fill(&mut columns, ids.clone());
 
             for sealed in [false, true] {
                 if sealed {
                     columns.seal();
                 }
                 for id in 0..501 {
-                    let found = columns.find(id).map(|row| columns.ids[row as usize]);
+                    let found = columns.find(id, |_| true).map(|row| columns.ids[row as usize]);
                     prop_assert_eq!(found, ids.contains(&id).then_some(id));
                 }
             }
         }
-
-        #[test]
-        fn hiding_agrees_with_a_plain_list(
-            times in prop::collection::vec(0_i64..100, 1..700),
-            prunes in prop::collection::vec((0_i64..100, 0_u64..20), 1..5),
-        ) {
-            let mut columns = Columns::default();
-            let rows: Vec<_> = (1..).zip(times.iter().copied()).collect();
-            fill(&mut columns, &rows);
-            let mut shown = vec![true; times.len()];
-
-            for (time, oldest) in prunes {
-                let mut expected = 0;
-                for (row, show) in shown.iter_mut().enumerate() {
-                    if *show && times[row] < time {
-                        *show = false;
-                        expected += 1;
-                    }
-                }
-                prop_assert_eq!(columns.hide_before(time, columns.rows()), expected);
-                let mut left = oldest;
-                for show in shown.iter_mut().filter(|show| **show) {
-                    if left > 0 {
-                        *show = false;
-                        left -= 1;
-                    }
-                }
-                prop_assert_eq!(columns.hide_oldest(oldest, columns.rows()), oldest - left);
-            }
-
-            for (row, show) in (0..).zip(&shown) {
-                prop_assert_eq!(columns.is_hidden(row), !show);
-            }
-            let showing = u64::try_from(shown.iter().filter(|show| **show).count()).expect("small");
-            prop_assert_eq!(columns.shown_between(0, columns.rows()), showing);
-            prop_assert_eq!(u64::from(columns.rows() - columns.hidden()), showing);
-        }
     }
 
     #[test]
-    fn a_chain_leads_through_all_rows_of_a_correlation() {
+    fn rows_are_listed_by_all_that_they_have() {
         let mut columns = Columns::default();
         for id in 1..=9 {
-            let bytes = bytes(id, 0, "k", if id % 3 == 0 { "third" } else { "other" });
-            columns.push(&Record::read(&bytes).expect("whole"), columns.end());
+            let correlation = if id % 3 == 0 { "third" } else { "other" };
+            let bytes = bytes(id, (id > 6).then_some(id / 2), correlation);
+            columns.push(&Record::read(&bytes).expect("whole"), columns.end);
         }
 
         let id = |text| CorrelationId::new(text).expect("short text");
-        let newest = columns
-            .newest_with_correlation(&id("third"))
-            .expect("is there");
-        let before = columns.previous_with_correlation(newest).expect("is there");
-        let first = columns.previous_with_correlation(before).expect("is there");
-
-        assert_eq!([first, before, newest], [2, 5, 8]);
-        assert_eq!(columns.previous_with_correlation(first), None);
-        assert_eq!(columns.newest_with_correlation(&id("none")), None);
+        let rows = |term: Term<'_>, within| {
+            let mut rows = Vec::new();
+            columns.rows_with(term, within, &mut rows);
+            rows
+        };
+        let (third, other, none) = (id("third"), id("other"), id("none"));
+        assert_eq!(rows(Term::Correlation(&third), 0..9), [2, 5, 8]);
+        assert_eq!(rows(Term::Correlation(&third), 3..8), [5]);
+        assert_eq!(rows(Term::Correlation(&none), 0..9), [0; 0]);
+        assert_eq!(rows(Term::Parent(4), 0..9), [7, 8]);
+        assert_eq!(rows(Term::Kind("even"), 2..8), [3, 5, 7]);
+        assert_eq!(rows(Term::Source(""), 7..20), [7, 8]);
+        assert_eq!(columns.count(Term::Kind("odd")), 5);
+        assert_eq!(columns.count(Term::Correlation(&other)), 6);
     }
 
     #[test]
     fn a_row_costs_what_the_page_says() {
         let mut columns = Columns::default();
-        let rows: Vec<_> = (1..100_001).map(|id| (id, 0)).collect();
-        fill(&mut columns, &rows);
+        fill(&mut columns, 1..100_001);
 
-        let growing = columns.bytes() / rows.len();
+        let growing = columns.bytes() / 100_000;
         columns.seal();
-        let sealed = columns.bytes() / rows.len();
+        let sealed = columns.bytes() / 100_000;
 
         assert!(growing < 75, "{growing} bytes a row while it grows");
         assert!(sealed <= 40, "{sealed} bytes a row once sealed");

@@ -19,6 +19,7 @@ use crate::ids::{CorrelationId, EventId};
 use super::{
     Bookmark, Causes, Effect, Effects, Event, Events, Explanation, Order, Page, Query, QueryError,
     STATE_CHANGE, Start, StoreError, Subscription, Timeline,
+    handle::unreadable,
     lineage::End,
     log::Log,
     record::Record,
@@ -427,13 +428,6 @@ fn find(
         }
     }
     Ok(None)
-}
-
-fn unreadable(id: EventId, error: io::Error) -> StoreError {
-    match error.kind() {
-        io::ErrorKind::InvalidData => StoreError::Damaged { id },
-        _ => StoreError::Read { id, error },
-    }
 }
 
 /// Stops a search when the future that waits for it is dropped.

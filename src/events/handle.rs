@@ -20,8 +20,9 @@ use super::{
     notes,
     options::Durability,
     record::Record,
-    segment::{Place, Segment},
+    segment::Segment,
     shared::Shared,
+    view::{Access, View},
 };
 
 /// An event store. Cheap to clone; every clone talks to the same store, also across its restarts.
@@ -213,10 +214,36 @@ impl Events {
                 self.shared.count_duplicates(1);
                 log.admission.add_permits(prepared.admitted as usize);
             }
+            Appended::Unsure(unsure) => {
+                log.admission.add_permits(prepared.admitted as usize);
+                return self.hand_over_looked_up(prepared, &unsure);
+            }
             // Without a checkpoint there are never too many.
             Appended::TooManyCheckpoints => {}
             Appended::Refused(failure) => return Err(down(failure.reason.to_string())),
         }
+        Ok(())
+    }
+
+    /// Whether the id is there already has to be looked up on the disk. That is done beside the caller where there is a runtime.
+    fn hand_over_looked_up(
+        &self,
+        mut prepared: Prepared,
+        unsure: &[(u64, Arc<Segment>)],
+    ) -> Result<(), StoreError> {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            prepared.looked_up.extend(look_up(unsure)?);
+            return self.hand_over(prepared);
+        };
+        let events = self.clone();
+        runtime.spawn(async move {
+            match events.put(prepared).await {
+                Err(StoreError::Conflict { .. }) => events.shared.count_duplicates(1),
+                Err(StoreError::Damaged { .. } | StoreError::Read { .. }) => events.count_refused(),
+                // Counted where it happened.
+                Err(_) | Ok(_) => {}
+            }
+        });
         Ok(())
     }
 
@@ -285,6 +312,12 @@ impl Events {
                         return Ok(outcome);
                     }
                 }
+                Appended::Unsure(unsure) => {
+                    log.admission.add_permits(prepared.admitted as usize);
+                    let looked = tokio::task::spawn_blocking(move || look_up(&unsure)).await;
+                    let looked = looked.map_err(|error| StoreError::Panicked(error.to_string()))?;
+                    prepared.looked_up.extend(looked?);
+                }
                 Appended::TooManyCheckpoints => {
                     log.admission.add_permits(prepared.admitted as usize);
                     return Err(StoreError::TooManyCheckpoints);
@@ -338,12 +371,11 @@ impl Events {
         for known in known {
             let given = Record::read(&prepared.body[known.at..]);
             let given = given.map(|record| record.bytes).unwrap_or_default();
-            let stored = bytes_of(&known.segment, known.row).await?;
+            let id = id_of(known.id)?;
+            let stored = bytes_of(&known.segment, known.row, id).await?;
             let stored = Record::read(&stored).map(|record| record.bytes);
             if stored != Some(given) {
-                return Err(StoreError::Conflict {
-                    id: id_of(&known.segment, known.row)?,
-                });
+                return Err(StoreError::Conflict { id });
             }
         }
         Ok(())
@@ -484,21 +516,39 @@ fn without_repeats(prepared: Prepared) -> Result<Prepared, StoreError> {
     })
 }
 
-async fn bytes_of(segment: &Arc<Segment>, row: u32) -> Result<Vec<u8>, StoreError> {
-    let (start, end) = match segment.look(row, <[u8]>::to_vec) {
-        Place::Hot(bytes) => return Ok(bytes),
-        Place::Cold(start, end) => (start, end),
+async fn bytes_of(segment: &Arc<Segment>, row: u32, id: EventId) -> Result<Vec<u8>, StoreError> {
+    let read = move |segment: &Segment, access| {
+        let mut bytes = Vec::new();
+        let read = segment.read(row, access, &mut |record| bytes = record.to_vec());
+        read.map(|()| bytes)
     };
-    let reader = segment.clone();
-    let read = tokio::task::spawn_blocking(move || reader.read_file(start, end)).await;
+    if let Ok(bytes) = read(segment, Access::Memory) {
+        return Ok(bytes);
+    }
+    let segment = segment.clone();
+    let read = tokio::task::spawn_blocking(move || read(&segment, Access::Disk)).await;
     let read = read.map_err(|error| StoreError::Panicked(error.to_string()))?;
-    let id = id_of(segment, row)?;
-    read.map_err(|error| match error.kind() {
-        std::io::ErrorKind::InvalidData => StoreError::Damaged { id },
-        _ => StoreError::Read { id, error },
-    })
+    read.map_err(|error| unreadable(id, error))
 }
 
-fn id_of(segment: &Segment, row: u32) -> Result<EventId, StoreError> {
-    EventId::new(segment.id(row)).map_err(|error| StoreError::Panicked(error.to_string()))
+/// Which rows of segments on the disk have these ids: id, segment, row. Blocks.
+pub(super) fn look_up(
+    unsure: &[(u64, Arc<Segment>)],
+) -> Result<Vec<(u64, u64, Option<u32>)>, StoreError> {
+    let find = |(id, segment): &(u64, Arc<Segment>)| match segment.find_any(*id, Access::Disk) {
+        Ok(row) => Ok((*id, segment.base, row)),
+        Err(error) => Err(unreadable(id_of(*id)?, error)),
+    };
+    unsure.iter().map(find).collect()
+}
+
+pub(super) fn unreadable(id: EventId, error: std::io::Error) -> StoreError {
+    match error.kind() {
+        std::io::ErrorKind::InvalidData => StoreError::Damaged { id },
+        _ => StoreError::Read { id, error },
+    }
+}
+
+fn id_of(id: u64) -> Result<EventId, StoreError> {
+    EventId::new(id).map_err(|error| StoreError::Panicked(error.to_string()))
 }

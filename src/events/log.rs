@@ -16,7 +16,6 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, Semaphore};
 
 use super::{
-    columns::Columns,
     commit::{Commit, Failure},
     frame::{HEADER_BYTES, Header, Kind},
     notes::{self, Checkpoints, LowWater, Position},
@@ -25,7 +24,7 @@ use super::{
     recovery::Summary,
     segment::Segment,
     stats::EventStats,
-    view::View,
+    view::{Access, View},
     wire::len32,
 };
 
@@ -41,6 +40,9 @@ pub(super) struct Log {
     /// Signalled when the writer, asleep, has something to do.
     work: Condvar,
     segments: ArcSwap<Vec<Arc<Segment>>>,
+    sealing: Mutex<Sealing>,
+    /// Signalled when there is something to seal, or nothing ever again.
+    rolled: Condvar,
     /// Wakes subscriptions when more can be seen.
     pub(super) news: Notify,
     checkpoints: Mutex<Checkpoints>,
@@ -64,6 +66,15 @@ pub(super) struct Facts {
     pub(super) unreadable: AtomicU64,
     /// Since when the writer waits for the disk, while it does.
     pub(super) writing: Mutex<Option<Instant>>,
+}
+
+/// What the sealer waits for, and what it says.
+#[derive(Debug, Default)]
+struct Sealing {
+    waits: bool,
+    ended: bool,
+    /// Why a segment could not be sealed.
+    trouble: Option<String>,
 }
 
 /// What callers and writer share under one lock.
@@ -133,6 +144,8 @@ pub(super) struct Prepared {
     pub(super) checkpoint: Option<(Arc<str>, Arc<[u8]>)>,
     /// Bytes to give back when the batch is done.
     pub(super) admitted: u32,
+    /// What was looked up on the disk: id, segment, and its row there.
+    pub(super) looked_up: Vec<(u64, u64, Option<u32>)>,
 }
 
 /// What became of an append.
@@ -144,6 +157,8 @@ pub(super) enum Appended {
     Waiting(Arc<Commit>),
     /// Nothing was appended: some ids are there already.
     Known(Vec<Known>, Arc<Commit>),
+    /// Nothing was appended: whether these ids are there only the disk can tell.
+    Unsure(Vec<(u64, Arc<Segment>)>),
     /// Nothing was appended: the store has as many checkpoints as it keeps.
     TooManyCheckpoints,
     /// Nothing was appended: the log takes nothing any more.
@@ -153,6 +168,7 @@ pub(super) enum Appended {
 /// An id that is in the log already.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
+    pub(super) id: u64,
     /// Where its record starts in the body.
     pub(super) at: usize,
     pub(super) segment: Arc<Segment>,
@@ -191,7 +207,7 @@ impl Log {
         let highest = found
             .segments
             .iter()
-            .filter_map(|segment| segment.inner.read().columns.span())
+            .filter_map(|segment| segment.span())
             .map(|span| span.id.1)
             .max();
         let (active, end) = found.active.unzip();
@@ -216,6 +232,11 @@ impl Log {
             }),
             work: Condvar::new(),
             segments: ArcSwap::from_pointee(found.segments),
+            sealing: Mutex::new(Sealing {
+                waits: true,
+                ..Sealing::default()
+            }),
+            rolled: Condvar::new(),
             news: Notify::new(),
             checkpoints: Mutex::new(found.checkpoints),
             admission: Semaphore::new(options.in_flight_bytes as usize),
@@ -229,10 +250,9 @@ impl Log {
         let facts = &self.facts;
         facts.synced.store(last, Ordering::Relaxed);
         for segment in self.segments().iter() {
-            let inner = segment.inner.read();
-            let shown = inner.columns.rows() - inner.columns.hidden();
+            let shown = segment.all_rows() - segment.hidden_rows();
             facts.shown.fetch_add(shown.into(), Ordering::Relaxed);
-            facts.hot.fetch_add(inner.hot.bytes(), Ordering::Relaxed);
+            facts.hot.fetch_add(segment.hot_bytes(), Ordering::Relaxed);
         }
         self.keep_count();
         self.cool();
@@ -266,7 +286,10 @@ impl Log {
             return Appended::Refused(failure);
         }
         if prepared.lowest <= intake.highest {
-            let known = self.known(&prepared.body[prepared.front..], prepared.front);
+            let (known, unsure) = self.known(prepared);
+            if !unsure.is_empty() {
+                return Appended::Unsure(unsure);
+            }
             if !known.is_empty() {
                 let commit = intake.newest_commit();
                 return Appended::Known(known, commit);
@@ -316,11 +339,7 @@ impl Log {
             Some(active) if !full => active.clone(),
             _ => self.next_in_memory(intake),
         };
-        let rows = {
-            let mut inner = segment.inner.write();
-            inner.push(intake.end, 0, records, 0);
-            inner.columns.rows()
-        };
+        let rows = segment.push(intake.end, 0, records, 0);
         intake.end += len;
         segment.set_written(intake.end);
         if let Some((key, value)) = &prepared.checkpoint {
@@ -338,7 +357,7 @@ impl Log {
 
     fn next_in_memory(&self, intake: &mut Intake) -> Arc<Segment> {
         if let Some(sealed) = intake.active.take() {
-            sealed.inner.write().columns.seal();
+            sealed.finish();
         }
         let segment = Arc::new(Segment::new(intake.next_sequence, String::new()));
         intake.next_sequence += 1;
@@ -352,7 +371,7 @@ impl Log {
     /// In memory the budget is for all events: the oldest segment goes.
     fn forget_oldest(&self, intake: &mut Intake) {
         if let [(oldest, rows), _, ..] = self.shown().as_slice() {
-            self.hide(oldest, |columns| columns.hide_oldest(u64::MAX, *rows));
+            self.count_hidden(oldest.hide_oldest(u64::MAX, *rows));
             self.drop_pruned(intake);
         }
     }
@@ -380,17 +399,13 @@ impl Log {
         header.sequence = intake.next_sequence;
         intake.next_sequence += 1;
         intake.newest_is_mark = header.kind == Kind::Mark;
-        let rows = {
-            let mut inner = segment.inner.write();
-            if header.kind == Kind::Events {
-                inner.push(intake.end, HEADER_BYTES, body, header.front as usize);
-                let bytes = HEADER_BYTES + body.len();
-                self.facts.hot.fetch_add(bytes, Ordering::Relaxed);
-            }
-            inner.columns.rows()
-        };
+        let rows = (header.kind == Kind::Events).then(|| {
+            let bytes = HEADER_BYTES + body.len();
+            self.facts.hot.fetch_add(bytes, Ordering::Relaxed);
+            segment.push(intake.end, HEADER_BYTES, body, header.front as usize)
+        });
         let part = intake.part(segment);
-        part.rows = rows;
+        part.rows = rows.unwrap_or(part.rows);
         part.frames.push((part.bytes.len(), header));
         part.bytes.extend_from_slice(&[0; HEADER_BYTES]);
         part.bytes.extend_from_slice(body);
@@ -429,21 +444,31 @@ impl Log {
         }
     }
 
-    fn known(&self, records: &[u8], front: usize) -> Vec<Known> {
+    /// Which of the records are in the log, and of which that cannot be said without the disk.
+    fn known(&self, prepared: &Prepared) -> (Vec<Known>, Vec<(u64, Arc<Segment>)>) {
         let segments = self.segments();
-        let mut known = Vec::new();
-        for (at, record) in record::all(records) {
-            let found = segments.iter().rev().find_map(|segment| {
-                let row = segment.find(record.id)?;
-                Some((segment.clone(), row))
-            });
-            known.extend(found.map(|(segment, row)| Known {
-                at: front + at,
-                segment,
-                row,
-            }));
+        let (mut known, mut unsure) = (Vec::new(), Vec::new());
+        for (at, record) in record::all(&prepared.body[prepared.front..]) {
+            for segment in segments.iter().rev() {
+                let looked_up = prepared.looked_up(record.id, segment.base);
+                let found =
+                    looked_up.map_or_else(|| segment.find_any(record.id, Access::Memory), Ok);
+                match found {
+                    Ok(Some(row)) => {
+                        known.push(Known {
+                            id: record.id,
+                            at: prepared.front + at,
+                            segment: segment.clone(),
+                            row,
+                        });
+                        break;
+                    }
+                    Ok(None) => {}
+                    Err(_) => unsure.push((record.id, segment.clone())),
+                }
+            }
         }
-        known
+        (known, unsure)
     }
 
     /// For the writer: the next batch, waiting for it as long as told.
@@ -504,14 +529,16 @@ impl Log {
         batch.commit.settle(Ok(()));
     }
 
-    /// For the writer: gives back what sealed segments need no more, and hot bytes above the budget.
+    /// For the writer: gives back what rolled segments need no more, and hot bytes above the budget.
     pub(super) fn tidy(&self, batch: &Batch) {
         for part in batch.parts.iter().filter(|part| part.seal) {
-            part.segment.inner.write().columns.seal();
+            part.segment.finish();
             if let Some(summary) = self.summary_of(&part.segment) {
-                // A segment is sealed once.
-                let _ = part.segment.sealed.set(summary);
+                // A segment is rolled once.
+                let _ = part.segment.rolled.set(summary);
             }
+            self.sealing.lock().waits = true;
+            self.rolled.notify_one();
         }
         self.cool();
     }
@@ -535,7 +562,7 @@ impl Log {
     }
 
     /// Lets the oldest chunks of memory go while there are more hot bytes than the budget allows.
-    fn cool(&self) {
+    pub(super) fn cool(&self) {
         if !self.durable {
             return;
         }
@@ -546,7 +573,7 @@ impl Log {
             .saturating_sub(self.hot_bytes);
         for segment in self.segments().iter() {
             while over > 0 {
-                let freed = segment.inner.write().hot.let_go(segment.written());
+                let freed = segment.cool();
                 if freed == 0 {
                     break;
                 }
@@ -564,6 +591,44 @@ impl Log {
         }
         self.admission.close();
         self.wake_writer(&mut intake);
+        drop(intake);
+        self.end_sealing();
+    }
+
+    fn end_sealing(&self) {
+        self.sealing.lock().ended = true;
+        self.rolled.notify_one();
+    }
+
+    /// For the sealer: waits until there may be something to seal, or as long as told; false if there never will be again.
+    pub(super) fn wait_for_rolled(&self, patience: Option<Duration>) -> bool {
+        let mut sealing = self.sealing.lock();
+        let deadline = patience.map(|patience| Instant::now() + patience);
+        while !sealing.waits && !sealing.ended {
+            match deadline {
+                Some(deadline) if self.rolled.wait_until(&mut sealing, deadline).timed_out() => {
+                    break;
+                }
+                Some(_) => {}
+                None => self.rolled.wait(&mut sealing),
+            }
+        }
+        sealing.waits = false;
+        !sealing.ended
+    }
+
+    /// Whether nothing is to be sealed any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.sealing.lock().ended
+    }
+
+    pub(super) fn set_sealing_trouble(&self, trouble: Option<String>) {
+        self.sealing.lock().trouble = trouble;
+    }
+
+    /// Why a segment could not be sealed.
+    pub(super) fn sealing_trouble(&self) -> Option<String> {
+        self.sealing.lock().trouble.clone()
     }
 
     /// After a failed write or sync nothing is known about the file: no more is written until it is opened anew.
@@ -574,6 +639,7 @@ impl Log {
             (mem::take(&mut intake.batch), intake.latest.clone())
         };
         self.admission.close();
+        self.end_sealing();
         latest.settle(Err(failure.clone()));
         next.commit.settle(Err(failure.clone()));
     }
@@ -589,7 +655,8 @@ impl Log {
             .last()
             .map_or(Position::default(), |(segment, rows)| Position {
                 segment: segment.base,
-                offset: segment.offset_of(*rows),
+                // The newest segment is in memory.
+                offset: segment.offset_of(*rows).unwrap_or(u32::MAX),
             });
         let remembered = self.intake.lock().low.hide_before(time, position);
         if !remembered {
@@ -597,7 +664,7 @@ impl Log {
         }
         let mut pruned = 0;
         for (segment, rows) in &shown {
-            pruned += self.hide(segment, |columns| columns.hide_before(time, *rows));
+            pruned += self.count_hidden(segment.hide_before(time, *rows));
         }
         Some((pruned, self.persist_low_water()))
     }
@@ -617,8 +684,8 @@ impl Log {
             if total <= bytes {
                 break;
             }
-            total -= u64::from(segment.written());
-            pruned += self.hide(segment, |columns| columns.hide_oldest(u64::MAX, *rows));
+            total = total.saturating_sub(segment.disk_bytes());
+            pruned += self.count_hidden(segment.hide_oldest(u64::MAX, *rows));
         }
         (pruned, self.persist_low_water())
     }
@@ -626,10 +693,7 @@ impl Log {
     /// Bytes of all segment files, or of all segments in memory.
     pub(super) fn disk_bytes(&self) -> u64 {
         let segments = self.segments();
-        segments
-            .iter()
-            .map(|segment| u64::from(segment.written()))
-            .sum()
+        segments.iter().map(|segment| segment.disk_bytes()).sum()
     }
 
     pub(super) fn count_unreadable(&self, n: u64) {
@@ -650,7 +714,8 @@ impl Log {
         stats.log_bytes = self.disk_bytes();
         for segment in self.segments().iter() {
             stats.segments += 1;
-            stats.index_bytes += segment.inner.read().columns.bytes() as u64;
+            stats.sealed += u64::from(segment.is_sealed());
+            stats.index_bytes += segment.index_bytes() as u64;
         }
     }
 
@@ -680,46 +745,41 @@ impl Log {
             if excess == 0 {
                 break;
             }
-            pruned += self.hide(&segment, |columns| columns.hide_oldest(excess, rows));
+            pruned += self.count_hidden(segment.hide_oldest(excess, rows));
         }
         pruned
     }
 
-    fn hide(&self, segment: &Segment, work: impl FnOnce(&mut Columns) -> u64) -> u64 {
-        let hidden = work(&mut segment.inner.write().columns);
+    fn count_hidden(&self, hidden: u64) -> u64 {
         self.facts.shown.fetch_sub(hidden, Ordering::Relaxed);
         self.facts.pruned.fetch_add(hidden, Ordering::Relaxed);
         hidden
     }
 
-    /// Before the oldest event that readers see, or will see.
+    /// A place in the log before which nothing shows, and will show. May read from the disk.
     fn shown_start(&self) -> Position {
         let segments = self.segments();
-        let mut start = Position::default();
-        for segment in segments.iter() {
-            let (hidden, rows) = {
-                let inner = segment.inner.read();
-                (inner.columns.hidden_prefix(), inner.columns.rows())
-            };
-            start = Position {
-                segment: segment.base,
-                offset: segment.offset_of(hidden),
-            };
-            if hidden < rows {
-                break;
-            }
+        let first = segments.iter().find(|segment| !segment.is_pruned());
+        let Some(segment) = first.or(segments.last()) else {
+            return Position::default();
+        };
+        // Where the index cannot be read, what was hidden before it stays hidden all the same.
+        let offset = segment.offset_of(segment.hidden_prefix()).unwrap_or(0);
+        Position {
+            segment: segment.base,
+            offset,
         }
-        start
     }
 
     /// Writes down what is hidden, and drops segments of which nothing shows any more.
     fn persist_low_water(&self) -> Arc<Commit> {
+        let start = self.shown_start();
         let mut intake = self.intake.lock();
         if let Some(failure) = intake.refusal() {
             return Commit::settled(Err(failure));
         }
         self.drop_pruned(&mut intake);
-        intake.low.through = intake.low.through.max(self.shown_start());
+        intake.low.through = intake.low.through.max(start);
         if !self.durable || self.segments().is_empty() {
             return Commit::settled(Ok(()));
         }
@@ -755,18 +815,17 @@ impl Log {
                 continue;
             }
             intake.low.drop_range(segment.base, next.base - 1);
-            let mut inner = segment.inner.write();
-            self.facts
-                .hot
-                .fetch_sub(inner.hot.clear(), Ordering::Relaxed);
-            drop(inner);
+            self.facts.hot.fetch_sub(segment.go(), Ordering::Relaxed);
             intake.batch.dropped.push(segment.clone());
         }
         kept.push(newest.clone());
         if kept.len() == segments.len() {
             return;
         }
-        intake.low.through = intake.low.through.max(self.shown_start());
+        intake.low.through = intake.low.through.max(Position {
+            segment: kept[0].base,
+            offset: 0,
+        });
         intake.low.forget_before(kept[0].base);
         if !self.durable {
             intake.batch.dropped.clear();
@@ -806,7 +865,7 @@ impl Intake {
     fn part(&mut self, segment: Arc<Segment>) -> &mut Part {
         let last = self.batch.parts.last();
         if last.is_none_or(|part| part.segment.base != segment.base) {
-            let rows = segment.inner.read().columns.rows();
+            let rows = segment.all_rows();
             self.batch.parts.push(Part {
                 rows,
                 segment,
@@ -822,30 +881,6 @@ impl Intake {
     }
 }
 
-impl Segment {
-    /// The row of an event that is not pruned.
-    pub(super) fn find(&self, id: u64) -> Option<u32> {
-        let inner = self.inner.read();
-        let span = inner.columns.span()?;
-        let (lowest, highest) = span.id;
-        (lowest..=highest)
-            .contains(&id)
-            .then(|| inner.columns.find(id))?
-    }
-
-    /// Whether it had events and none shows any more; or, sealed, none was ever in it.
-    fn is_pruned(&self) -> bool {
-        let inner = self.inner.read();
-        inner.columns.rows() == inner.columns.hidden()
-    }
-
-    fn offset_of(&self, row: u32) -> u32 {
-        let inner = self.inner.read();
-        let offset = inner.columns.offsets.get(row as usize).copied();
-        offset.unwrap_or_else(|| inner.columns.end())
-    }
-}
-
 impl Prepared {
     /// What is left without the records that start at `known`.
     pub(super) fn without(&self, known: &[usize]) -> Self {
@@ -855,6 +890,7 @@ impl Prepared {
             lowest: u64::MAX,
             checkpoint: self.checkpoint.clone(),
             admitted: self.admitted,
+            looked_up: self.looked_up.clone(),
             ..Self::default()
         };
         for (at, record) in record::all(&self.body[self.front..]) {
@@ -864,6 +900,13 @@ impl Prepared {
             }
         }
         left
+    }
+
+    /// What the disk said of an id in a segment, if it was asked.
+    #[expect(clippy::option_option, reason = "not asked, not there, there")]
+    fn looked_up(&self, id: u64, base: u64) -> Option<Option<u32>> {
+        let asked = |(of, segment, _): &&(u64, u64, Option<u32>)| (*of, *segment) == (id, base);
+        self.looked_up.iter().find(asked).map(|(.., row)| *row)
     }
 
     /// Counts one more event.
@@ -876,6 +919,13 @@ impl Prepared {
 
 pub(super) fn segment_name(base: u64, log: u64) -> String {
     format!("{base:016x}-{log:016x}.seg")
+}
+
+/// First sequence number, log id and segment file of a file of blocks.
+pub(super) fn parse_blocks_name(name: &str) -> Option<(u64, u64, String)> {
+    let name = format!("{}.seg", name.strip_suffix(".blocks")?);
+    let (base, log) = parse_segment_name(&name)?;
+    Some((base, log, name))
 }
 
 /// First sequence number and log id of a segment file.

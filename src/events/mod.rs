@@ -12,23 +12,26 @@
 //! disk would change that), changes to stored events, encryption. The newest writes have no later one that vouches for them until the log
 //! was idle for [`Options::idle_mark`]: damage of the disk in just these cannot be told from a torn write after a crash, and is cut as one.
 //!
-//! Memory: [`Options::hot_bytes`], and an index of 47 to 75 bytes an event, the more the fewer events share a
-//! correlation: 5 million events need some 300 MB beside the hot bytes. The index is rebuilt from the log when it is opened.
+//! Memory: [`Options::hot_bytes`], with an index of about 40 bytes for each event among them (55 in the newest segment); a directory for
+//! each sealed segment; [`Options::cache_bytes`] of what was read from them. An opening reads the segments that are not sealed, usually the
+//! newest alone, and the directories of the others.
 //!
 //! # Files
 //!
-//! A folder holds segments, `<first sequence number>-<log id>.seg` (16 hexadecimal digits each), side files with damaged bytes,
-//! `<segment>.<offset>.damaged`, and the file `lock`, which is locked while a store has the folder open. A segment is a row of *frames*
-//! and nothing else. All numbers are little-endian, every checksum is CRC-32C (RFC 3720, appendix B.4).
+//! A folder holds segments, `<first sequence number>-<log id>.seg` (16 hexadecimal digits each), or instead of one, once it is sealed, its
+//! blocks and their index under the same name with `.blocks` and `.index`; side files with damaged bytes, `<file>.<offset>.damaged`; and the
+//! file `lock`, which is locked while a store has the folder open. While a `.seg` is there it is the truth, and what was made of it counts
+//! for nothing. Every file but the lock and the side files is a row of *frames* and nothing else. All numbers are little-endian, every
+//! checksum is CRC-32C (RFC 3720, appendix B.4).
 //!
 //! *Frame*: a header of 52 bytes, then the body.
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 4 | magic `UPLG` |
-//! | 4 | 1 | format version: 1 |
+//! | 4 | 1 | format version: 2; version 1 is read as well, and had no sealed segments |
 //! | 5 | 1 | codec of the values inside: 1, which is [`crate::value::codec`] |
-//! | 6 | 1 | kind: 1 head, 2 events, 3 low water, 4 mark |
+//! | 6 | 1 | kind: 1 head, 2 events, 3 low water, 4 mark; 5 block; 6 directory, 7 page |
 //! | 7 | 1 | zero |
 //! | 8 | 8 | log id, as in the file's name |
 //! | 16 | 8 | sequence number: 1 for a log's first frame, one more for each |
@@ -67,6 +70,25 @@
 //! least as high as the expected one. In the newest segment, damage where the expected sequence number is above every last-synced mark is
 //! a torn tail, and the log ends there. Any other damage is a gap: the sequence numbers that are missing.
 //!
+//! *Sealed segment*: its bytes as they were, in compressed blocks. Offsets, sequence numbers and the order of the events stay. A `.blocks`
+//! file holds block frames, numbered from 1; the front is the offset in the segment of the block's first byte and the number of its bytes,
+//! 4 bytes each, and the rest of the body an LZ4 block. A block ends where a record ends.
+//!
+//! An `.index` file begins with a directory frame, number 1, and goes on with page frames, numbered from 2. The *directory*: first and last
+//! sequence number of the segment (8 bytes each); a 4-byte count and that many missing ranges (8 bytes first, 8 last); bytes of the segment
+//! and of the blocks (4 each); a count and for each block its offset in the segment and in its file (4 each); the number of events (4); for
+//! each 256 of them lowest and highest time (8 each, with the sign bit flipped) and lowest and highest id; the membership filter, a count of
+//! 32-byte blocks as Apache Parquet's split block Bloom filter has them; a count and the lowest id of each page of ids in their order (none
+//! where ids rise); four tables, of kinds, sources, hashes of correlations and parents: a count and for each page of terms its first key
+//! (2-byte length, bytes) and its number from 0 (4); a count and where each page's frame starts behind the directory, and last where they
+//! end (4 each).
+//!
+//! Pages, in this order: *keys* of each 1024 events: a 4-byte count, then packed ids, times (sign bit flipped) and offsets of the records in
+//! the segment; *ids in their order*: a count, packed ids, packed event numbers; *terms* and *lists*, as they come: a term is its key (2-byte
+//! length, bytes; numbers with the highest byte first), a 4-byte count, and up to 128 event numbers as distances in seven bits a byte, or
+//! for each 1024 of them the first one and the number of the page that has them (4 each); a list is a count and packed event numbers.
+//! *Packed numbers*: the lowest (8 bytes), a width in bits (1), and each one's distance from the lowest, from the lowest bit on.
+//!
 //! # Example
 //!
 //! ```
@@ -98,6 +120,9 @@
 //! ```
 
 mod actor;
+mod blocks;
+mod bloom;
+mod cache;
 mod candidates;
 mod columns;
 mod commit;
@@ -112,10 +137,11 @@ mod finding;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod growing;
 mod handle;
 #[cfg(test)]
 mod healing;
+mod hidden;
+mod index;
 mod language;
 mod lineage;
 mod log;
@@ -123,11 +149,14 @@ mod message;
 mod notes;
 mod opening;
 mod options;
+mod packed;
 mod plan;
 mod portable;
 mod query;
 mod record;
 mod recovery;
+mod sealed;
+mod sealing;
 mod search;
 mod segment;
 mod shared;

@@ -1,48 +1,65 @@
 //! Opening a folder: reads what is there, decides what it means, and makes it whole again.
 
-use std::{io, sync::Arc};
+use std::{collections::HashSet, io, sync::Arc};
 
 use super::{
+    blocks,
+    cache::Cache,
     disk::{Disk, DiskFile, DiskLock},
     error::OpenError,
     frame::{HEADER_BYTES, Header, Kind},
-    log::{Found, Log, parse_segment_name},
+    log::{Found, Log, parse_blocks_name, parse_segment_name},
     notes::{self, LowWater, Position},
     options::Options,
     recovery::{self, Damage, Scan, Summary},
-    segment::Segment,
+    sealed::{IndexFault, Sealed},
+    sealing::{self, Sealer, read_whole},
+    segment::{Segment, sealed_names},
     stats::{Gap, Opened, Progress, Torn},
     wire::{Reader, len32},
     writer::Writer,
 };
 
-/// Opens the folder for one store: its log, its writer, and what was found.
+/// An opened folder.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) log: Arc<Log>,
+    pub(super) writer: Writer,
+    pub(super) sealer: Sealer,
+    pub(super) opened: Opened,
+}
+
+/// Opens the folder for one store: its log, who works on it, and what was found.
 ///
-/// Sealed segments of `previous`, the log of the same folder before it failed or was stopped, are taken over as they are.
+/// Segments of `previous`, the log of the same folder before it failed or was stopped, are taken over as they are.
 pub(super) fn open(
     disk: &Arc<dyn Disk>,
     options: &Options,
+    cache: &Arc<Cache>,
     previous: Option<&Log>,
     draw: u64,
     progress: &dyn Fn(Progress),
-) -> Result<(Arc<Log>, Writer, Opened), OpenError> {
-    let lock = lock(disk.as_ref())?;
-    let mut opening = Opening::new(disk.as_ref(), previous)?;
-    opening.read_all(progress)?;
-    if !opening.knows_its_notes() {
-        opening = Opening::new(disk.as_ref(), None)?;
-        opening.read_all(progress)?;
-    }
-    let (found, opened) = opening.finish(draw)?;
+) -> Result<Opening, OpenError> {
+    let lock: Arc<dyn DiskLock> = Arc::from(lock(disk.as_ref())?);
+    let mut folder = FolderReader::new(disk.as_ref(), cache, previous)?;
+    folder.read_all(progress)?;
+    folder.be_certain_of_notes()?;
+    let (found, opened) = folder.finish(draw)?;
     let log = Arc::new(Log::new(options, found));
     let writer = Writer::new(
         log.clone(),
         disk.clone(),
-        lock,
+        lock.clone(),
         options.durability,
         options.idle_mark,
     );
-    Ok((log, writer, opened))
+    let sealer = Sealer::new(log.clone(), disk.clone(), cache.clone(), lock);
+    Ok(Opening {
+        log,
+        writer,
+        sealer,
+        opened,
+    })
 }
 
 fn lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>, OpenError> {
@@ -52,58 +69,47 @@ fn lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>, OpenError> {
     })
 }
 
-/// A segment file by its name.
+/// A segment by its files.
 #[derive(Debug, Clone)]
 struct Named {
     base: u64,
     log: u64,
+    /// Of the file that it has before it is sealed.
     name: String,
+    is_sealed: bool,
     bytes: u64,
 }
 
-struct Opening<'a> {
+struct FolderReader<'a> {
     disk: &'a dyn Disk,
+    cache: &'a Arc<Cache>,
     names: Vec<Named>,
     /// Segments that need no second look.
     known: Vec<Arc<Segment>>,
     found: Found,
     summaries: Vec<Summary>,
     opened: Opened,
-    quarantined: usize,
-    took_over: bool,
-    has_read: bool,
-    first_read_has_head: bool,
+    /// The newest segment was read, and has its head: then low water and checkpoints are known.
+    knows_notes: bool,
 }
 
-impl<'a> Opening<'a> {
-    fn new(disk: &'a dyn Disk, previous: Option<&Log>) -> Result<Self, OpenError> {
-        let mut names: Vec<_> = disk
-            .list()
-            .map_err(OpenError::Folder)?
-            .into_iter()
-            .filter_map(|(name, bytes)| {
-                let (base, log) = parse_segment_name(&name)?;
-                Some(Named {
-                    base,
-                    log,
-                    name,
-                    bytes,
-                })
-            })
-            .collect();
-        names.sort_by_key(|named| named.base);
+impl<'a> FolderReader<'a> {
+    fn new(
+        disk: &'a dyn Disk,
+        cache: &'a Arc<Cache>,
+        previous: Option<&Log>,
+    ) -> Result<Self, OpenError> {
+        let files = disk.list().map_err(OpenError::Folder)?;
         let known = previous.map_or_else(Vec::new, |previous| previous.segments().to_vec());
         Ok(Self {
             disk,
-            names,
+            cache,
+            names: segments_of(&files, disk),
             known,
             found: Found::default(),
             summaries: Vec::new(),
             opened: Opened::default(),
-            quarantined: 0,
-            took_over: false,
-            has_read: false,
-            first_read_has_head: false,
+            knows_notes: false,
         })
     }
 
@@ -119,20 +125,12 @@ impl<'a> Opening<'a> {
                 bytes_total,
             });
             let is_last = n + 1 == names.len();
-            let known = self
-                .known
-                .iter()
-                .find(|known| known.name == named.name)
-                .cloned();
-            let unchanged = |known: &Arc<Segment>| {
-                !is_last
-                    && u64::from(known.written()) == named.bytes
-                    && known.sealed.get().is_some()
-            };
-            match known.filter(unchanged) {
-                // A segment that is read tells its checkpoints anew, and so must all that follow.
-                Some(known) if !self.has_read => self.take_over(known),
-                _ => self.read(named, is_last)?,
+            let same = |known: &&Arc<Segment>| known.name == named.name;
+            let known = self.known.iter().find(same).cloned();
+            match known.filter(|known| is_unchanged(known, named, is_last)) {
+                Some(known) => self.take_over(known),
+                None if named.is_sealed => self.read_sealed(named)?,
+                None => self.read(named, is_last)?,
             }
             bytes_read += named.bytes;
         }
@@ -140,15 +138,86 @@ impl<'a> Opening<'a> {
         Ok(())
     }
 
-    /// Low water and checkpoints come from the head of the first segment that is read; without it only the whole log can tell.
-    fn knows_its_notes(&self) -> bool {
-        !self.took_over || self.first_read_has_head
+    fn take_over(&mut self, segment: Arc<Segment>) {
+        self.knows_notes = false;
+        self.summaries.extend(segment.rolled.get().cloned());
+        self.found.segments.push(segment);
     }
 
-    fn take_over(&mut self, segment: Arc<Segment>) {
-        self.took_over = true;
-        self.summaries.extend(segment.sealed.get().cloned());
-        self.found.segments.push(segment);
+    /// Of a sealed segment only the directory of its index is read.
+    fn read_sealed(&mut self, named: &Named) -> Result<(), OpenError> {
+        self.knows_notes = false;
+        let (blocks, index) = sealed_names(&named.name);
+        let fits = |sealed: &Sealed| sealed.directory.summary.base == named.base;
+        let sealed = match Sealed::open(self.disk, (&blocks, &index), self.cache) {
+            Ok(sealed) if fits(&sealed) => sealed,
+            Ok(_) | Err(IndexFault::Damaged) => self.rebuild(named, &blocks, &index)?,
+            Err(fault) => return Err(fault.into_open_error(index)),
+        };
+        self.summaries.push(sealed.directory.summary.clone());
+        let segment = Segment::sealed(named.name.clone(), sealed);
+        self.found.segments.push(Arc::new(segment));
+        Ok(())
+    }
+
+    /// Makes the index of a sealed segment anew from its blocks.
+    fn rebuild(&mut self, named: &Named, blocks: &str, index: &str) -> Result<Sealed, OpenError> {
+        tracing::warn!(
+            file = index,
+            "the index is damaged or missing and is made anew"
+        );
+        let failed = |error| OpenError::Read {
+            file: blocks.to_owned(),
+            error,
+        };
+        let file = self.disk.open(blocks).map_err(failed)?;
+        let bytes = read_whole(file.as_ref(), named.bytes).map_err(failed)?;
+        let unknown = |unknown: recovery::Unknown| OpenError::Unknown {
+            file: blocks.to_owned(),
+            version: unknown.version,
+            codec: unknown.codec,
+        };
+        let scan = recovery::scan(&bytes, named.log, 1).map_err(unknown)?;
+        for damage in &scan.damage {
+            self.quarantine(blocks, &bytes, damage);
+        }
+        let (placed, segment) = blocks::expand_all(&bytes, &scan);
+        let inner = recovery::scan(&segment, named.log, named.base).map_err(unknown)?;
+        let made = sealing::index_of(&segment, &inner).finish(
+            named.log,
+            &inner.summary(named.base),
+            len32(segment.len()),
+            &placed,
+            len32(bytes.len()),
+        );
+        self.put_aside(index);
+        sealing::write_new(self.disk, index, &made).map_err(failed)?;
+        self.opened.rebuilt += 1;
+        Sealed::open(self.disk, (blocks, index), self.cache)
+            .map_err(|fault| fault.into_open_error(index.to_owned()))
+    }
+
+    /// Keeps a damaged index beside, for whoever looks into it.
+    fn put_aside(&mut self, index: &str) {
+        let len = self.disk.list().ok().and_then(|files| {
+            let file = files.into_iter().find(|(name, _)| name == index)?;
+            Some(file.1)
+        });
+        let Some(len) = len else {
+            return;
+        };
+        let bytes = self.disk.open(index);
+        if let Ok(bytes) = bytes.and_then(|file| read_whole(file.as_ref(), len)) {
+            let whole = Damage {
+                offset: 0,
+                bytes: len32(bytes.len()),
+                sequence: 0,
+            };
+            self.quarantine(index, &bytes, &whole);
+        }
+        if let Err(error) = self.disk.remove(index) {
+            tracing::warn!(file = index, %error, "a damaged index was not removed");
+        }
     }
 
     fn read(&mut self, named: &Named, is_last: bool) -> Result<(), OpenError> {
@@ -170,15 +239,42 @@ impl<'a> Opening<'a> {
                 .map_err(failed)?;
         }
         for damage in &scan.damage {
-            self.quarantine(named, &bytes, damage);
+            self.quarantine(&named.name, &bytes, damage);
         }
         let summary = scan.summary(named.base);
-        if !self.has_read {
-            self.first_read_has_head = summary.has_head;
-        }
-        self.has_read = true;
+        self.knows_notes = summary.has_head;
         self.summaries.push(summary);
         self.index(named, file, &bytes, &scan, is_last);
+        Ok(())
+    }
+
+    /// Low water and checkpoints come from the newest segment; where that was not read or has no head, from the newest one with a head
+    /// and all behind it.
+    fn be_certain_of_notes(&mut self) -> Result<(), OpenError> {
+        if self.knows_notes || self.found.segments.is_empty() {
+            return Ok(());
+        }
+        let mut newest_first = Vec::new();
+        for segment in self.found.segments.iter().rev() {
+            let failed = |error| OpenError::Read {
+                file: segment.name.clone(),
+                error,
+            };
+            let bytes = segment.load().map_err(failed)?;
+            let log = parse_segment_name(&segment.name).map_or(0, |(_, log)| log);
+            let scan = recovery::scan(&bytes, log, segment.base).unwrap_or_default();
+            let has_head = scan.summary(segment.base).has_head;
+            newest_first.push((bytes, scan));
+            if has_head {
+                break;
+            }
+        }
+        for (bytes, scan) in newest_first.iter().rev() {
+            for (offset, header) in &scan.frames {
+                let front = *offset as usize + HEADER_BYTES;
+                self.learn(header, &bytes[front..front + header.front as usize]);
+            }
+        }
         Ok(())
     }
 
@@ -227,8 +323,8 @@ impl<'a> Opening<'a> {
     }
 
     /// Copies damaged bytes to a side file; they also stay where they are, so that every opening sees them.
-    fn quarantine(&mut self, named: &Named, bytes: &[u8], damage: &Damage) {
-        let name = format!("{}.{}.damaged", named.name, damage.offset);
+    fn quarantine(&mut self, file: &str, bytes: &[u8], damage: &Damage) {
+        let name = format!("{file}.{}.damaged", damage.offset);
         let range = damage.offset as usize..(damage.offset + damage.bytes) as usize;
         let copied = match self.disk.create(&name) {
             Ok(file) => file.write_at(&bytes[range], 0).and_then(|()| file.sync()),
@@ -239,7 +335,7 @@ impl<'a> Opening<'a> {
         if let Err(error) = copied {
             tracing::warn!(file = name, %error, "damaged bytes were not copied to a side file");
         }
-        self.quarantined += 1;
+        self.opened.quarantined += 1;
     }
 
     fn index(
@@ -254,23 +350,22 @@ impl<'a> Opening<'a> {
         segment.set_file(file);
         segment.set_written(len32(bytes.len()));
         let rows = {
-            let mut inner = segment.inner.write();
             for (offset, header) in &scan.frames {
                 let start = *offset as usize + HEADER_BYTES;
                 let body = &bytes[start..start + header.body as usize];
                 self.learn(header, &body[..header.front as usize]);
                 if header.kind == Kind::Events {
-                    inner.push(*offset, HEADER_BYTES, body, header.front as usize);
+                    segment.push(*offset, HEADER_BYTES, body, header.front as usize);
                 }
             }
-            inner.columns.rows()
+            segment.all_rows()
         };
         segment.publish(rows);
         let summary = scan.summary(named.base);
         // A damaged segment is not written on: the next one starts with a whole head.
         let go_on = is_last && summary.has_head && summary.damage.is_empty();
         if !go_on {
-            segment.inner.write().columns.seal();
+            segment.finish();
         }
         // Both are set once, here.
         let _ = segment.found.set(summary.clone());
@@ -278,7 +373,7 @@ impl<'a> Opening<'a> {
         if go_on {
             self.found.active = Some((segment.clone(), len32(bytes.len())));
         } else if !is_last {
-            let _ = segment.sealed.set(summary);
+            let _ = segment.rolled.set(summary);
         }
         self.found.segments.push(segment);
     }
@@ -297,7 +392,7 @@ impl<'a> Opening<'a> {
                     notes::apply(&mut self.found.checkpoints, key, value);
                 }
             }
-            Kind::Events | Kind::Mark => {}
+            Kind::Events | Kind::Mark | Kind::Block | Kind::Directory | Kind::Page => {}
         }
     }
 
@@ -316,14 +411,16 @@ impl<'a> Opening<'a> {
         self.disk.sync_folder().map_err(OpenError::Folder)?;
         let low = self.found.low.clone();
         for segment in &self.found.segments {
-            hide(segment, &low);
+            hide(segment, &low).map_err(|error| OpenError::Read {
+                file: segment.name.clone(),
+                error,
+            })?;
         }
         let gaps = recovery::gaps(&self.summaries, &low.dropped);
         self.opened.gaps = gaps
             .into_iter()
             .map(|(first, last)| Gap { first, last })
             .collect();
-        self.opened.quarantined = self.quarantined;
         Ok((self.found, self.opened))
     }
 
@@ -332,8 +429,8 @@ impl<'a> Opening<'a> {
         let low = &self.found.low;
         self.found.segments.retain(|segment| {
             let dropped = low.was_dropped(segment.base);
-            if dropped && let Err(error) = self.disk.remove(&segment.name) {
-                tracing::warn!(segment = segment.name, %error, "a pruned segment was not removed");
+            if dropped {
+                segment.remove(self.disk);
             }
             !dropped
         });
@@ -359,31 +456,76 @@ impl<'a> Opening<'a> {
     }
 }
 
-fn hide(segment: &Segment, low: &LowWater) {
-    let mut inner = segment.inner.write();
-    let columns = &mut inner.columns;
-    // A segment taken over may have hidden what a prune hid that was never written down.
-    columns.show_all();
-    let rows_before = |columns: &super::columns::Columns, position: Position| match segment
-        .base
-        .cmp(&position.segment)
-    {
-        std::cmp::Ordering::Less => columns.rows(),
-        std::cmp::Ordering::Equal => columns.rows_before(position.offset),
-        std::cmp::Ordering::Greater => 0,
-    };
-    let through = rows_before(columns, low.through);
-    columns.hide_oldest(u64::MAX, through);
-    for (time, position) in &low.before {
-        let rows = rows_before(columns, *position);
-        columns.hide_before(*time, rows);
+/// Every segment that has files, oldest first. What was made of one that still has its first file goes.
+fn segments_of(files: &[(String, u64)], disk: &dyn Disk) -> Vec<Named> {
+    let mut names: Vec<Named> = Vec::new();
+    for (name, bytes) in files {
+        if let Some((base, log)) = parse_segment_name(name) {
+            names.push(Named {
+                base,
+                log,
+                name: name.clone(),
+                is_sealed: false,
+                bytes: *bytes,
+            });
+        }
     }
+    let unsealed: HashSet<String> = names.iter().map(|named| named.name.clone()).collect();
+    for (file, bytes) in files {
+        if let Some((base, log, name)) = parse_blocks_name(file) {
+            if unsealed.contains(&name) {
+                sealing::remove_sealed(disk, &name);
+                continue;
+            }
+            names.push(Named {
+                base,
+                log,
+                name,
+                is_sealed: true,
+                bytes: *bytes,
+            });
+        }
+    }
+    names.sort_by_key(|named| named.base);
+    names
 }
 
-fn read_whole(file: &dyn DiskFile, len: u64) -> io::Result<Vec<u8>> {
-    let len = usize::try_from(len).map_err(io::Error::other)?;
-    let mut bytes = vec![0; len];
-    let read = file.read_at(&mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok(bytes)
+/// Whether a segment is as an earlier log of the same process knew it.
+fn is_unchanged(known: &Segment, named: &Named, is_last: bool) -> bool {
+    !is_last
+        && known.rolled.get().is_some()
+        && known.is_sealed() == named.is_sealed
+        && (named.is_sealed || u64::from(known.written()) == named.bytes)
+}
+
+fn hide(segment: &Segment, low: &LowWater) -> io::Result<()> {
+    // A segment taken over may have hidden what a prune hid that was never written down.
+    segment.show_all();
+    let rows_before = |position: Position| match segment.base.cmp(&position.segment) {
+        std::cmp::Ordering::Less => Ok(segment.all_rows()),
+        std::cmp::Ordering::Equal => segment.rows_before(position.offset),
+        std::cmp::Ordering::Greater => Ok(0),
+    };
+    segment.hide_oldest(u64::MAX, rows_before(low.through)?);
+    for (time, position) in &low.before {
+        segment.hide_before(*time, rows_before(*position)?);
+    }
+    Ok(())
+}
+
+impl IndexFault {
+    fn into_open_error(self, file: String) -> OpenError {
+        match self {
+            Self::Damaged => OpenError::Read {
+                file,
+                error: super::sealed::damaged(),
+            },
+            Self::Unknown { version, codec } => OpenError::Unknown {
+                file,
+                version,
+                codec,
+            },
+            Self::Disk(error) => OpenError::Read { file, error },
+        }
+    }
 }

@@ -11,6 +11,8 @@ pub struct Options {
     /// Bytes after which a new segment starts, 4 KiB to 256 MiB. Default 64 MiB: one is read in a tenth of a second, and a
     /// terabyte has few enough of them.
     pub segment_bytes: u32,
+    /// How many bytes of sealed segments stay in memory once they were read. Default 32 MiB: some two thousand blocks.
+    pub cache_bytes: usize,
     /// How many bytes may wait for the disk at once. Default 64 MiB: a second of a slow disk.
     pub in_flight_bytes: u32,
     /// What a `store` does when [`Options::in_flight_bytes`] are waiting. Default [`Admission::Wait`].
@@ -66,6 +68,7 @@ impl Default for Options {
             durability: Durability::Always,
             hot_bytes: 64 << 20,
             segment_bytes: 64 << 20,
+            cache_bytes: 32 << 20,
             in_flight_bytes: 64 << 20,
             admission: Admission::Wait,
             retention: Retention::default(),

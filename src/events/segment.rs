@@ -1,21 +1,28 @@
-//! One segment of the log: its file, its index, and the part of it that is still in memory.
+//! One segment of the log: its files, its index, and the part of it that is still in memory.
+//!
+//! It grows with its columns in memory, is rolled when the next one begins, and is sealed later: then its columns go when its bytes are no
+//! longer hot, and everything is read from the sealed files. Offsets and rows stay what they were.
 
 use std::{
     collections::VecDeque,
     io,
+    ops::Range,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
-use parking_lot::RwLock;
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 
 use super::{
-    columns::Columns,
-    disk::DiskFile,
+    columns::{Columns, Zone},
+    disk::{Disk, DiskFile},
+    hidden::{Hidden, Times},
     record::{self, Record},
     recovery::Summary,
+    sealed::{Sealed, damaged},
+    view::{Access, Key, Term, View},
     wire::len32,
 };
 
@@ -24,30 +31,44 @@ use super::{
 pub(super) struct Segment {
     /// Sequence number of its first frame.
     pub(super) base: u64,
-    /// Name of its file.
+    /// Name of its file before it is sealed.
     pub(super) name: String,
-    pub(super) inner: RwLock<Inner>,
+    inner: RwLock<Inner>,
+    /// Held by whoever hides rows: that may need the disk, which `inner` is never held for.
+    hiding: Mutex<()>,
     /// Rows that readers may see.
     published: AtomicU32,
-    /// Bytes of the file that were written.
+    /// Bytes of the segment that were written.
     written: AtomicU32,
-    file: OnceLock<Arc<dyn DiskFile>>,
+    /// Where they were written to, until it is sealed.
+    file: Mutex<Option<Arc<dyn DiskFile>>>,
     /// What was found when it was opened.
     pub(super) found: OnceLock<Summary>,
     /// What a later opening need not scan again; set when no more will be written.
-    pub(super) sealed: OnceLock<Summary>,
+    pub(super) rolled: OnceLock<Summary>,
+    /// It was pruned: its files go.
+    gone: AtomicBool,
 }
 
-/// What grows with the segment.
+/// What changes with the segment's age.
 #[derive(Debug, Default)]
-pub(super) struct Inner {
-    pub(super) columns: Columns,
-    pub(super) hot: Hot,
+struct Inner {
+    /// `None` once everything is read from the sealed files.
+    columns: Option<Columns>,
+    sealed: Option<Arc<Sealed>>,
+    hot: Hot,
+    hidden: Hidden,
+}
+
+/// Where the index of a segment is.
+enum Source<'a> {
+    Columns(MappedRwLockReadGuard<'a, Columns>),
+    Sealed(Arc<Sealed>),
 }
 
 /// The newest bytes of a segment, in memory.
 #[derive(Debug, Default)]
-pub(super) struct Hot {
+struct Hot {
     chunks: VecDeque<Chunk>,
     bytes: usize,
 }
@@ -62,24 +83,73 @@ struct Chunk {
 /// Bytes of a chunk: what is let go at a time.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Where the bytes of a row are.
-pub(super) enum Place<T> {
-    Hot(T),
-    /// In the file, between two offsets.
-    Cold(u32, u32),
-}
-
 impl Segment {
+    /// A segment that grows.
     pub(super) fn new(base: u64, name: String) -> Self {
+        let inner = Inner {
+            columns: Some(Columns::default()),
+            ..Inner::default()
+        };
+        Self::with(base, name, inner)
+    }
+
+    /// A segment that was sealed before.
+    pub(super) fn sealed(name: String, sealed: Sealed) -> Self {
+        let summary = sealed.directory.summary.clone();
+        let rows = sealed.directory.rows;
+        let bytes = sealed.directory.bytes;
+        let inner = Inner {
+            sealed: Some(Arc::new(sealed)),
+            ..Inner::default()
+        };
+        let segment = Self::with(summary.base, name, inner);
+        segment.published.store(rows, Ordering::Release);
+        segment.set_written(bytes);
+        // Set once, here.
+        let _ = segment.rolled.set(summary);
+        segment
+    }
+
+    fn with(base: u64, name: String, inner: Inner) -> Self {
         Self {
             base,
             name,
-            inner: RwLock::default(),
+            inner: RwLock::new(inner),
+            hiding: Mutex::new(()),
             published: AtomicU32::new(0),
             written: AtomicU32::new(0),
-            file: OnceLock::new(),
+            file: Mutex::new(None),
             found: OnceLock::new(),
-            sealed: OnceLock::new(),
+            rolled: OnceLock::new(),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    /// Adds one frame's events, which stand in `body` from `front` on, behind a header of so many bytes; answers how many rows there are.
+    pub(super) fn push(&self, offset: u32, header: usize, body: &[u8], front: usize) -> u32 {
+        let mut inner = self.inner.write();
+        let inner = &mut *inner;
+        let Some(columns) = &mut inner.columns else {
+            debug_assert!(false, "{} is sealed", self.name);
+            return self.published();
+        };
+        inner.hot.push(offset, header, body);
+        let records = offset + len32(header + front);
+        for (at, record) in record::all(&body[front..]) {
+            columns.push(&record, records + len32(at));
+        }
+        columns.rows()
+    }
+
+    /// All rows, also those that readers do not see yet.
+    pub(super) fn all_rows(&self) -> u32 {
+        self.read_index(Columns::rows, |sealed| sealed.directory.rows)
+    }
+
+    /// No more rows will come.
+    pub(super) fn finish(&self) {
+        if let Some(columns) = &mut self.inner.write().columns {
+            columns.seal();
         }
     }
 
@@ -91,7 +161,14 @@ impl Segment {
     /// Lets readers see the first `rows` rows; answers how many more that shows.
     pub(super) fn publish(&self, rows: u32) -> u64 {
         let before = self.published.swap(rows, Ordering::AcqRel);
-        self.inner.read().columns.shown_between(before, rows)
+        let inner = self.inner.read();
+        match &inner.columns {
+            Some(columns) if inner.hidden.count() > 0 => inner
+                .hidden
+                .shown(before..rows, columns)
+                .unwrap_or_default(),
+            _ => u64::from(rows.saturating_sub(before)),
+        }
     }
 
     pub(super) fn written(&self) -> u32 {
@@ -102,32 +179,213 @@ impl Segment {
         self.written.store(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn file(&self) -> Option<&Arc<dyn DiskFile>> {
-        self.file.get()
+    /// Bytes of its files.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        let sealed = self.inner.read().sealed.clone();
+        sealed.map_or(self.written().into(), |sealed| {
+            sealed.directory.disk_bytes()
+        })
+    }
+
+    pub(super) fn file(&self) -> Option<Arc<dyn DiskFile>> {
+        self.file.lock().clone()
     }
 
     pub(super) fn set_file(&self, file: Arc<dyn DiskFile>) {
-        // A segment gets its file once, when it is created or opened.
-        let first = self.file.set(file).is_ok();
-        debug_assert!(first, "{} has a file", self.name);
+        *self.file.lock() = Some(file);
     }
 
-    pub(super) fn id(&self, row: u32) -> u64 {
-        self.inner.read().columns.ids[row as usize]
+    pub(super) fn is_sealed(&self) -> bool {
+        self.inner.read().sealed.is_some()
     }
 
-    /// Runs `work` on the record of `row` in memory, or says where it is in the file.
-    pub(super) fn look<T>(&self, row: u32, work: impl FnOnce(&[u8]) -> T) -> Place<T> {
-        let inner = self.inner.read();
-        let (start, end) = inner.columns.extent(row);
-        match inner.hot.get(start, end) {
-            Some(bytes) => Place::Hot(work(bytes)),
-            None => Place::Cold(start, end),
+    /// Whether it waits to be sealed: no more is written, and nothing in it is damaged.
+    pub(super) fn can_be_sealed(&self) -> bool {
+        let whole = |summary: &Summary| summary.damage.is_empty() && summary.has_head;
+        self.rolled.get().is_some_and(whole) && !self.is_sealed() && !self.is_gone()
+    }
+
+    /// From now on reads what is not in memory from the sealed files.
+    pub(super) fn adopt(&self, sealed: Sealed) {
+        let mut inner = self.inner.write();
+        inner.sealed = Some(Arc::new(sealed));
+        inner.forget_columns();
+        drop(inner);
+        *self.file.lock() = None;
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// It was pruned; answers how many hot bytes that frees.
+    pub(super) fn go(&self) -> usize {
+        self.gone.store(true, Ordering::Release);
+        self.inner.write().hot.clear()
+    }
+
+    /// Removes all files that it has or may have had.
+    pub(super) fn remove(&self, disk: &dyn Disk) {
+        let (blocks, index) = sealed_names(&self.name);
+        for name in [&self.name, &index, &blocks] {
+            match disk.remove(name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(file = name, %error, "the file of a pruned segment was not removed");
+                }
+                _ => {}
+            }
         }
     }
 
-    /// The bytes of a record in the file, with their checksum verified.
-    pub(super) fn read_file(&self, start: u32, end: u32) -> io::Result<Vec<u8>> {
+    pub(super) fn hot_bytes(&self) -> usize {
+        self.inner.read().hot.bytes()
+    }
+
+    /// Lets the oldest hot bytes go; answers how many.
+    pub(super) fn cool(&self) -> usize {
+        let mut inner = self.inner.write();
+        let freed = inner.hot.let_go(self.written());
+        inner.forget_columns();
+        freed
+    }
+
+    /// Memory of the index in bytes.
+    pub(super) fn index_bytes(&self) -> usize {
+        let inner = self.inner.read();
+        let columns = inner.columns.as_ref().map_or(0, Columns::bytes);
+        let sealed = inner.sealed.as_ref();
+        columns + sealed.map_or(0, |sealed| sealed.directory.memory())
+    }
+
+    fn source(&self) -> Source<'_> {
+        match RwLockReadGuard::try_map(self.inner.read(), |inner| inner.columns.as_ref()) {
+            Ok(columns) => Source::Columns(columns),
+            Err(inner) => match &inner.sealed {
+                Some(sealed) => Source::Sealed(sealed.clone()),
+                None => unreachable!("a segment has columns until it is sealed"),
+            },
+        }
+    }
+
+    fn read_index<T>(
+        &self,
+        columns: impl FnOnce(&Columns) -> T,
+        sealed: impl FnOnce(&Sealed) -> T,
+    ) -> T {
+        match self.source() {
+            Source::Columns(guard) => columns(&guard),
+            Source::Sealed(files) => sealed(&files),
+        }
+    }
+
+    /// The first row of an id that is not pruned, also one that readers do not see yet.
+    pub(super) fn find_any(&self, id: u64, access: Access) -> io::Result<Option<u32>> {
+        let in_span = |span: Zone| (span.id.0..=span.id.1).contains(&id);
+        if !self.span().is_some_and(in_span) {
+            return Ok(None);
+        }
+        let (sealed, hidden) = {
+            let inner = self.inner.read();
+            if let Some(columns) = &inner.columns {
+                let shows = |row: u32| !inner.hidden.is_hidden(row, columns.times[row as usize]);
+                return Ok(columns.find(id, shows));
+            }
+            (inner.sealed.clone(), inner.hidden.clone())
+        };
+        let Some(sealed) = sealed else {
+            return Ok(None);
+        };
+        let rows = sealed.find(id, access)?;
+        let mut found = None;
+        sealed.keys(&rows, access, |row, _, time| {
+            if found.is_none() && !hidden.is_hidden(row, time) {
+                found = Some(row);
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Where a row starts.
+    pub(super) fn offset_of(&self, row: u32) -> io::Result<u32> {
+        match self.source() {
+            Source::Columns(columns) => Ok(columns.offset(row)),
+            Source::Sealed(sealed) if row >= sealed.directory.rows => Ok(sealed.directory.bytes),
+            Source::Sealed(sealed) => sealed.offset(row, Access::Disk),
+        }
+    }
+
+    /// How many rows start before an offset.
+    pub(super) fn rows_before(&self, offset: u32) -> io::Result<u32> {
+        match self.source() {
+            Source::Columns(columns) => Ok(columns.rows_before(offset)),
+            Source::Sealed(sealed) => sealed.rows_before(offset),
+        }
+    }
+
+    /// Whether it had events and none shows any more; or, rolled, none was ever in it.
+    pub(super) fn is_pruned(&self) -> bool {
+        self.all_rows() == self.hidden_rows()
+    }
+
+    pub(super) fn hidden_rows(&self) -> u32 {
+        self.inner.read().hidden.count()
+    }
+
+    /// All rows below are hidden.
+    pub(super) fn hidden_prefix(&self) -> u32 {
+        self.inner.read().hidden.prefix()
+    }
+
+    /// Takes all hiding back.
+    pub(super) fn show_all(&self) {
+        let _hiding = self.hiding.lock();
+        self.inner.write().hidden = Hidden::default();
+    }
+
+    /// Hides the oldest `wanted` rows below row `rows` that still show; answers how many there were.
+    pub(super) fn hide_oldest(&self, wanted: u64, rows: u32) -> u64 {
+        self.hide(|hidden, times| match times {
+            Source::Columns(columns) => hidden.hide_oldest(wanted, rows, &**columns),
+            Source::Sealed(sealed) => hidden.hide_oldest(wanted, rows, &**sealed),
+        })
+    }
+
+    /// Hides rows below row `rows` that are earlier than `time`; answers how many still showed.
+    pub(super) fn hide_before(&self, time: i64, rows: u32) -> u64 {
+        self.hide(|hidden, times| match times {
+            Source::Columns(columns) => hidden.hide_before(time, rows, &**columns),
+            Source::Sealed(sealed) => hidden.hide_before(time, rows, &**sealed),
+        })
+    }
+
+    fn hide(&self, work: impl FnOnce(&mut Hidden, &Source<'_>) -> io::Result<u64>) -> u64 {
+        let _hiding = self.hiding.lock();
+        let mut hidden = self.inner.read().hidden.clone();
+        let done = work(&mut hidden, &self.source());
+        match done {
+            Ok(count) => {
+                self.inner.write().hidden = hidden;
+                count
+            }
+            Err(error) => {
+                tracing::warn!(segment = self.name, %error, "events were not pruned: their index cannot be read");
+                0
+            }
+        }
+    }
+
+    /// All its bytes, as they were before it was sealed.
+    pub(super) fn load(&self) -> io::Result<Vec<u8>> {
+        let sealed = self.inner.read().sealed.clone();
+        if let Some(sealed) = sealed {
+            return Ok(sealed.expand_all()?.0);
+        }
+        let file = self.file().ok_or(io::ErrorKind::NotFound)?;
+        super::sealing::read_whole(file.as_ref(), self.written().into())
+    }
+
+    /// The record at an offset of the file before it is sealed, with its checksum verified.
+    fn read_file(&self, (start, end): (u32, u32)) -> io::Result<Vec<u8>> {
         let file = self.file().ok_or(io::ErrorKind::NotFound)?;
         let mut bytes = vec![0; (end - start) as usize];
         let read = file.read_at(&mut bytes, u64::from(start))?;
@@ -139,29 +397,164 @@ impl Segment {
         bytes.truncate(len);
         Ok(bytes)
     }
+
+    fn read_cold(
+        &self,
+        extent: (u32, u32),
+        access: Access,
+        work: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let sealed = self.inner.read().sealed.clone();
+        if let Some(sealed) = sealed {
+            return sealed.read_record(extent.0, access, work);
+        }
+        if access == Access::Memory {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        match self.read_file(extent) {
+            Ok(bytes) => {
+                work(&bytes);
+                Ok(())
+            }
+            // It was sealed between the two looks.
+            Err(_) if self.is_sealed() => self.read_cold(extent, access, work),
+            Err(error) => Err(error),
+        }
+    }
 }
 
-fn damaged() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        "checksum of the stored event does not fit",
-    )
+impl View for Segment {
+    fn base(&self) -> u64 {
+        self.base
+    }
+
+    fn rows(&self) -> u32 {
+        self.published()
+    }
+
+    fn span(&self) -> Option<Zone> {
+        self.read_index(Columns::span, |sealed| sealed.directory.span)
+    }
+
+    fn zones(&self, zones: Range<u32>, out: &mut Vec<Zone>) {
+        let take = |all: &[Zone], out: &mut Vec<Zone>| {
+            let end = (zones.end as usize).min(all.len());
+            out.extend_from_slice(all.get(zones.start as usize..end).unwrap_or_default());
+        };
+        match self.source() {
+            Source::Columns(columns) => take(Times::zones(&*columns), out),
+            Source::Sealed(sealed) => take(Times::zones(&*sealed), out),
+        }
+    }
+
+    fn kinds(
+        &self,
+        prefix: &str,
+        access: Access,
+        out: &mut Vec<(Arc<str>, u32)>,
+    ) -> io::Result<()> {
+        match self.source() {
+            Source::Columns(columns) => {
+                columns.kinds(prefix, out);
+                Ok(())
+            }
+            Source::Sealed(sealed) => sealed.kinds(prefix, access, out),
+        }
+    }
+
+    fn count(&self, term: Term<'_>, access: Access) -> io::Result<u32> {
+        match self.source() {
+            Source::Columns(columns) => Ok(columns.count(term)),
+            Source::Sealed(sealed) => sealed.count(term, access),
+        }
+    }
+
+    fn rows_with(
+        &self,
+        term: Term<'_>,
+        within: Range<u32>,
+        access: Access,
+        out: &mut Vec<u32>,
+    ) -> io::Result<()> {
+        match self.source() {
+            Source::Columns(columns) => {
+                columns.rows_with(term, within, out);
+                Ok(())
+            }
+            Source::Sealed(sealed) => sealed.rows_with(term, within, access, out),
+        }
+    }
+
+    fn keys(&self, rows: &[u32], access: Access, out: &mut Vec<Key>) -> io::Result<()> {
+        let (sealed, hidden) = {
+            let inner = self.inner.read();
+            let hidden = &inner.hidden;
+            if let Some(columns) = &inner.columns {
+                out.extend(rows.iter().map(|row| {
+                    let (id, time) = (columns.ids[*row as usize], columns.times[*row as usize]);
+                    let hidden = hidden.is_hidden(*row, time);
+                    Key { id, time, hidden }
+                }));
+                return Ok(());
+            }
+            (inner.sealed.clone(), hidden.clone())
+        };
+        let sealed = sealed.ok_or(io::ErrorKind::NotFound)?;
+        sealed.keys(rows, access, |row, id, time| {
+            let hidden = hidden.is_hidden(row, time);
+            out.push(Key { id, time, hidden });
+        })
+    }
+
+    fn find(&self, id: u64, access: Access) -> io::Result<Option<u32>> {
+        let row = self.find_any(id, access)?;
+        Ok(row.filter(|row| *row < self.published()))
+    }
+
+    fn read(&self, row: u32, access: Access, work: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let extent = {
+            let inner = self.inner.read();
+            match &inner.columns {
+                Some(columns) => {
+                    let (start, end) = columns.extent(row);
+                    if let Some(bytes) = inner.hot.get(start, end) {
+                        work(bytes);
+                        return Ok(());
+                    }
+                    Some((start, end))
+                }
+                None => None,
+            }
+        };
+        // No guard is held from here on: a second look under a first one waits for a writer that waits for the first.
+        if let Some(extent) = extent {
+            return self.read_cold(extent, access, work);
+        }
+        let sealed = self.inner.read().sealed.clone();
+        let sealed = sealed.ok_or(io::ErrorKind::NotFound)?;
+        let offset = sealed.offset(row, access)?;
+        sealed.read_record(offset, access, work)
+    }
+}
+
+/// The names of a sealed segment's files: of its blocks, and of their index.
+pub(super) fn sealed_names(name: &str) -> (String, String) {
+    let stem = name.strip_suffix(".seg").unwrap_or(name);
+    (format!("{stem}.blocks"), format!("{stem}.index"))
 }
 
 impl Inner {
-    /// Adds one frame's events: `header` bytes, then `body`, of which the records start at `front`.
-    pub(super) fn push(&mut self, offset: u32, header: usize, body: &[u8], front: usize) {
-        self.hot.push(offset, header, body);
-        let records = offset + len32(header + front);
-        for (at, record) in record::all(&body[front..]) {
-            self.columns.push(&record, records + len32(at));
+    /// The columns of a sealed segment are worth their memory only while its bytes are in memory, too.
+    fn forget_columns(&mut self) {
+        if self.sealed.is_some() && self.hot.bytes() == 0 {
+            self.columns = None;
         }
     }
 }
 
 impl Hot {
     /// Adds a frame that starts at `offset`: room for `header` bytes that nobody reads here, and `body`.
-    pub(super) fn push(&mut self, offset: u32, header: usize, body: &[u8]) {
+    fn push(&mut self, offset: u32, header: usize, body: &[u8]) {
         let len = header + body.len();
         let chunk = match self.chunks.back_mut() {
             Some(chunk) if chunk.takes(offset, len) => chunk,
@@ -182,7 +575,7 @@ impl Hot {
     }
 
     /// Lets the oldest chunk go if it ends at or before `written`; answers how many bytes that freed.
-    pub(super) fn let_go(&mut self, written: u32) -> usize {
+    fn let_go(&mut self, written: u32) -> usize {
         let free = self
             .chunks
             .front()
@@ -195,17 +588,17 @@ impl Hot {
         len
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Lets everything go; answers how many bytes that frees.
-    pub(super) fn clear(&mut self) -> usize {
+    fn clear(&mut self) -> usize {
         self.chunks = VecDeque::new();
         std::mem::take(&mut self.bytes)
     }
 
-    pub(super) fn get(&self, start: u32, end: u32) -> Option<&[u8]> {
+    fn get(&self, start: u32, end: u32) -> Option<&[u8]> {
         let behind = self.chunks.partition_point(|chunk| chunk.start <= start);
         let chunk = self.chunks.get(behind.checked_sub(1)?)?;
         let from = (start - chunk.start) as usize;

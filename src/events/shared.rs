@@ -16,10 +16,12 @@ use crate::telemetry::{Counter, Histogram, Telemetry};
 
 use super::{
     Disk, EventsHealth, Opened, Options, Progress, StoreError,
+    cache::Cache,
     commit::Failure,
     log::{Found, Log},
-    opening,
+    opening::{self, Opening},
     options::Durability,
+    sealing::Sealer,
     writer::{Witness, Writer},
 };
 
@@ -31,8 +33,9 @@ pub(super) struct Shared {
     /// The newest log, also after it failed: what it published can still be read.
     log: ArcSwapOption<Log>,
     phase: watch::Sender<Phase>,
-    /// The writer of the newest log.
-    writer: Mutex<Option<Arc<Gone>>>,
+    cache: Arc<Cache>,
+    /// Those who work on the newest log.
+    workers: Mutex<Vec<Arc<Gone>>>,
     last_failure: Mutex<Option<String>>,
     opened: Mutex<(Opened, Option<Instant>)>,
     earlier: Mutex<Earlier>,
@@ -129,7 +132,7 @@ impl Metrics {
     }
 }
 
-/// Set when a writer's thread has ended and its folder is free.
+/// Set when a worker's thread has ended and its folder is free.
 #[derive(Debug, Default)]
 struct Gone {
     gone: Mutex<bool>,
@@ -159,20 +162,22 @@ impl Gone {
     }
 }
 
-/// How long an opening waits for the writer before it to let the folder go.
-const WRITER_GONE: Duration = Duration::from_secs(5);
+/// How long an opening waits for those who worked on the log before it to let the folder go.
+const WORKERS_GONE: Duration = Duration::from_secs(5);
 
 /// How long one write may take before health says so. A sync takes milliseconds, and on a crowded spinning disk a second.
 const STUCK: Duration = Duration::from_secs(2);
 
 impl Shared {
     pub(super) fn new(options: Options, disk: Arc<dyn Disk>, telemetry: &Telemetry) -> Self {
+        let cache = Arc::new(Cache::new(options.cache_bytes));
         Self {
             options,
             disk,
+            cache,
             log: ArcSwapOption::empty(),
             phase: watch::Sender::new(Phase::Starting),
-            writer: Mutex::new(None),
+            workers: Mutex::default(),
             last_failure: Mutex::new(None),
             opened: Mutex::default(),
             earlier: Mutex::default(),
@@ -205,9 +210,12 @@ impl Shared {
         self.phase.send_replace(Phase::Opening(Progress::default()));
         let opened = self.open_folder(previous.as_deref(), draw);
         match opened {
-            Ok((log, writer, opened)) => {
-                self.use_log(&log, opened);
-                self.start_writer(&log, writer, failed);
+            Ok(opening) => {
+                let log = opening.log.clone();
+                self.use_log(&log, opening.opened);
+                self.workers.lock().clear();
+                self.start_sealer(&log, opening.sealer);
+                self.start_writer(&log, opening.writer, failed);
                 Ok(log)
             }
             Err(error) => {
@@ -217,28 +225,35 @@ impl Shared {
         }
     }
 
-    fn open_folder(
-        &self,
-        previous: Option<&Log>,
-        draw: u64,
-    ) -> Result<(Arc<Log>, Writer, Opened), super::OpenError> {
+    fn open_folder(&self, previous: Option<&Log>, draw: u64) -> Result<Opening, super::OpenError> {
         if let Some(previous) = previous {
             // An actor that was killed before it had the log could not close it.
             previous.close();
         }
-        if let Some(writer) = self.writer.lock().clone()
-            && !writer.wait(WRITER_GONE)
-        {
+        if !self.wait_for_workers(WORKERS_GONE) {
             return Err(super::OpenError::Busy);
         }
         let start = Instant::now();
         let progress = |progress| {
             self.phase.send_replace(Phase::Opening(progress));
         };
-        let (log, writer, mut opened) =
-            opening::open(&self.disk, &self.options, previous, draw, &progress)?;
-        opened.took = start.elapsed();
-        Ok((log, writer, opened))
+        let mut opening = opening::open(
+            &self.disk,
+            &self.options,
+            &self.cache,
+            previous,
+            draw,
+            &progress,
+        )?;
+        opening.opened.took = start.elapsed();
+        Ok(opening)
+    }
+
+    fn wait_for_workers(&self, limit: Duration) -> bool {
+        let workers = self.workers.lock().clone();
+        let deadline = Instant::now() + limit;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        workers.iter().all(|worker| worker.wait(left()))
     }
 
     fn use_log(&self, log: &Arc<Log>, opened: Opened) {
@@ -262,19 +277,28 @@ impl Shared {
         writer: Writer,
         failed: impl Fn(Arc<Log>) + Send + 'static,
     ) {
-        let gone = Arc::new(Gone::default());
-        *self.writer.lock() = Some(gone.clone());
-        let leaving = Leaving(gone);
         let reporter = Reporter {
             shared: self.clone(),
             log: log.clone(),
             failed,
         };
-        let thread = std::thread::Builder::new().name("underpin-events".into());
-        let started = thread.spawn(move || {
-            let _leaving = leaving;
-            writer.run(&reporter);
-        });
+        self.start_worker(log, "underpin-events", move || writer.run(&reporter));
+    }
+
+    fn start_sealer(self: &Arc<Self>, log: &Arc<Log>, sealer: Sealer) {
+        self.start_worker(log, "underpin-seal", move || sealer.run());
+    }
+
+    fn start_worker(&self, log: &Arc<Log>, name: &str, work: impl FnOnce() + Send + 'static) {
+        let gone = Arc::new(Gone::default());
+        self.workers.lock().push(gone.clone());
+        let leaving = Leaving(gone);
+        let started = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || {
+                let _leaving = leaving;
+                work();
+            });
         if let Err(error) = started {
             self.fail(log, &Failure::new(error));
         }
@@ -286,9 +310,7 @@ impl Shared {
             return;
         }
         self.leave(log);
-        if let Some(writer) = self.writer.lock().clone()
-            && !writer.wait(self.options.answer_wait)
-        {
+        if !self.wait_for_workers(self.options.answer_wait) {
             tracing::error!(
                 "the event log still waits for the disk; what it had acknowledged is safe"
             );
@@ -418,6 +440,8 @@ impl Shared {
                 "the disk has not ended a write for {seconds} s; nothing is stored until it does"
             ));
         }
+        let log = self.log.load_full();
+        reasons.extend(log.and_then(|log| log.sealing_trouble()));
         let unreadable = self.stats().unreadable;
         if unreadable > 0 {
             reasons.push(format!("{unreadable} reads found a stored event damaged"));
@@ -448,6 +472,7 @@ impl Shared {
         };
         if let Some(log) = self.log.load_full() {
             log.add_to_stats(&mut stats);
+            stats.cache_bytes = self.cache.bytes();
         }
         stats
     }

@@ -1,13 +1,13 @@
 //! A disk in memory that fails as disks do: it tears, loses what was not synced, fails a sync, runs full, flips bits; all from a seed.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{collections::BTreeMap, fmt, io, sync::Arc};
 
 use parking_lot::Mutex;
 
 use super::disk::{Disk, DiskFile, DiskLock};
 
 /// The disk. Clones share the same platter.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct SimulatedDisk {
     platter: Arc<Mutex<Platter>>,
 }
@@ -26,6 +26,8 @@ struct Platter {
     power_cut_at: Option<u64>,
     /// Syncs fail until this many have failed.
     failing_syncs: u32,
+    /// Calls of someone who looks on: they neither count nor fail.
+    looked_at: bool,
     /// Bytes that may still be written.
     room: Option<usize>,
 }
@@ -78,6 +80,21 @@ impl SimulatedDisk {
     pub fn has_no_power(&self) -> bool {
         let platter = self.platter.lock();
         platter.power_cut_at.is_some_and(|at| platter.calls >= at)
+    }
+
+    /// Whether something stands in the way of the next calls: a power cut to come, a sync that will fail, a limit of room.
+    #[must_use]
+    pub fn will_fail(&self) -> bool {
+        let platter = self.platter.lock();
+        platter.power_cut_at.is_some() || platter.failing_syncs > 0 || platter.room.is_some()
+    }
+
+    /// Runs `work` on the disk as if nothing could fail, and as if it had made no calls: for whoever looks on.
+    pub fn looked_at<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.platter.lock().looked_at = true;
+        let seen = work();
+        self.platter.lock().looked_at = false;
+        seen
     }
 
     /// The next `n` syncs fail. What they should have made durable is lost at the next power cut, though it can still be read.
@@ -173,11 +190,21 @@ impl SimulatedDisk {
 
     fn call<T>(&self, work: impl FnOnce(&mut Platter) -> io::Result<T>) -> io::Result<T> {
         let mut platter = self.platter.lock();
+        if platter.looked_at {
+            return work(&mut platter);
+        }
         platter.calls += 1;
         if platter.power_cut_at.is_some_and(|at| platter.calls >= at) {
             return Err(io::Error::other("simulated power cut"));
         }
         work(&mut platter)
+    }
+}
+
+impl fmt::Debug for SimulatedDisk {
+    /// Not what is on it, which fills pages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimulatedDisk").finish_non_exhaustive()
     }
 }
 

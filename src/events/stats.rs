@@ -21,12 +21,16 @@ pub struct EventStats {
     pub unreadable: u64,
     /// Segments of the log.
     pub segments: u64,
-    /// Bytes of all segment files; in memory mode of all events.
+    /// Segments that are sealed: compressed, with an index of their own.
+    pub sealed: u64,
+    /// Bytes of all segments' files; in memory mode of all events.
     pub log_bytes: u64,
     /// Bytes of events in memory.
     pub hot_bytes: u64,
     /// Bytes of the index in memory.
     pub index_bytes: u64,
+    /// Bytes of decoded parts of sealed segments in memory.
+    pub cache_bytes: u64,
     /// The highest sequence number of the log that is known to be synced.
     pub synced_sequence: u64,
     /// Writes to the log, each for all callers that waited.
@@ -48,6 +52,8 @@ pub struct Opened {
     pub torn: Option<Torn>,
     /// Damaged places; their bytes were copied to side files named `*.damaged`.
     pub quarantined: usize,
+    /// Indexes of sealed segments that were damaged or missing, and were made anew.
+    pub rebuilt: usize,
     /// How long it took.
     pub took: Duration,
 }

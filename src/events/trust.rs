@@ -7,16 +7,20 @@ use std::{
 };
 
 use super::{
+    cache::Cache,
     commit::{Commit, Failure},
     disk::Disk,
     error::OpenError,
+    handle::look_up,
     log::{Appended, Log, Prepared, Work},
     opening,
     options::{Durability, Options},
     record::{self, Record},
-    segment::{Place, Segment},
+    sealing::Sealer,
+    segment::Segment,
     simulated::SimulatedDisk,
     stats::Opened,
+    view::{Access, Key, View},
     writer::{Witness, Writer},
 };
 
@@ -57,6 +61,7 @@ struct Rig {
     options: Options,
     log: Arc<Log>,
     writer: Option<Writer>,
+    sealer: Option<Sealer>,
     opened: Opened,
 }
 
@@ -71,13 +76,15 @@ impl Rig {
         previous: Option<&Log>,
     ) -> Result<Self, OpenError> {
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
-        let (log, writer, opened) = opening::open(&shared, options, previous, 77, &|_| ())?;
+        let cache = Arc::new(Cache::new(options.cache_bytes));
+        let opening = opening::open(&shared, options, &cache, previous, 77, &|_| ())?;
         Ok(Self {
             disk: disk.clone(),
             options: options.clone(),
-            log,
-            writer: Some(writer),
-            opened,
+            log: opening.log,
+            writer: Some(opening.writer),
+            sealer: Some(opening.sealer),
+            opened: opening.opened,
         })
     }
 
@@ -113,35 +120,49 @@ impl Rig {
     /// Opens the folder again; the power may go while it does.
     fn reopen(&mut self, keep: bool) -> Result<(), OpenError> {
         self.writer = None;
+        self.sealer = None;
         let previous = keep.then(|| self.log.clone());
         *self = Self::try_open(&self.disk, &self.options, previous.as_deref())?;
         Ok(())
     }
 
+    /// Seals what waits to be sealed, as far as the disk lets it.
+    fn seal(&mut self) -> std::io::Result<()> {
+        self.sealer.as_mut().map_or(Ok(()), Sealer::turn)
+    }
+
     /// Every event that shows, in the order in which they were stored.
-    fn rows(&self) -> Vec<(Arc<Segment>, u32)> {
-        let mut rows = Vec::new();
+    fn rows(&self) -> Vec<(Arc<Segment>, u32, u64)> {
+        self.disk.looked_at(|| self.rows_now())
+    }
+
+    fn rows_now(&self) -> Vec<(Arc<Segment>, u32, u64)> {
+        let mut seen = Vec::new();
         for segment in self.log.segments().iter() {
-            let inner = segment.inner.read();
-            let shown = (0..segment.published()).filter(|row| !inner.columns.is_hidden(*row));
-            rows.extend(shown.map(|row| (segment.clone(), row)));
+            let rows: Vec<u32> = (0..segment.published()).collect();
+            let mut keys = Vec::new();
+            let read = segment.keys(&rows, Access::Disk, &mut keys);
+            read.expect("keys can be read");
+            let rest = rows.into_iter().zip(keys).filter(|(_, key)| !key.hidden);
+            seen.extend(rest.map(|(row, Key { id, .. })| (segment.clone(), row, id)));
         }
-        rows
+        seen
     }
 
     /// Id and data of every event that shows.
     fn read(&self) -> Vec<(u64, Vec<u8>)> {
-        let read = |(segment, row): (Arc<Segment>, u32)| {
-            let bytes = match segment.look(row, <[u8]>::to_vec) {
-                Place::Hot(bytes) => bytes,
-                Place::Cold(start, end) => segment
-                    .read_file(start, end)
-                    .expect("what shows can be read"),
-            };
-            let record = Record::read_checked(&bytes).expect("what is read is whole");
-            (record.id, record.data.to_vec())
+        let read = |(segment, row, id): (Arc<Segment>, u32, u64)| {
+            let mut data = Vec::new();
+            let done = segment.read(row, Access::Disk, &mut |bytes| {
+                let record = Record::read_checked(bytes).expect("what is read is whole");
+                assert_eq!(record.id, id, "the row has its own record");
+                data = record.data.to_vec();
+            });
+            done.expect("what shows can be read");
+            (id, data)
         };
-        self.rows().into_iter().map(read).collect()
+        let rows = self.rows();
+        self.disk.looked_at(|| rows.into_iter().map(read).collect())
     }
 }
 
@@ -232,7 +253,8 @@ impl Story {
     }
 
     fn step(&mut self) {
-        match self.random.below(20) {
+        match self.random.below(23) {
+            20..=22 => self.seal(),
             0..=10 => self.store(),
             11 => self.store_twice(),
             12 => self.rig.idle(),
@@ -303,8 +325,17 @@ impl Story {
             return;
         };
         let (time, data) = self.model.given[&id].clone();
-        let prepared = prepare(&[(id, time, data)], None);
-        match self.rig.log.append(&prepared) {
+        let mut prepared = prepare(&[(id, time, data)], None);
+        let mut answer = self.rig.log.append(&prepared);
+        if let Appended::Unsure(unsure) = &answer {
+            let Ok(looked_up) = look_up(unsure) else {
+                assert!(self.rig.disk.has_no_power(), "seed {}: {id}", self.seed);
+                return;
+            };
+            prepared.looked_up = looked_up;
+            answer = self.rig.log.append(&prepared);
+        }
+        match answer {
             Appended::Known(known, _) => assert_eq!(known.len(), 1, "seed {}", self.seed),
             Appended::Refused(_) => {}
             other => panic!(
@@ -330,12 +361,7 @@ impl Story {
 
     fn prune_to(&mut self) {
         let count = self.random.below(40);
-        let shown: Vec<_> = self
-            .rig
-            .rows()
-            .into_iter()
-            .map(|(segment, row)| segment.id(row))
-            .collect();
+        let shown: Vec<_> = self.rig.rows().into_iter().map(|(.., id)| id).collect();
         let keep = usize::try_from(count).expect("small").min(shown.len());
         let hidden = shown[..shown.len() - keep].to_vec();
         let (_, commit) = self.rig.log.prune_to(count);
@@ -350,6 +376,20 @@ impl Story {
             if self.model.stored.remove(id) && !certain {
                 self.model.maybe_pruned.insert(*id);
             }
+        }
+    }
+
+    /// Beside the writer, on whatever disk there is: nothing that shows may change.
+    fn seal(&mut self) {
+        let before = (!self.rig.disk.will_fail()).then(|| self.rig.read());
+        let sealed = self.rig.seal();
+        if let Some(before) = before.filter(|_| !self.rig.disk.will_fail()) {
+            assert!(sealed.is_ok(), "seed {}: {sealed:?}", self.seed);
+            assert!(
+                self.rig.read() == before,
+                "seed {}: sealing changed what shows",
+                self.seed
+            );
         }
     }
 

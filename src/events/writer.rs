@@ -29,7 +29,7 @@ pub(super) struct Writer {
     unsynced: Option<(Arc<dyn DiskFile>, Instant)>,
     /// Everything is synced, and the log says so.
     at_rest: bool,
-    _lock: Box<dyn DiskLock>,
+    _lock: Arc<dyn DiskLock>,
 }
 
 /// Who is told what the writer did.
@@ -44,7 +44,7 @@ impl Writer {
     pub(super) fn new(
         log: Arc<Log>,
         disk: Arc<dyn Disk>,
-        lock: Box<dyn DiskLock>,
+        lock: Arc<dyn DiskLock>,
         durability: Durability,
         idle_mark: Duration,
     ) -> Self {
@@ -126,7 +126,7 @@ impl Writer {
             self.disk.sync_folder()?;
             part.segment.set_file(file);
         }
-        let file = part.segment.file().ok_or(io::ErrorKind::NotFound)?.clone();
+        let file = part.segment.file().ok_or(io::ErrorKind::NotFound)?;
         if !part.bytes.is_empty() {
             self.fill_headers(part);
             file.write_at(&part.bytes, part.offset.into())?;
@@ -163,9 +163,7 @@ impl Writer {
     /// A file that stays is removed at the next opening: the low water names it.
     fn unlink(&self, batch: &Batch) {
         for segment in &batch.dropped {
-            if let Err(error) = self.disk.remove(&segment.name) {
-                tracing::warn!(segment = segment.name, %error, "a pruned segment was not removed");
-            }
+            segment.remove(self.disk.as_ref());
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -201,25 +202,13 @@ async fn a_stopped_store_refuses_events_and_still_shows_what_it_had() {
 
 #[tokio::test]
 async fn a_flipped_byte_in_the_log_is_set_aside_reported_and_costs_no_other_event() {
-    let options = Options {
-        segment_bytes: 8_000,
-        ..Options::default()
-    };
+    let options = Options::default();
     let store = Store::with(options.clone()).await;
     for event in steps(200) {
         store.events.store(event).await.expect("stored");
     }
     store.supervisor.stop().await;
-    let mut segments: Vec<_> = fs::read_dir(store.folder.path())
-        .expect("readable")
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
-        .collect();
-    segments.sort();
-    let mut bytes = fs::read(&segments[1]).expect("readable");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 0x10;
-    fs::write(&segments[1], bytes).expect("writable");
+    flip(&store.files("seg")[0], |bytes| bytes.len() / 2);
 
     let store = Store::open(Arc::clone(&store.folder), options).await;
 
@@ -243,34 +232,29 @@ async fn a_flipped_byte_in_the_log_is_set_aside_reported_and_costs_no_other_even
         .expect("the store goes on");
 }
 
-/// A record on disk is verified each time it is read, long after the log was opened.
-#[tokio::test]
+/// A record on disk is verified each time it is read, long after the log was opened: in a segment that grows, and in a sealed one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_under_a_running_store_is_an_error_and_never_a_wrong_event() {
-    let options = Options {
-        hot_bytes: 0,
-        segment_bytes: 400_000,
-        ..Options::default()
-    };
-    let store = Store::with(options).await;
-    for batch in steps(8000).chunks(500) {
-        store
-            .events
-            .store_batch(batch.to_vec())
-            .await
-            .expect("stored");
-    }
-    let path = fs::read_dir(store.folder.path())
-        .expect("readable")
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
-        .min()
-        .expect("one segment");
-    let mut bytes = fs::read(&path).expect("readable");
-    for byte in &mut bytes[5000..5100] {
-        *byte ^= 0xff;
-    }
-    fs::write(&path, bytes).expect("writable");
+    for (segment_bytes, sealed, file) in [(64 << 20, 0, "seg"), (300_000, 1, "blocks")] {
+        let options = Options {
+            hot_bytes: 0,
+            segment_bytes,
+            ..Options::default()
+        };
+        let store = Store::with(options).await;
+        for batch in steps(8000).chunks(500) {
+            let batch = batch.to_vec();
+            store.events.store_batch(batch).await.expect("stored");
+        }
+        until("sealing", || store.events.stats().sealed == sealed).await;
 
+        flip(&store.files(file)[0], |_| 5000);
+
+        sees_the_damage(&store).await;
+    }
+}
+
+async fn sees_the_damage(store: &Store) {
     let page = store
         .events
         .query(Query::new().limit(8000))
@@ -293,6 +277,37 @@ async fn damage_under_a_running_store_is_an_error_and_never_a_wrong_event() {
         store.events.health(),
         EventsHealth::Degraded { .. }
     ));
+}
+
+/// An index can be made anew from the blocks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_index_is_made_anew_and_the_damaged_one_is_kept_beside() {
+    let options = Options {
+        segment_bytes: 10_000,
+        ..Options::default()
+    };
+    for damage in [
+        (|path: &Path| flip(path, |_| 60)) as fn(&Path),
+        |path| fs::write(path, "").expect("writable"),
+        |path| fs::remove_file(path).expect("there"),
+    ] {
+        let store = Store::with(options.clone()).await;
+        for batch in steps(500).chunks(20) {
+            let batch = batch.to_vec();
+            store.events.store_batch(batch).await.expect("stored");
+        }
+        until("sealing", || store.events.stats().sealed > 1).await;
+        store.supervisor.stop().await;
+        damage(&store.files("index")[0]);
+
+        let store = Store::open(Arc::clone(&store.folder), options.clone()).await;
+
+        assert_eq!(store.events.stats().opened.rebuilt, 1);
+        let page = store.events.query(Query::new()).await.expect("answered");
+        assert_eq!(page.events, steps(500));
+        let store = store.reopen().await;
+        assert_eq!(store.events.stats().opened.rebuilt, 0);
+    }
 }
 
 #[tokio::test]
@@ -326,4 +341,14 @@ async fn memory_outlives_a_killed_actor() {
 
     assert_eq!(store.events.stats().events, 10);
     store.events.store(event(11, "k", 0)).await.expect("stored");
+}
+
+fn flip(path: &Path, at: impl Fn(&[u8]) -> usize) {
+    use std::os::unix::fs::FileExt;
+    let bytes = fs::read(path).expect("readable");
+    let at = at(&bytes);
+    let file = fs::OpenOptions::new().write(true).open(path);
+    file.expect("writable")
+        .write_all_at(&[bytes[at] ^ 0x10], at as u64)
+        .expect("writable");
 }

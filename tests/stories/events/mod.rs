@@ -3,6 +3,7 @@
 mod durability;
 mod finding;
 mod following;
+mod formats;
 mod making;
 mod models;
 mod pruning;

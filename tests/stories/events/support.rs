@@ -1,6 +1,6 @@
 //! A store of its own for each story.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 use underpin::{
@@ -55,6 +55,17 @@ impl Store {
     pub(crate) async fn reopen(self) -> Self {
         self.supervisor.stop().await;
         Self::open(self.folder, self.options).await
+    }
+
+    /// The files of the folder with this ending, in the order of their names.
+    pub(crate) fn files(&self, ending: &str) -> Vec<PathBuf> {
+        let files = fs::read_dir(self.folder.path()).expect("readable");
+        let mut files: Vec<_> = files
+            .map(|file| file.expect("readable").path())
+            .filter(|path| path.extension().is_some_and(|found| found == ending))
+            .collect();
+        files.sort();
+        files
     }
 }
 

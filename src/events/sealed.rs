@@ -1,0 +1,340 @@
+//! A sealed segment: its directory in memory, its blocks and index pages read when they are asked for and kept for a while.
+
+use std::{io, ops::Range, sync::Arc};
+
+use super::{
+    blocks,
+    bloom::Member,
+    cache::{Cache, Part},
+    columns::{self, Zone},
+    disk::{Disk, DiskFile},
+    frame::{self, HEADER_BYTES, Header},
+    hidden::Times,
+    index::{self, Directory, Field, Keys, Listed, PagesOfId},
+    record::Record,
+    view::{Access, Term},
+    wire::len32,
+};
+
+/// The files of one sealed segment.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) directory: Directory,
+    blocks: Arc<dyn DiskFile>,
+    index: Arc<dyn DiskFile>,
+    cache: Arc<Cache>,
+    owner: u64,
+}
+
+/// Why a sealed segment cannot be opened by its index.
+#[derive(Debug)]
+pub(super) enum IndexFault {
+    /// It is damaged, missing, or of another segment.
+    Damaged,
+    Unknown {
+        version: u8,
+        codec: u8,
+    },
+    Disk(io::Error),
+}
+
+impl Sealed {
+    /// Reads the directory of an index.
+    pub(super) fn open(
+        disk: &dyn Disk,
+        names: (&str, &str),
+        cache: &Arc<Cache>,
+    ) -> Result<Self, IndexFault> {
+        let open = |name| match disk.open(name) {
+            Ok(file) => Ok(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(IndexFault::Damaged),
+            Err(error) => Err(IndexFault::Disk(error)),
+        };
+        let (blocks, index) = (open(names.0)?, open(names.1)?);
+        let directory = read_directory(index.as_ref())?;
+        Ok(Self {
+            directory,
+            blocks,
+            index,
+            owner: cache.owner(),
+            cache: cache.clone(),
+        })
+    }
+
+    /// The body of a page.
+    fn page(&self, number: u32, access: Access) -> io::Result<Arc<[u8]>> {
+        self.part(Part::Page(number), access, || {
+            let (from, to) = self.directory.page(number).ok_or_else(damaged)?;
+            let frame = read(self.index.as_ref(), from, to)?;
+            let body = index::page_body(&frame, number).ok_or_else(damaged)?;
+            Ok(body.into())
+        })
+    }
+
+    fn part(
+        &self,
+        part: Part,
+        access: Access,
+        read: impl FnOnce() -> io::Result<Arc<[u8]>>,
+    ) -> io::Result<Arc<[u8]>> {
+        if let Some(kept) = self.cache.get(self.owner, part) {
+            return Ok(kept);
+        }
+        if access == Access::Memory {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let bytes = read()?;
+        self.cache.keep(self.owner, part, &bytes);
+        Ok(bytes)
+    }
+
+    /// Hands the record that starts at `offset` of the segment to `work`.
+    pub(super) fn read_record<T>(
+        &self,
+        offset: u32,
+        access: Access,
+        work: impl FnOnce(&[u8]) -> T,
+    ) -> io::Result<T> {
+        let (number, from, to) = self.directory.block_at(offset).ok_or_else(damaged)?;
+        let start = self.directory.blocks[number as usize].start;
+        let block = self.part(Part::Block(number), access, || {
+            Ok(self.expand(number, from, to)?.into())
+        })?;
+        let record = block
+            .get((offset - start) as usize..)
+            .and_then(Record::read_checked)
+            .ok_or_else(damaged)?;
+        Ok(work(record.bytes))
+    }
+
+    fn expand(&self, number: u32, from: u32, to: u32) -> io::Result<Vec<u8>> {
+        let frame = read(self.blocks.as_ref(), from, to)?;
+        let (header, body) = frame::decode(&frame).map_err(|_| damaged())?;
+        let (at, bytes) = blocks::expand(&header, body).ok_or_else(damaged)?;
+        let block = &self.directory.blocks[number as usize];
+        let fits = at == block.start && header.sequence == u64::from(number) + 1;
+        fits.then_some(bytes).ok_or_else(damaged)
+    }
+
+    pub(super) fn offset(&self, row: u32, access: Access) -> io::Result<u32> {
+        let page = self.page(Directory::page_of_row(row), access)?;
+        let keys = Keys::read(&page).ok_or_else(damaged)?;
+        keys.offset(row % index::PAGE_ROWS).ok_or_else(damaged)
+    }
+
+    /// How many rows start before `offset`.
+    pub(super) fn rows_before(&self, offset: u32) -> io::Result<u32> {
+        let pages = self.directory.rows.div_ceil(index::PAGE_ROWS);
+        let (mut low, mut high) = (0, pages);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.offset(middle * index::PAGE_ROWS, Access::Disk)? < offset {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let Some(last) = low.checked_sub(1) else {
+            return Ok(0);
+        };
+        let page = self.page(last, Access::Disk)?;
+        let keys = Keys::read(&page).ok_or_else(damaged)?;
+        Ok(last * index::PAGE_ROWS + keys.below(offset))
+    }
+
+    /// Hands id and time of each row to `work`.
+    pub(super) fn keys(
+        &self,
+        rows: &[u32],
+        access: Access,
+        mut work: impl FnMut(u32, u64, i64),
+    ) -> io::Result<()> {
+        let same_page =
+            |one: &u32, next: &u32| Directory::page_of_row(*one) == Directory::page_of_row(*next);
+        for rows in rows.chunk_by(same_page) {
+            let page = self.page(Directory::page_of_row(rows[0]), access)?;
+            let keys = Keys::read(&page).ok_or_else(damaged)?;
+            for row in rows {
+                let (id, time) = keys.get(row % index::PAGE_ROWS).ok_or_else(damaged)?;
+                work(*row, id, time);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of an id.
+    pub(super) fn find(&self, id: u64, access: Access) -> io::Result<Vec<u32>> {
+        let directory = &self.directory;
+        if !directory.membership.may_have(Member::Id(id)) {
+            return Ok(Vec::new());
+        }
+        match directory.pages_of_id(id) {
+            PagesOfId::Keys(None) => Ok(Vec::new()),
+            PagesOfId::Keys(Some(number)) => {
+                let page = self.page(number, access)?;
+                let keys = Keys::read(&page).ok_or_else(damaged)?;
+                let row = keys.find(id).map(|at| number * index::PAGE_ROWS + at);
+                Ok(row.into_iter().collect())
+            }
+            PagesOfId::Order(pages) => {
+                let mut rows = Vec::new();
+                for number in pages {
+                    let page = self.page(number, access)?;
+                    rows.extend(index::rows_of_id(&page, id).ok_or_else(damaged)?);
+                }
+                Ok(rows)
+            }
+        }
+    }
+
+    /// The rows of a term, as its page lists them.
+    fn listed(&self, term: Term<'_>, access: Access) -> io::Result<Option<Listed>> {
+        let members = &self.directory.membership;
+        let number;
+        let (field, key) = match term {
+            Term::Kind(text) => (Field::Kind, text.as_bytes()),
+            Term::Source(text) => (Field::Source, text.as_bytes()),
+            Term::Correlation(id) => {
+                if !members.may_have(Member::Correlation(id.hash64())) {
+                    return Ok(None);
+                }
+                number = id.hash64().to_be_bytes();
+                (Field::Correlation, &number[..])
+            }
+            Term::Parent(id) => {
+                if !members.may_have(Member::Parent(id)) {
+                    return Ok(None);
+                }
+                number = id.to_be_bytes();
+                (Field::Parent, &number[..])
+            }
+        };
+        let Some(page) = self.directory.page_of_term(field, key) else {
+            return Ok(None);
+        };
+        let page = self.page(page, access)?;
+        index::find_term(&page, key).ok_or_else(damaged)
+    }
+
+    pub(super) fn count(&self, term: Term<'_>, access: Access) -> io::Result<u32> {
+        let listed = self.listed(term, access)?;
+        Ok(listed.map_or(0, |listed| listed.count()))
+    }
+
+    pub(super) fn rows_with(
+        &self,
+        term: Term<'_>,
+        within: Range<u32>,
+        access: Access,
+        out: &mut Vec<u32>,
+    ) -> io::Result<()> {
+        let pages = match self.listed(term, access)? {
+            None => return Ok(()),
+            Some(Listed::Rows(rows)) => {
+                out.extend_from_slice(columns::part(&rows, within));
+                return Ok(());
+            }
+            Some(Listed::Pages(_, pages)) => pages,
+        };
+        let from = pages.partition_point(|(first, _)| *first <= within.start);
+        for (_, number) in pages[from.saturating_sub(1)..]
+            .iter()
+            .take_while(|(first, _)| *first < within.end)
+        {
+            let page = self.page(*number, access)?;
+            let rows = index::list_page(&page).ok_or_else(damaged)?;
+            let to = rows.below(within.end.into());
+            for at in rows.below(within.start.into())..to {
+                out.push(u32::try_from(rows.get(at)).map_err(|_| damaged())?);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn kinds(
+        &self,
+        prefix: &str,
+        access: Access,
+        out: &mut Vec<(Arc<str>, u32)>,
+    ) -> io::Result<()> {
+        for number in self.directory.pages_from(Field::Kind, prefix.as_bytes()) {
+            let page = self.page(number, access)?;
+            let terms = index::terms(&page).ok_or_else(damaged)?;
+            for (text, rows) in terms {
+                let text = str::from_utf8(text).map_err(|_| damaged())?;
+                out.extend(text.starts_with(prefix).then(|| (text.into(), rows)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The whole segment as it was before it was compressed; zeros, and the number of lost blocks, where a block is damaged.
+    pub(super) fn expand_all(&self) -> io::Result<(Vec<u8>, usize)> {
+        let mut bytes = vec![0; self.directory.bytes as usize];
+        let mut lost = 0;
+        let blocks = &self.directory.blocks;
+        for (number, block) in (0..).zip(blocks) {
+            let next = blocks.get(number as usize + 1);
+            let to = next.map_or(self.directory.blocks_bytes, |next| next.at);
+            match self.expand(number, block.at, to) {
+                Ok(part) => {
+                    let at = block.start as usize;
+                    let into = bytes.get_mut(at..at + part.len()).ok_or_else(damaged)?;
+                    into.copy_from_slice(&part);
+                }
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => lost += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((bytes, lost))
+    }
+}
+
+impl Times for Sealed {
+    fn zones(&self) -> &[Zone] {
+        &self.directory.zones
+    }
+
+    fn times(&self, rows: Range<u32>) -> io::Result<Vec<i64>> {
+        let rows: Vec<u32> = rows.collect();
+        let mut times = Vec::with_capacity(rows.len());
+        self.keys(&rows, Access::Disk, |_, _, time| times.push(time))?;
+        Ok(times)
+    }
+}
+
+fn read_directory(index: &dyn DiskFile) -> Result<Directory, IndexFault> {
+    let header = read(index, 0, len32(HEADER_BYTES)).map_err(IndexFault::of)?;
+    let header = Header::decode(&header).map_err(|fault| match fault {
+        frame::Fault::Broken => IndexFault::Damaged,
+        frame::Fault::Unknown { version, codec } => IndexFault::Unknown { version, codec },
+    })?;
+    let len = u32::try_from(header.frame_bytes()).map_err(|_| IndexFault::Damaged)?;
+    let frame = read(index, 0, len).map_err(IndexFault::of)?;
+    let (header, body) = frame::decode(&frame).map_err(|_| IndexFault::Damaged)?;
+    Directory::decode(&header, body).ok_or(IndexFault::Damaged)
+}
+
+impl IndexFault {
+    fn of(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData => Self::Damaged,
+            _ => Self::Disk(error),
+        }
+    }
+}
+
+/// The bytes of a file from one offset to another; fewer are damage.
+fn read(file: &dyn DiskFile, from: u32, to: u32) -> io::Result<Vec<u8>> {
+    let len = to.checked_sub(from).ok_or_else(damaged)?;
+    let mut bytes = vec![0; len as usize];
+    let read = file.read_at(&mut bytes, from.into())?;
+    (read == bytes.len()).then_some(bytes).ok_or_else(damaged)
+}
+
+pub(super) fn damaged() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "checksum of the stored bytes does not fit",
+    )
+}
