@@ -5,7 +5,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{
-    sync::Notify,
     task::{AbortHandle, spawn_blocking},
     time::{Instant, timeout},
 };
@@ -28,15 +27,12 @@ pub(super) struct ConfigServer;
 /// One life of the server.
 pub(super) struct Life {
     shared: Arc<Shared>,
-    notifier: Notifier,
+    _notifier: Notifier,
     _alive: Alive,
 }
 
-/// The task that wakes subscribers, so that the server does not.
-struct Notifier {
-    news: Arc<Notify>,
-    task: AbortHandle,
-}
+/// The task that tells subscribers, so that who writes does not.
+struct Notifier(AbortHandle);
 
 /// Says that the server is down, however it ends.
 struct Alive {
@@ -76,7 +72,7 @@ impl Actor for ConfigServer {
                 let outcome = life.change(request).await;
                 let kind = outcome.as_ref().ok().map(|record| record.kind);
                 reply.send(outcome);
-                life.tell(kind);
+                life.shared.tell(kind);
             }
             Message::Reload {
                 fresh,
@@ -87,7 +83,7 @@ impl Actor for ConfigServer {
                 let is_change = outcome.as_ref().is_ok_and(|done| done.record.is_some());
                 reply.send(outcome);
                 if is_change {
-                    life.tell(Some(Kind::Load));
+                    life.shared.tell(Some(Kind::Load));
                 }
             }
             Message::DryRun { request, reply } => {
@@ -101,15 +97,10 @@ impl Actor for ConfigServer {
 impl Life {
     fn new(shared: Arc<Shared>) -> Self {
         Self {
-            notifier: Notifier::start(&shared),
+            _notifier: Notifier::start(&shared),
             _alive: Alive::new(&shared.published),
             shared,
         }
-    }
-
-    fn decide(&self, request: Request) -> Result<Step, UpdateError> {
-        let published = &self.shared.published;
-        published.with_log(|log, state| state.decide(request, log, Timestamp::now()))
     }
 
     fn preview(&self, request: Request) -> Preview {
@@ -118,13 +109,15 @@ impl Life {
     }
 
     async fn change(&self, request: Request) -> Result<Arc<Record>, UpdateError> {
-        let Step { next, record } = self.decide(request)?;
+        if self.shared.keeper.is_none() {
+            let _alone = self.shared.published.writing();
+            return self.shared.change(request);
+        }
+        // Nobody but the server writes where changes are kept.
+        let Step { next, record } = self.shared.decide(request)?;
         let record = Arc::new(record);
         self.keep(&next, Some(&record), None).await?;
-        self.settle_alarms(&next);
-        self.shared
-            .published
-            .publish(next, Arc::clone(&record), &self.shared.options);
+        self.shared.publish(next, &record);
         Ok(record)
     }
 
@@ -139,35 +132,18 @@ impl Life {
             context,
             now: Timestamp::now(),
         };
-        let published = &self.shared.published;
-        let Reload { next, record } = published.state().reloaded(&fresh.state, occasion)?;
+        if self.shared.keeper.is_none() {
+            let _alone = self.shared.published.writing();
+            return self.shared.reload(&fresh.state, occasion);
+        }
+        let Reload { next, record } = self.shared.decide_reload(&fresh.state, occasion)?;
         let record = record.map(Arc::new);
         let good = LastGood {
             document: next.base.clone(),
             ..fresh.good
         };
         self.keep(&next, record.as_ref(), Some(good)).await?;
-        let held = next.held.to_vec();
-        match &record {
-            Some(record) => published.publish(next, Arc::clone(record), &self.shared.options),
-            None => published.replace(next),
-        }
-        Ok(Reloaded { record, held })
-    }
-
-    /// Tells those who do not wait for it.
-    fn tell(&self, outcome: Option<Kind>) {
-        if outcome.is_some() {
-            self.notifier.tell(&self.shared.published);
-        }
-        self.shared.metrics.count(outcome);
-    }
-
-    /// Nothing is set aside any more once each of those settings was written or reset.
-    fn settle_alarms(&self, next: &State) {
-        if next.aside.is_empty() {
-            self.shared.published.clear(AlarmKind::SetAside);
-        }
+        Ok(self.shared.publish_reload(next, record))
     }
 
     /// Waits until the change is on disk, or answers that it is not.
@@ -253,33 +229,22 @@ fn not_persisting(message: String) -> Alarm {
 
 impl Notifier {
     fn start(shared: &Arc<Shared>) -> Self {
-        let news = Arc::new(Notify::new());
         // What an earlier life published, and did not come to tell.
-        news.notify_one();
-        let (heard, shared) = (Arc::clone(&news), Arc::clone(shared));
+        shared.news.notify_one();
+        let shared = Arc::clone(shared);
         let task = tokio::spawn(async move {
             loop {
-                heard.notified().await;
-                let revision = shared.published.state().revision;
-                shared.wake.send_replace(revision);
+                shared.news.notified().await;
+                shared.published.tell();
             }
         });
-        Self {
-            news,
-            task: task.abort_handle(),
-        }
-    }
-
-    fn tell(&self, published: &Published) {
-        if published.subscribers() > 0 {
-            self.news.notify_one();
-        }
+        Self(task.abort_handle())
     }
 }
 
 impl Drop for Notifier {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 

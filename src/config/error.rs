@@ -226,6 +226,14 @@ pub enum ReloadError {
     /// It does not fit what was changed while running or what may not change now, it could not be kept, or the service did not answer.
     #[error("what the sources say now cannot be taken over while running: {0}")]
     Refused(#[from] UpdateError),
+    /// The files did not answer in time: the disk or network that they are on hangs. The same reload may be tried again.
+    #[error(
+        "the settings files could not be read within {limit:?}; look at the disk or network that they are on"
+    )]
+    Stuck {
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// The runtime is shutting down.
     #[error("the runtime is shutting down; start again")]
     RuntimeGone,
@@ -234,13 +242,16 @@ pub enum ReloadError {
 impl ReloadError {
     /// Whether the same files may be taken over a little later.
     pub(super) fn is_transient(&self) -> bool {
-        let Self::Refused(refused) = self else {
-            return false;
-        };
-        matches!(
-            refused,
-            UpdateError::Call(_) | UpdateError::NotPersisted { .. } | UpdateError::DiskStuck { .. }
-        )
+        match self {
+            Self::Sources(_) | Self::RuntimeGone => false,
+            Self::Stuck { .. } => true,
+            Self::Refused(refused) => matches!(
+                refused,
+                UpdateError::Call(_)
+                    | UpdateError::NotPersisted { .. }
+                    | UpdateError::DiskStuck { .. }
+            ),
+        }
     }
 }
 

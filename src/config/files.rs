@@ -1,7 +1,8 @@
 //! The settings files: reads them, and notices when they are others.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::{Path as FilePath, PathBuf},
     time::SystemTime,
 };
@@ -83,11 +84,23 @@ impl Stamp {
 fn read_file(file: &FilePath) -> io::Result<String> {
     let bytes = fs::metadata(file)?.len();
     if bytes > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!(
-            "it is {bytes} bytes, settings files may have {FILE_BYTES_MAX}"
-        )));
+        return Err(too_large(bytes));
     }
-    fs::read_to_string(file)
+    // What is no plain file does not say beforehand how much comes.
+    let mut text = String::new();
+    let read = fs::File::open(file)?
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
+    if read as u64 > FILE_BYTES_MAX {
+        return Err(too_large("too many"));
+    }
+    Ok(text)
+}
+
+fn too_large(bytes: impl std::fmt::Display) -> io::Error {
+    io::Error::other(format!(
+        "it has {bytes} bytes, settings files may have {FILE_BYTES_MAX}"
+    ))
 }
 
 fn toml_files(folder: &FilePath) -> io::Result<Vec<PathBuf>> {

@@ -46,7 +46,7 @@ impl Configuration {
         let path = path.as_path()?.into_owned();
         let (config, group) = (self.clone(), group.clone());
         Ok(ChildSpec::task(id, move |ctx| {
-            let telling = tell(config.subscribe_at(path.clone()), group.clone());
+            let telling = tell(config.subscribe_at(&path), group.clone());
             async move {
                 tokio::select! {
                     () = ctx.cancelled() => {}
@@ -74,7 +74,7 @@ impl Configuration {
         let path = path.as_path()?.into_owned();
         let (config, callback) = (self.clone(), Arc::new(callback));
         Ok(ChildSpec::task(id, move |ctx| {
-            let mut subscription = config.subscribe_at(path.clone());
+            let mut subscription = config.subscribe_at(&path);
             let callback = Arc::clone(&callback);
             async move {
                 loop {

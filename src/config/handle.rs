@@ -3,15 +3,20 @@ use std::{fmt, sync::Arc};
 use jiff::Timestamp;
 use ractor::ActorCell;
 use serde::de::DeserializeOwned;
-use tokio::{sync::watch, task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::Notify,
+    task::{coop, spawn_blocking},
+    time::{Instant, timeout},
+};
 
 use super::{
-    Alarm, AlarmKind, AsPath, AuditFeed, Author, Config, Loaded, Options, Origin, Preview,
-    Proposal, ReadError, Record, ReloadError, Reloaded, Revision, Schema, Sources, Status,
+    Alarm, AlarmKind, AsPath, AuditFeed, Author, Config, ConfigError, Loaded, Options, Origin,
+    Preview, Proposal, ReadError, Record, ReloadError, Reloaded, Revision, Schema, Sources, Status,
     Subscription, UpdateError,
     actor::ConfigServer,
     files::Fingerprint,
     keeper::Keeper,
+    load::{Fresh, Reader},
     message::Message,
     read,
     shared::{Metrics, Published, Shared},
@@ -47,15 +52,15 @@ impl Configuration {
             kept,
             reader,
         } = loaded;
-        let (wake, _) = watch::channel(state.revision);
         Self {
             shared: Arc::new(Shared {
                 published: Arc::new(Published::new(state, log, alarms)),
-                wake,
+                news: Notify::new(),
                 metrics: Metrics::new(telemetry),
                 keeper: kept.map(|kept| Arc::new(Keeper::new(kept))),
                 sources: reader,
                 reloading: tokio::sync::Mutex::default(),
+                looking: Arc::default(),
                 options,
             }),
             address: Address::new(),
@@ -192,7 +197,7 @@ impl Configuration {
     /// The revision that readers see.
     #[must_use]
     pub fn revision(&self) -> Revision {
-        self.shared.published.state().revision
+        self.shared.published.revision()
     }
 
     /// The newest `n` changes, newest first, without secrets.
@@ -280,42 +285,80 @@ impl Configuration {
     ///
     /// # Errors
     ///
-    /// [`ReloadError`]: nothing changed, and an alarm says why until a reload works. [`UpdateError::Call`] in it with an unanswered
+    /// [`ReloadError`]: nothing changed, and an alarm says why until a reload works. Files that do not answer are given up after
+    /// [`Options::read_timeout`]. [`UpdateError::Call`] in it with an unanswered
     /// call leaves open whether it was taken over; it may be repeated.
     ///
     /// # Cancel safety
     ///
     /// As [`Configuration::update`].
     pub async fn reload(&self, by: impl Into<Arc<str>>) -> Result<Reloaded, ReloadError> {
-        let by = by.into();
         let _one_at_a_time = self.shared.reloading.lock().await;
-        let (seen, outcome) = self.read_and_take_over(by).await;
+        let (seen, outcome) = match self.read_sources().await {
+            Err(error) => (None, Err(error)),
+            Ok((seen, Err(error))) => (Some(seen), Err(error.into())),
+            Ok((seen, Ok(fresh))) => (Some(seen), self.take_over(fresh, by.into()).await),
+        };
         self.shared.metrics.count_reload(outcome.is_ok());
         match &outcome {
             Ok(_) => self.shared.published.clear(AlarmKind::FilesBroken),
             Err(error) => {
                 tracing::warn!(%error, "the settings were not reloaded; what held before holds");
-                let alarm = Alarm::new(AlarmKind::FilesBroken, error.to_string(), Timestamp::now());
-                self.shared.published.raise(alarm);
+                // While the files do not answer, nothing is known of what they say.
+                if seen.is_some() {
+                    self.raise(AlarmKind::FilesBroken, error);
+                }
             }
         }
-        if !outcome.as_ref().is_err_and(ReloadError::is_transient) {
+        if let Some(seen) = seen
+            && !outcome.as_ref().is_err_and(ReloadError::is_transient)
+        {
             self.shared.sources.know(seen);
         }
         outcome
     }
 
-    async fn read_and_take_over(
+    /// The files as they stand, and what all sources say.
+    async fn read_sources(&self) -> Result<(Fingerprint, Result<Fresh, ConfigError>), ReloadError> {
+        self.look(|sources| (sources.fingerprint(), sources.read()))
+            .await
+    }
+
+    /// Looks at the sources, for no longer than that may take. One look at a time: files that do not answer hold one thread, not one
+    /// for each that asks.
+    pub(super) async fn look<T: Send + 'static>(
         &self,
-        by: Arc<str>,
-    ) -> (Fingerprint, Result<Reloaded, ReloadError>) {
+        look: impl FnOnce(&Reader) -> T + Send + 'static,
+    ) -> Result<T, ReloadError> {
+        let limit = self.shared.options.read_timeout;
         let sources = Arc::clone(&self.shared.sources);
-        let read = spawn_blocking(move || (sources.fingerprint(), sources.read()));
-        let (seen, fresh) = match read.await {
-            Err(_) => return (Fingerprint::new(), Err(ReloadError::RuntimeGone)),
-            Ok((seen, Err(error))) => return (seen, Err(error.into())),
-            Ok((seen, Ok(fresh))) => (seen, Box::new(fresh)),
+        let looking = Arc::clone(&self.shared.looking);
+        let look = async {
+            let alone = looking.lock_owned().await;
+            let look = spawn_blocking(move || {
+                let _alone = alone;
+                look(&sources)
+            });
+            look.await.map_err(|_| ReloadError::RuntimeGone)
         };
+        let outcome = timeout(limit, look)
+            .await
+            .unwrap_or(Err(ReloadError::Stuck { limit }));
+        match &outcome {
+            Ok(_) => self.shared.published.clear(AlarmKind::FilesStuck),
+            Err(error @ ReloadError::Stuck { .. }) => self.raise(AlarmKind::FilesStuck, error),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    fn raise(&self, kind: AlarmKind, error: &ReloadError) {
+        let alarm = Alarm::new(kind, error.to_string(), Timestamp::now());
+        self.shared.published.raise(alarm);
+    }
+
+    async fn take_over(&self, fresh: Fresh, by: Arc<str>) -> Result<Reloaded, ReloadError> {
+        let fresh = Box::new(fresh);
         let author = Arc::new(Author {
             by,
             why: Arc::default(),
@@ -326,11 +369,10 @@ impl Configuration {
             author,
             reply,
         };
-        let outcome = match self.address.call(reload, timeout).await {
+        match self.address.call(reload, timeout).await {
             Ok(outcome) => outcome.map_err(ReloadError::from),
             Err(error) => Err(UpdateError::from(error).into()),
-        };
-        (seen, outcome)
+        }
     }
 
     /// Waits until nothing is being written any more, for as long as that takes; from here on no change is kept, so none is made.
@@ -362,8 +404,7 @@ impl Configuration {
     ///
     /// [`ReadError::InvalidPath`]. A path where nothing stands yet can be followed.
     pub fn subscribe(&self, path: impl AsPath) -> Result<Subscription, ReadError> {
-        let path = path.as_path()?.into_owned();
-        Ok(Subscription::new(&self.shared, path))
+        Ok(Subscription::new(&self.shared, path.as_path()?.as_ref()))
     }
 
     /// Follows all changes after a revision, for the books. Changes older than the log are counted as missed.
@@ -377,6 +418,12 @@ impl Configuration {
     }
 
     pub(super) async fn change(&self, request: Request) -> Result<Arc<Record>, UpdateError> {
+        // A change on the spot waits for nothing, so whoever makes many lets others run in between.
+        coop::consume_budget().await;
+        let request = match self.shared.change_at_once(request) {
+            Ok(outcome) => return outcome,
+            Err(request) => request,
+        };
         let timeout = self.shared.options.call_timeout;
         self.address
             .call(|reply| Message::Change { request, reply }, timeout)
@@ -391,7 +438,7 @@ impl Configuration {
         Ok(preview.await?)
     }
 
-    pub(super) fn subscribe_at(&self, path: Path) -> Subscription {
+    pub(super) fn subscribe_at(&self, path: &Path) -> Subscription {
         Subscription::new(&self.shared, path)
     }
 }

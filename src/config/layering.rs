@@ -39,9 +39,8 @@ pub(super) fn defaults(tables: &Tables) -> Result<Value, Problem> {
         value
             .check(Limits::CONFIG)
             .map_err(|error| refuse(error.to_string()))?;
-        let at = Path::from_components([table.name]).map_err(|error| refuse(error.to_string()))?;
         document = document
-            .with(&at, value)
+            .with(&table.at, value)
             .map_err(|error| refuse(error.to_string()))?;
     }
     Ok(document)
@@ -156,7 +155,7 @@ impl Stack<'_> {
     /// Reads the given texts as what they are most likely meant to be, and those that do not fit in their other reading. Each one is
     /// tried once, so this ends.
     fn read_given(&self) -> Result<([Layer; 2], Found), Vec<Problem>> {
-        let read_one = |given: &Given| source::read_value(&given.text, self.below.get(&given.path));
+        let read_one = |given: &Given| given.said.read(self.below.get(&given.path));
         let mut readings: Vec<Reading> = self.given.iter().map(read_one).collect();
         let (mut layers, mut found) = self.read(&readings)?;
         while let Some((index, second)) = found
@@ -268,11 +267,11 @@ fn read_table(
     layers: &[Layer],
     document: &Value,
 ) -> Result<(Value, Typed), Vec<Fault>> {
-    let at = Path::from_components([table.name]).unwrap_or_default();
+    let at = &table.at;
     let mut mended = document.clone();
     let mut faults = Vec::new();
     loop {
-        let value = mended.get(&at).unwrap_or(&Value::Null);
+        let value = mended.get(at).unwrap_or(&Value::Null);
         let (fault, place) = match table.read(value) {
             Ok(read) => {
                 if let Some(secret) = table.bare_secret(&read) {
@@ -285,7 +284,7 @@ fn read_table(
                     Fault::new(unknown_key(layers, document, parts))
                 });
                 faults.extend(unknown);
-                let whole = mended.with(&at, table.fill(value, &read));
+                let whole = mended.with(at, table.fill(value, &read));
                 return match whole {
                     Ok(whole) if faults.is_empty() => Ok((whole, read)),
                     Ok(_) => Err(faults),

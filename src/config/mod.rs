@@ -13,7 +13,9 @@
 //! * A change that was answered is on disk, when the settings are kept at all ([`Sources::keep_in`]); a crash at any point leaves
 //!   the old or the new state.
 //! * A subscriber gets the current value first and then every change in order, or the newest state and how many it missed. It costs
-//!   the writer nothing.
+//!   the writer nothing, and sleeps while nothing changes at its path.
+//! * One change is made at a time: by the server where changes are kept on disk, and otherwise on the spot, by whoever asks for it,
+//!   with the server's right to write and only while the server is up.
 //! * Secrets are not in errors, history, audit or Debug. They are in the files of the folder that keeps the changes, which only its
 //!   owner can read, and in what the program itself reads and is notified of.
 //!
@@ -50,12 +52,14 @@ mod actor;
 mod error;
 mod explain;
 mod files;
+mod followers;
 mod following;
 mod handle;
 mod keeper;
 mod layering;
 mod load;
 mod message;
+mod numbered;
 mod options;
 mod origin;
 mod overlay;
@@ -79,6 +83,7 @@ mod template;
 mod tree;
 mod view;
 mod watching;
+mod writing;
 
 pub use error::{ConfigError, Problem, ReadError, ReloadError, UpdateError};
 pub use explain::Explanation;

@@ -17,6 +17,9 @@ pub struct Options {
     pub kept_changes: usize,
     /// How many bytes of values those may hold. Default 2 MB, so that a change is on disk within some milliseconds.
     pub kept_bytes: usize,
+    /// How long reading the settings' sources may take before a reload is given up. Default 10 s: a network folder that is not there
+    /// any more does not answer for minutes.
+    pub read_timeout: Duration,
     /// How often the settings files are looked at. Default 1 s: a person who saved a file waits no longer, and a look costs some
     /// microseconds a file.
     pub watch_every: Duration,
@@ -33,6 +36,7 @@ impl Default for Options {
             log_bytes: 16 << 20,
             kept_changes: 100,
             kept_bytes: 2 << 20,
+            read_timeout: Duration::from_secs(10),
             watch_every: Duration::from_secs(1),
             watch_settle: Duration::from_millis(500),
         }

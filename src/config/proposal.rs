@@ -25,7 +25,7 @@ use crate::{
 pub struct Proposal {
     config: Configuration,
     /// The table that paths are relative to; none for full paths.
-    table: Option<&'static str>,
+    table: Option<Path>,
     action: Result<Action, UpdateError>,
     expected: Option<Revision>,
     author: Author,
@@ -34,7 +34,7 @@ pub struct Proposal {
 impl Proposal {
     pub(super) fn new(
         config: Configuration,
-        table: Option<&'static str>,
+        table: Option<Path>,
         action: Result<Action, UpdateError>,
     ) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl Proposal {
     ///
     /// A table is replaced as a whole. A proposal that resets, restores or edits becomes one that writes.
     pub fn set(mut self, path: impl AsPath, value: impl Into<Value>) -> Self {
-        let write = full_path(self.table, path).map(|path| (path, value.into()));
+        let write = full_path(self.table.as_ref(), path).map(|path| (path, value.into()));
         self.action = match (self.action, write) {
             (Err(error), _) | (_, Err(error)) => Err(error),
             (Ok(Action::Set(mut writes)), Ok(write)) => {
@@ -121,15 +121,13 @@ impl Proposal {
 }
 
 /// The path in the document.
-pub(super) fn full_path(
-    table: Option<&'static str>,
-    path: impl AsPath,
-) -> Result<Path, UpdateError> {
-    let path = path.into_path()?;
+pub(super) fn full_path(table: Option<&Path>, path: impl AsPath) -> Result<Path, UpdateError> {
     match table {
-        None => Ok(path),
-        Some(table) => Path::from_components(std::iter::once(table).chain(path.components()))
-            .map_err(UpdateError::InvalidPath),
+        None => path.into_path(),
+        Some(table) => {
+            let path = path.path().map_err(UpdateError::InvalidPath)?;
+            table.join(&path).map_err(UpdateError::InvalidPath)
+        }
     }
 }
 

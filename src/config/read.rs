@@ -64,13 +64,13 @@ pub(super) mod sealed {
 }
 
 /// The value at `path`, in the document or in one table of it.
-pub(super) fn value(state: &State, table: Option<&str>, path: &Path) -> Result<Value, ReadError> {
+pub(super) fn value(state: &State, table: Option<&Path>, path: &Path) -> Result<Value, ReadError> {
     find(state, table, path).cloned()
 }
 
 pub(super) fn typed<V: DeserializeOwned>(
     state: &State,
-    table: Option<&str>,
+    table: Option<&Path>,
     path: &Path,
 ) -> Result<V, ReadError> {
     from_value(find(state, table, path)?).map_err(|error| {
@@ -88,17 +88,17 @@ pub(super) fn origin(state: &State, path: &Path) -> Result<Origin, ReadError> {
         .ok_or_else(|| not_found(state, None, path))
 }
 
-fn find<'a>(state: &'a State, table: Option<&str>, path: &Path) -> Result<&'a Value, ReadError> {
+fn find<'a>(state: &'a State, table: Option<&Path>, path: &Path) -> Result<&'a Value, ReadError> {
     let root = match table {
         None => Some(&state.document),
-        Some(table) => state.document.as_map().and_then(|tables| tables.get(table)),
+        Some(table) => state.document.get(table),
     };
     root.and_then(|root| root.get(path))
         .ok_or_else(|| not_found(state, table, path))
 }
 
 #[cold]
-fn not_found(state: &State, table: Option<&str>, path: &Path) -> ReadError {
+fn not_found(state: &State, table: Option<&Path>, path: &Path) -> ReadError {
     let path = full(table, path);
     ReadError::NotFound {
         suggestion: state.suggest(&path),
@@ -106,8 +106,8 @@ fn not_found(state: &State, table: Option<&str>, path: &Path) -> ReadError {
     }
 }
 
-fn full(table: Option<&str>, path: &Path) -> Path {
+fn full(table: Option<&Path>, path: &Path) -> Path {
     // A path at the limit of its length stays as it is: this is for people.
-    Path::from_components(table.into_iter().chain(path.components()))
-        .unwrap_or_else(|_| path.clone())
+    let full = table.map(|table| table.join(path));
+    full.and_then(Result::ok).unwrap_or_else(|| path.clone())
 }

@@ -96,17 +96,11 @@ pub(super) struct Logged {
     pub(super) document: Option<Value>,
 }
 
-/// What a reader of the log gets that has seen everything up to some revision.
-pub(super) enum Next {
-    /// Nothing is new.
-    None,
-    Step {
-        step: Logged,
-        /// Whether nothing came after it yet.
-        is_newest: bool,
-    },
-    /// What it should see next is no longer in the log.
-    Lost,
+/// Changes, oldest first.
+pub(super) struct Steps {
+    /// The document before the first of them, where it is known.
+    pub(super) before: Option<Value>,
+    pub(super) steps: Vec<Logged>,
 }
 
 impl Log {
@@ -145,23 +139,47 @@ impl Log {
         }
     }
 
-    /// The change after `seen`.
-    pub(super) fn after(&self, seen: Revision) -> Next {
-        if seen < self.floor {
-            return Next::Lost;
+    /// The document that stands at the end of the log.
+    pub(super) fn know(&mut self, document: &Value) {
+        match self.steps.back_mut() {
+            Some(newest) => newest.document = Some(document.clone()),
+            None => self.floor_document = Some(document.clone()),
         }
+    }
+
+    /// The changes after `seen`, oldest first; `None` when some of them are not in the log any more.
+    pub(super) fn after(
+        &self,
+        seen: Revision,
+    ) -> Option<impl ExactSizeIterator<Item = &Logged> + use<'_>> {
+        (seen >= self.floor).then(|| self.steps.range(self.place_after(seen)..))
+    }
+
+    /// The same with the document before them.
+    pub(super) fn steps_after(&self, seen: Revision) -> Option<Steps> {
+        let steps = self.after(seen)?.cloned().collect();
+        let before = self.document_before(seen).cloned();
+        Some(Steps { before, steps })
+    }
+
+    /// The document that the first change after `seen` changed, where it is known.
+    pub(super) fn document_before(&self, seen: Revision) -> Option<&Value> {
+        match self.place_after(seen).checked_sub(1) {
+            None => self.floor_document.as_ref(),
+            Some(at) => self.steps.get(at)?.document.as_ref(),
+        }
+    }
+
+    fn place_after(&self, seen: Revision) -> usize {
         // Whoever follows closely wants the newest one.
-        let newest = self.steps.back().map(|step| step.record.revision);
-        let at = match newest {
-            Some(newest) if newest.0 == seen.0 + 1 => self.steps.len() - 1,
-            _ => self
+        match self.steps.back() {
+            None => 0,
+            Some(newest) if newest.record.revision <= seen => self.steps.len(),
+            Some(newest) if newest.record.revision.0 == seen.0 + 1 => self.steps.len() - 1,
+            Some(_) => self
                 .steps
                 .partition_point(|step| step.record.revision <= seen),
-        };
-        self.steps.get(at).map_or(Next::None, |step| Next::Step {
-            step: step.clone(),
-            is_newest: at + 1 == self.steps.len(),
-        })
+        }
     }
 
     /// The document of a revision, where it is known.
@@ -225,6 +243,23 @@ impl Log {
         let mut records: Vec<_> = fitting.collect();
         records.reverse();
         records
+    }
+}
+
+impl Logged {
+    /// What stands at `path` after the change.
+    pub(super) fn value(&self, path: &Path) -> Option<&Value> {
+        self.document.as_ref()?.get(path)
+    }
+
+    /// Whether whoever follows `path` is told of the change: of one at the path or beneath it always, of one above it when it changed
+    /// what stands here. `before` is the document before it, where that is known.
+    pub(super) fn concerns(&self, path: &Path, before: Option<&Value>) -> bool {
+        let differs = || before.is_none_or(|before| before.get(path) != self.value(path));
+        let is_told = |change: &Change| {
+            change.path.starts_with(path) || path.starts_with(&change.path) && differs()
+        };
+        path.is_empty() || self.record.changes.iter().any(is_told)
     }
 }
 

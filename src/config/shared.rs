@@ -2,15 +2,16 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock};
-use tokio::{sync::watch, time::Instant};
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Alarm, AlarmKind, Kind, Options, Revision, Serving, Status,
+    followers::Followers,
     keeper::Keeper,
     load::Reader,
     record::{Log, Logged, Record},
@@ -19,15 +20,17 @@ use super::{
 };
 use crate::telemetry::{Counter, Telemetry};
 
-/// Everything that handles and the server share. The server is the only one that writes.
+/// Everything that handles and the server share. Who writes holds the server's [`Published::writing`].
 pub(super) struct Shared {
     pub(super) published: Arc<Published>,
-    /// Wakes subscribers; they look for themselves what is new.
-    pub(super) wake: watch::Sender<Revision>,
+    /// Rouses the server's task that tells subscribers.
+    pub(super) news: Notify,
     pub(super) keeper: Option<Arc<Keeper>>,
     pub(super) sources: Arc<Reader>,
     /// One reload at a time, so that none puts what it read earlier over what another read later.
     pub(super) reloading: tokio::sync::Mutex<()>,
+    /// One look at the sources at a time.
+    pub(super) looking: Arc<tokio::sync::Mutex<()>>,
     pub(super) options: Options,
     pub(super) metrics: Metrics,
 }
@@ -46,7 +49,11 @@ pub(super) struct Published {
     state: ArcSwap<State>,
     cells: Vec<Box<dyn Cell>>,
     log: RwLock<Log>,
-    subscribers: AtomicUsize,
+    /// Of the newest change that the log has.
+    revision: AtomicU64,
+    pub(super) followers: Arc<Followers>,
+    /// Whether the server is up; held while a change is made.
+    writing: Mutex<bool>,
     health: Mutex<Health>,
 }
 
@@ -60,6 +67,13 @@ enum Server {
     Starting,
     Running { since: Instant, incarnation: u64 },
     Down { since: Instant, incarnation: u64 },
+}
+
+impl Drop for Shared {
+    /// The node is gone.
+    fn drop(&mut self) {
+        self.published.followers.close();
+    }
 }
 
 impl Metrics {
@@ -113,16 +127,19 @@ impl Metrics {
 }
 
 impl Published {
-    pub(super) fn new(state: State, log: Log, alarms: Vec<Alarm>) -> Self {
+    pub(super) fn new(state: State, mut log: Log, alarms: Vec<Alarm>) -> Self {
+        log.know(&state.document);
         let typed = state.tables.0.iter().zip(state.typed.iter());
         let cells = typed
             .filter_map(|(table, typed)| table.cell(typed))
             .collect();
         Self {
+            revision: AtomicU64::new(state.revision.0),
+            followers: Arc::new(Followers::new(state.revision)),
             state: ArcSwap::from_pointee(state),
             cells,
             log: RwLock::new(log),
-            subscribers: AtomicUsize::new(0),
+            writing: Mutex::new(false),
             health: Mutex::new(Health {
                 server: Server::Starting,
                 alarms,
@@ -168,26 +185,39 @@ impl Published {
             record,
             document: Some(next.document.clone()),
         };
+        let revision = next.revision;
         // Under the lock, so that whoever holds it sees settings and log of one revision.
         let mut log = self.log.write();
         self.state.store(Arc::new(next));
         log.push(step, options.log_changes, options.log_bytes);
+        self.revision.store(revision.0, Ordering::Release);
     }
 
-    pub(super) fn join(&self) {
-        self.subscribers.fetch_add(1, Ordering::SeqCst);
+    /// The revision that readers see.
+    pub(super) fn revision(&self) -> Revision {
+        Revision(self.revision.load(Ordering::Acquire))
     }
 
-    pub(super) fn leave(&self) {
-        self.subscribers.fetch_sub(1, Ordering::SeqCst);
+    /// Brings what is new to those who follow it.
+    pub(super) fn tell(&self) {
+        let told = self.followers.told();
+        let (steps, now) = self.with_log(|log, state| (log.steps_after(told), state.revision));
+        self.followers.tell(steps, now);
     }
 
-    pub(super) fn subscribers(&self) -> usize {
-        self.subscribers.load(Ordering::SeqCst)
+    /// The right to write; whether the server is up.
+    pub(super) fn writing(&self) -> MutexGuard<'_, bool> {
+        self.writing.lock()
+    }
+
+    /// The right to write, where the server is up and nobody else has it.
+    pub(super) fn try_writing(&self) -> Option<MutexGuard<'_, bool>> {
+        self.writing.try_lock().filter(|is_up| **is_up)
     }
 
     /// The server has started; gives the number of this life.
     pub(super) fn server_started(&self, since: Instant) -> u64 {
+        let mut writing = self.writing();
         let mut health = self.health.lock();
         let incarnation = match health.server {
             Server::Starting => 1,
@@ -196,13 +226,16 @@ impl Published {
             }
         };
         health.server = Server::Running { since, incarnation };
+        *writing = true;
         incarnation
     }
 
     /// The server has ended, unless another one has started since.
     pub(super) fn server_ended(&self, ended: u64, since: Instant) {
+        let mut writing = self.writing();
         let mut health = self.health.lock();
         if matches!(health.server, Server::Running { incarnation, .. } if incarnation == ended) {
+            *writing = false;
             health.server = Server::Down {
                 since,
                 incarnation: ended,
@@ -245,7 +278,7 @@ impl Published {
             revision: state.revision,
             updates_count: state.updates,
             last_update: state.last_update,
-            subscribers: self.subscribers(),
+            subscribers: self.followers.count(),
             persisted,
             restart_needed: state.restart_needed(),
             alarms,

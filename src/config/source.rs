@@ -8,7 +8,10 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Origin, Problem};
+use super::{
+    Origin, Problem,
+    numbered::{self, Part},
+};
 use crate::value::{Map, Path, Value, ValueError};
 
 /// One source's part of the document, and where each value in it stands.
@@ -23,8 +26,16 @@ pub(super) struct Layer {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Given {
     pub(super) path: Path,
-    pub(super) text: String,
+    pub(super) said: Said,
     pub(super) origin: Origin,
+}
+
+/// What is given for a setting.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Said {
+    Text(String),
+    /// The parts of a list, each by its own variable.
+    Parts(Vec<Part>),
 }
 
 /// A reading of a given text, and the other reading that is tried when the first does not fit the type.
@@ -32,6 +43,16 @@ pub(super) struct Given {
 pub(super) struct Reading {
     pub(super) first: Value,
     pub(super) second: Option<Value>,
+}
+
+impl Said {
+    /// What it means where `like` stands now.
+    pub(super) fn read(&self, like: Option<&Value>) -> Reading {
+        match self {
+            Self::Text(text) => read_value(text, like),
+            Self::Parts(parts) => numbered::read_parts(parts, like),
+        }
+    }
 }
 
 impl Layer {
@@ -149,7 +170,7 @@ pub(super) fn read_environment<'a>(
         match Path::from_components(spelt_as_known(known, &parts).iter().map(String::as_str)) {
             Ok(path) => given.push(Given {
                 path,
-                text: text.to_owned(),
+                said: Said::Text(text.to_owned()),
                 origin,
             }),
             Err(error) => problems.push(Problem::Unnamed {
@@ -158,7 +179,8 @@ pub(super) fn read_environment<'a>(
             }),
         }
     }
-    given.sort_by(|a, b| a.path.cmp(&b.path));
+    let (given, gaps) = numbered::gathered(given, known);
+    problems.extend(gaps);
     (given, problems)
 }
 
@@ -183,17 +205,21 @@ fn parts_of(name: &str, prefix: &str, app_prefix: Option<&str>) -> Option<Vec<St
 
 /// The names as the document spells them, level by level, where it knows them.
 fn spelt_as_known(known: &Value, parts: &[String]) -> Vec<String> {
-    let plain = |key: &str| key.to_lowercase().replace('-', "_");
     let mut here = Some(known);
     parts
         .iter()
         .map(|part| {
             let level = here.and_then(Value::as_map);
-            let found = level.and_then(|map| map.iter().find(|(key, _)| plain(key) == *part));
+            let found = level.and_then(|map| map.iter().find(|(key, _)| plain_name(key) == *part));
             here = found.map(|(_, value)| value);
             found.map_or_else(|| part.clone(), |(key, _)| key.to_owned())
         })
         .collect()
+}
+
+/// A key as a variable can spell it.
+pub(super) fn plain_name(key: &str) -> String {
+    key.to_lowercase().replace('-', "_")
 }
 
 /// Reads `a.b=c` as `--set` takes it.
@@ -209,7 +235,7 @@ pub(super) fn read_set(text: &str) -> Result<Given, Problem> {
     match Path::parse(path.trim()) {
         Ok(path) => Ok(Given {
             path,
-            text: value.to_owned(),
+            said: Said::Text(value.to_owned()),
             origin,
         }),
         Err(error) => Err(Problem::Unnamed {
@@ -435,8 +461,8 @@ mod tests {
     #[test]
     fn a_flag_needs_a_path_and_an_equals_sign() {
         assert_eq!(
-            read_set("app.x=a=b").map(|given| given.text).as_deref(),
-            Ok("a=b")
+            read_set("app.x=a=b").map(|given| given.said),
+            Ok(Said::Text("a=b".to_owned()))
         );
         assert!(matches!(read_set("app.x"), Err(Problem::Unnamed { .. })));
         assert!(matches!(read_set("=1"), Err(Problem::Unnamed { .. })));

@@ -377,11 +377,10 @@ impl State {
                     || value.as_list().is_some()
                     || self.document.get(path).is_none_or(Value::is_null)
             });
-            let at = Path::from_components([table.name]).unwrap_or_default();
-            if reshapes && let Some(path) = self.unknown_key(&document, &at) {
+            if reshapes && let Some(path) = self.unknown_key(&document, &table.at) {
                 return Err(self.not_found(&path));
             }
-            let value = document.get(&at).unwrap_or(&Value::Null);
+            let value = document.get(&table.at).unwrap_or(&Value::Null);
             *slot = table
                 .read(value)
                 .map_err(|refusal| self.refused(table, refusal))?;
@@ -390,7 +389,7 @@ impl State {
                     return Err(self.refused(table, Refusal::bare_secret(&place)));
                 }
                 let filled = table.fill(value, slot);
-                document = document.with(&at, filled).map_err(beyond_limits)?;
+                document = document.with(&table.at, filled).map_err(beyond_limits)?;
             }
         }
         Ok((document, typed.into()))
@@ -399,10 +398,9 @@ impl State {
     /// The first key of the table of `path` that its type does not know.
     fn unknown_key(&self, document: &Value, path: &Path) -> Option<Path> {
         let (table, _) = self.tables.of(path)?;
-        let at = Path::from_components([table.name]).ok()?;
-        let unknown = table.unknown(document.get(&at)?).into_iter().next()?;
+        let unknown = table.unknown(document.get(&table.at)?).into_iter().next()?;
         let parts = std::iter::once(table.name).chain(unknown.iter().map(String::as_str));
-        Some(Path::from_components(parts).unwrap_or(at))
+        Some(Path::from_components(parts).unwrap_or_else(|_| table.at.clone()))
     }
 
     fn refused(&self, table: &Table, refusal: Refusal) -> UpdateError {

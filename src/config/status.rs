@@ -63,6 +63,8 @@ pub struct Alarm {
 pub enum AlarmKind {
     /// The settings files are broken; what they said when they were last good is used.
     FilesBroken,
+    /// The settings files do not answer: the disk or network that they are on hangs.
+    FilesStuck,
     /// The file with earlier changes is broken.
     ChangesLost,
     /// Some earlier changes are not valid any more and are not used.
@@ -95,6 +97,7 @@ impl AlarmKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::FilesBroken => "files_broken",
+            Self::FilesStuck => "files_stuck",
             Self::ChangesLost => "changes_lost",
             Self::SetAside => "set_aside",
             Self::NotPersisting => "not_persisting",

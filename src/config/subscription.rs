@@ -1,30 +1,28 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use futures_util::{Stream, stream};
-use tokio::sync::watch;
 
 use super::{
     Change, Record, Revision,
-    record::Next,
+    followers::{Found, Seat},
     shared::{Published, Shared},
 };
 use crate::value::{Path, Value};
 
 /// Follows what stands at a path: the current value first, then every change, in order.
 ///
-/// Nothing is sent: the subscription reads the server's log, so a slow one costs nobody anything. When it has fallen behind by more
-/// than [`Options::log_changes`](super::Options::log_changes), it gets the newest state and is told how many revisions it missed. It
-/// survives restarts of the server, and is cleaned up when it is dropped.
+/// Nothing is queued for it: it looks up what is new, so a slow one costs nobody anything, and it is woken only by changes at its
+/// path. When it has fallen behind by more than [`Options::log_changes`](super::Options::log_changes), it gets the newest state and is
+/// told how many revisions it missed. It survives restarts of the server, and is cleaned up when it is dropped.
 pub struct Subscription {
     feed: Feed,
-    prefix: Path,
-    known: Known,
-}
-
-/// What a subscriber knows stands at its path.
-enum Known {
-    Unasked,
-    Value(Option<Value>),
+    /// Whether it has been given anything yet.
+    is_new: bool,
 }
 
 /// What a subscriber is told.
@@ -58,20 +56,19 @@ pub struct Audit {
     pub missed_changes: Vec<Change>,
 }
 
+/// A place among those who follow a path.
 struct Feed {
     published: Arc<Published>,
-    wake: watch::Receiver<Revision>,
+    seat: Seat,
+    /// What comes after this revision is still to be told.
     seen: Revision,
-    /// Everything that had been published at the last look was seen; what comes later wakes.
-    has_all: bool,
 }
 
 impl Subscription {
-    pub(super) fn new(shared: &Shared, prefix: Path) -> Self {
+    pub(super) fn new(shared: &Shared, path: &Path) -> Self {
         Self {
-            feed: Feed::new(shared, None),
-            prefix,
-            known: Known::Unasked,
+            feed: Feed::new(shared, path, None),
+            is_new: true,
         }
     }
 
@@ -81,43 +78,65 @@ impl Subscription {
     ///
     /// Cancel safe: nothing is lost when the future is dropped.
     pub async fn recv(&mut self) -> Option<Notice> {
-        loop {
-            if !self.feed.has_all
-                && let Some(notice) = self.try_recv()
-            {
-                return Some(notice);
-            }
-            self.feed.news().await?;
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Option<Notice>> {
+        if let Some(notice) = self.try_recv() {
+            return Poll::Ready(Some(notice));
+        }
+        self.feed.seat.wait(cx.waker());
+        match self.try_recv() {
+            None if !self.feed.is_over() => Poll::Pending,
+            last => Poll::Ready(last),
         }
     }
 
     /// The next value, when there is one already.
     pub fn try_recv(&mut self) -> Option<Notice> {
-        if matches!(self.known, Known::Unasked) {
-            return Some(self.current(0));
+        if self.is_new {
+            return Some(self.current(None));
         }
-        loop {
-            match self.feed.next() {
-                Next::None => return None,
-                Next::Lost => {
-                    let before = self.feed.seen;
-                    self.feed.seen = self.feed.published.state().revision;
-                    return Some(self.current(self.feed.seen.0 - before.0));
-                }
-                Next::Step { step, .. } => {
-                    let document = step.document.unwrap_or_default();
-                    let value = document.get(&self.prefix).cloned();
-                    if self.concerns(&step.record, value.as_ref()) {
-                        self.known = Known::Value(value.clone());
-                        return Some(Notice {
-                            revision: step.record.revision,
-                            value,
-                            record: Some(step.record),
-                            missed: 0,
-                        });
-                    }
-                }
+        match self.feed.seat.find(self.feed.seen) {
+            Found::Next(notice) => {
+                self.feed.seen = notice.revision;
+                Some(notice)
             }
+            Found::NothingUpTo(revision) => {
+                self.feed.seen = revision;
+                (self.feed.published.revision() > revision).then(|| self.look_up())?
+            }
+        }
+    }
+
+    /// The next value as the log has it.
+    fn look_up(&mut self) -> Option<Notice> {
+        let (seen, path) = (self.feed.seen, self.feed.seat.path());
+        let next = self.feed.published.with_log(|log, state| {
+            let mut before = log.document_before(seen);
+            for step in log.after(seen)? {
+                if step.concerns(path, before) {
+                    return Some(Ok(Notice {
+                        revision: step.record.revision,
+                        value: step.value(path).cloned(),
+                        record: Some(Arc::clone(&step.record)),
+                        missed: 0,
+                    }));
+                }
+                before = step.document.as_ref();
+            }
+            Some(Err(state.revision))
+        });
+        match next {
+            Some(Ok(notice)) => {
+                self.feed.seen = notice.revision;
+                Some(notice)
+            }
+            Some(Err(now)) => {
+                self.feed.seen = now;
+                None
+            }
+            None => Some(self.current(Some(seen))),
         }
     }
 
@@ -129,31 +148,21 @@ impl Subscription {
         })
     }
 
-    fn current(&mut self, missed: u64) -> Notice {
+    /// What stands there now, and how much came between that and the last revision seen.
+    fn current(&mut self, last: Option<Revision>) -> Notice {
+        let path = self.feed.seat.path();
         let (revision, value) = self
             .feed
             .published
-            .with_log(|_, state| (state.revision, state.document.get(&self.prefix).cloned()));
+            .with_log(|_, state| (state.revision, state.document.get(path).cloned()));
         self.feed.seen = revision;
-        self.known = Known::Value(value.clone());
+        self.is_new = false;
         Notice {
             revision,
             value,
             record: None,
-            missed,
+            missed: last.map_or(0, |last| revision.0 - last.0),
         }
-    }
-
-    /// A write at the path or beneath it always does; one above it when it changed what stands here.
-    fn concerns(&self, record: &Record, value: Option<&Value>) -> bool {
-        let beneath = || {
-            record
-                .changes
-                .iter()
-                .any(|change| change.path.starts_with(&self.prefix))
-        };
-        let differs = || !matches!(&self.known, Known::Value(known) if known.as_ref() == value);
-        record.touches(&self.prefix) && (self.prefix.is_empty() || beneath() || differs())
     }
 }
 
@@ -163,7 +172,7 @@ impl AuditFeed {
             .published
             .with_log(|_, state| (state.revision == after).then(|| state.document.clone()));
         Self {
-            feed: Feed::new(shared, Some(after)),
+            feed: Feed::new(shared, &Path::root(), Some(after)),
             document,
         }
     }
@@ -174,43 +183,44 @@ impl AuditFeed {
     ///
     /// Cancel safe: nothing is lost when the future is dropped.
     pub async fn recv(&mut self) -> Option<Audit> {
-        loop {
-            if !self.feed.has_all
-                && let Some(audit) = self.try_recv()
-            {
-                return Some(audit);
-            }
-            self.feed.news().await?;
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Option<Audit>> {
+        if let Some(audit) = self.try_recv() {
+            return Poll::Ready(Some(audit));
+        }
+        self.feed.seat.wait(cx.waker());
+        match self.try_recv() {
+            None if !self.feed.is_over() => Poll::Pending,
+            last => Poll::Ready(last),
         }
     }
 
     /// The next change, when there is one already.
     pub fn try_recv(&mut self) -> Option<Audit> {
-        let (mut missed, mut missed_changes) = (0, Vec::new());
-        loop {
-            match self.feed.next() {
-                Next::None => return None,
-                Next::Step { step, .. } => {
-                    self.document = step.document;
-                    return Some(Audit {
-                        record: step.record,
-                        missed,
-                        missed_changes,
-                    });
-                }
-                Next::Lost => {
-                    let before = self.document.as_ref();
-                    let (floor, changes) = self.feed.published.with_log(|log, state| {
-                        let known = before.zip(log.floor_document());
-                        let changes = known.map(|(before, after)| state.changes(before, after));
-                        (log.floor(), changes.unwrap_or_default())
-                    });
-                    missed += floor.0 - self.feed.seen.0;
-                    missed_changes = changes;
-                    self.feed.seen = floor;
-                }
-            }
+        if self.feed.published.revision() <= self.feed.seen {
+            return None;
         }
+        let (seen, document) = (self.feed.seen, self.document.as_ref());
+        let (next, missed, missed_changes) = self.feed.published.with_log(|log, state| {
+            if let Some(mut steps) = log.after(seen) {
+                return (steps.next().cloned(), 0, Vec::new());
+            }
+            let floor = log.floor();
+            let next = log.after(floor).and_then(|mut steps| steps.next().cloned());
+            let known = document.zip(log.floor_document());
+            let changes = known.map(|(before, after)| state.changes(before, after));
+            (next, floor.0 - seen.0, changes.unwrap_or_default())
+        });
+        let next = next?;
+        self.feed.seen = next.record.revision;
+        self.document = next.document;
+        Some(Audit {
+            record: next.record,
+            missed,
+            missed_changes,
+        })
     }
 
     /// The feed as a stream, which ends when the node is gone.
@@ -224,51 +234,27 @@ impl AuditFeed {
 
 impl Feed {
     /// From now on, or from what came after a revision.
-    fn new(shared: &Shared, after: Option<Revision>) -> Self {
+    fn new(shared: &Shared, path: &Path, after: Option<Revision>) -> Self {
         let published = Arc::clone(&shared.published);
-        let wake = shared.wake.subscribe();
-        published.join();
-        // Counted first, then the lock: a change is either seen here or its server sees that somebody waits.
-        let now = published.with_log(|_, state| state.revision);
+        // First, so that what is brought there from here on is either seen now or found.
+        let seat = published.followers.sit(path);
+        let seen = after.unwrap_or_else(|| published.revision());
         Self {
             published,
-            wake,
-            seen: after.unwrap_or(now),
-            has_all: false,
+            seat,
+            seen,
         }
     }
 
-    /// Waits until there may be something new; `None` when the node is gone.
-    async fn news(&mut self) -> Option<()> {
-        self.wake.changed().await.ok()?;
-        self.has_all = false;
-        Some(())
-    }
-
-    fn next(&mut self) -> Next {
-        let next = self.published.with_log(|log, _| log.after(self.seen));
-        match &next {
-            Next::None => self.has_all = true,
-            Next::Step { step, is_newest } => {
-                self.seen = step.record.revision;
-                self.has_all = *is_newest;
-            }
-            Next::Lost => self.has_all = false,
-        }
-        next
-    }
-}
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        self.published.leave();
+    fn is_over(&self) -> bool {
+        self.published.followers.is_closed()
     }
 }
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription")
-            .field("prefix", &self.prefix)
+            .field("path", self.feed.seat.path())
             .field("seen", &self.feed.seen)
             .finish_non_exhaustive()
     }

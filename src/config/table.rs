@@ -18,6 +18,8 @@ pub(super) type Typed = Arc<dyn Any + Send + Sync>;
 /// What the core needs to know of a table's type.
 pub(super) struct Table {
     pub(super) name: &'static str,
+    /// Its place in the document.
+    pub(super) at: Path,
     pub(super) rules: Rules,
     schema: Box<dyn AnySchema>,
 }
@@ -61,6 +63,7 @@ impl Table {
         }
         Self {
             name,
+            at: Path::from_components([name]).unwrap_or_default(),
             rules,
             schema: Box::new(Of::<T>(PhantomData)),
         }

@@ -42,13 +42,12 @@ pub fn template(sources: &Sources) -> Result<String, ConfigError> {
 fn file(tables: &Tables, defaults: &Value) -> String {
     let mut text = HEAD.to_owned();
     for table in &tables.0 {
-        let at = Path::from_components([table.name]).unwrap_or_default();
-        if let Some(Value::Map(map)) = defaults.get(&at) {
+        if let Some(Value::Map(map)) = defaults.get(&table.at) {
             Writer {
                 table,
                 text: &mut text,
             }
-            .table(&at, map);
+            .table(&table.at, map);
         }
     }
     text

@@ -23,7 +23,8 @@ use crate::value::{Path, Value, from_value, to_value};
 /// Reads never wait and work while the server is down. Paths are relative to the table: `http.port`, not `app.http.port`.
 pub struct Config<T> {
     cell: Arc<ArcSwap<T>>,
-    table: &'static str,
+    /// The table's place in the document.
+    table: Path,
     configuration: Configuration,
 }
 
@@ -36,12 +37,8 @@ pub struct Reader<T>(Cache<Arc<ArcSwap<T>>, Arc<T>>);
 impl<T: Schema> Config<T> {
     pub(super) fn of(configuration: &Configuration, table: &'static str) -> Option<Self> {
         let published = &configuration.shared().published;
-        let at = published
-            .state()
-            .tables
-            .0
-            .iter()
-            .position(|known| known.name == table)?;
+        let tables = Arc::clone(&published.state().tables);
+        let at = tables.0.iter().position(|known| known.name == table)?;
         let cell = published
             .cells()
             .get(at)?
@@ -49,7 +46,7 @@ impl<T: Schema> Config<T> {
             .downcast_ref::<CellOf<T>>()?;
         Some(Self {
             cell: Arc::clone(&cell.0),
-            table,
+            table: tables.0[at].at.clone(),
             configuration: configuration.clone(),
         })
     }
@@ -85,7 +82,7 @@ impl<T: Schema> Config<T> {
     ///
     /// [`ReadError`]; reading again gives the same until the settings change.
     pub fn get<V: DeserializeOwned>(&self, path: impl AsPath) -> Result<V, ReadError> {
-        read::typed(&self.state(), Some(self.table), path.as_path()?.as_ref())
+        read::typed(&self.state(), Some(&self.table), path.as_path()?.as_ref())
     }
 
     /// The value at `path` as it is, secrets included.
@@ -94,7 +91,7 @@ impl<T: Schema> Config<T> {
     ///
     /// As [`Configuration::get_value`].
     pub fn get_value(&self, path: impl AsPath) -> Result<Value, ReadError> {
-        read::value(&self.state(), Some(self.table), path.as_path()?.as_ref())
+        read::value(&self.state(), Some(&self.table), path.as_path()?.as_ref())
     }
 
     /// The value at `path`, or `default` where there is none of that type.
@@ -185,22 +182,26 @@ impl<T: Schema> Config<T> {
     pub fn propose(&self) -> Proposal {
         Proposal::new(
             self.configuration.clone(),
-            Some(self.table),
+            Some(self.table.clone()),
             Ok(Action::Set(Vec::new())),
         )
     }
 
     /// An edit as [`Config::update_with`] makes it, with conditions, a name and a reason.
     pub fn propose_edit(&self, edit: impl FnOnce(&mut T) + Send + 'static) -> Proposal {
-        let table = self.table;
-        let action = Action::Edit(Box::new(move |state| edited(state, table, edit)));
-        Proposal::new(self.configuration.clone(), Some(table), Ok(action))
+        let table = self.table.clone();
+        let action = Action::Edit(Box::new(move |state| edited(state, &table, edit)));
+        Proposal::new(
+            self.configuration.clone(),
+            Some(self.table.clone()),
+            Ok(action),
+        )
     }
 
     /// Takes back what was changed while running at `path` and beneath it.
     pub fn propose_reset(&self, path: impl AsPath) -> Proposal {
-        let action = full_path(Some(self.table), path).map(Action::Reset);
-        Proposal::new(self.configuration.clone(), Some(self.table), action)
+        let action = full_path(Some(&self.table), path).map(Action::Reset);
+        Proposal::new(self.configuration.clone(), Some(self.table.clone()), action)
     }
 
     /// Follows what stands at `path`; the empty path is the whole table.
@@ -210,9 +211,8 @@ impl<T: Schema> Config<T> {
     /// [`ReadError::InvalidPath`]. A path where nothing stands yet can be followed.
     pub fn subscribe(&self, path: impl AsPath) -> Result<Subscription, ReadError> {
         let path = path.as_path()?;
-        let parts = std::iter::once(self.table).chain(path.components());
-        let full = Path::from_components(parts).map_err(ReadError::InvalidPath)?;
-        Ok(self.configuration.subscribe_at(full))
+        let full = self.table.join(&path).map_err(ReadError::InvalidPath)?;
+        Ok(self.configuration.subscribe_at(&full))
     }
 
     fn state(&self) -> arc_swap::Guard<Arc<State>> {
@@ -223,14 +223,13 @@ impl<T: Schema> Config<T> {
 /// What an edit writes.
 fn edited<T: Schema>(
     state: &State,
-    table: &'static str,
+    at: &Path,
     edit: impl FnOnce(&mut T),
 ) -> Result<Vec<(Path, Value)>, UpdateError> {
-    let at = Path::from_components([table]).map_err(UpdateError::InvalidPath)?;
-    let before = state.document.get(&at).unwrap_or(&Value::Null);
+    let before = state.document.get(at).unwrap_or(&Value::Null);
     let mistyped = |error: crate::value::ValueError| UpdateError::WrongType {
-        path: table.to_owned(),
-        reason: state.told(&at, error),
+        path: at.to_string(),
+        reason: state.told(at, error),
     };
     let mut typed: T = from_value(before).map_err(mistyped)?;
     let unedited = to_value(&typed).map_err(mistyped)?;
@@ -239,7 +238,7 @@ fn edited<T: Schema>(
         .map_err(|_| UpdateError::Panicked { place: "the edit" })?;
     let after = to_value(&typed).map_err(mistyped)?;
     let mut writes = Vec::new();
-    tree::writes(&at, &unedited, &after, &mut writes);
+    tree::writes(at, &unedited, &after, &mut writes);
     Ok(writes)
 }
 
@@ -247,7 +246,7 @@ impl<T> Clone for Config<T> {
     fn clone(&self) -> Self {
         Self {
             cell: Arc::clone(&self.cell),
-            table: self.table,
+            table: self.table.clone(),
             configuration: self.configuration.clone(),
         }
     }

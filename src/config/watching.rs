@@ -1,8 +1,8 @@
 //! Follows the settings files: looks at them now and then, and takes them over when they have come to rest.
 
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::time::sleep;
 
-use super::{Configuration, files::Fingerprint, load};
+use super::{Configuration, ReloadError, load::Reader};
 
 /// What to do after a look at the files.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,26 +22,23 @@ pub(super) async fn watch(config: Configuration) {
     let options = config.shared().options.clone();
     let mut candidate = None;
     loop {
-        let Some(seen) = look(&config).await else {
-            return;
-        };
-        let pause = match next(&config.shared().sources.known(), &mut candidate, seen) {
-            Next::Idle => options.watch_every,
-            Next::Settle => options.watch_settle,
-            Next::Reload => {
-                // What is wrong is in the status and in the log.
-                drop(config.reload("files").await);
-                options.watch_every
-            }
+        let known = &config.shared().sources;
+        let pause = match config.look(Reader::fingerprint).await {
+            Err(ReloadError::RuntimeGone) => return,
+            // The alarm is raised.
+            Err(_) => options.watch_every,
+            Ok(seen) => match next(&known.known(), &mut candidate, seen) {
+                Next::Idle => options.watch_every,
+                Next::Settle => options.watch_settle,
+                Next::Reload => {
+                    // What is wrong is in the status and in the log.
+                    drop(config.reload("files").await);
+                    options.watch_every
+                }
+            },
         };
         sleep(pause).await;
     }
-}
-
-/// `None` when the runtime ends.
-async fn look(config: &Configuration) -> Option<Fingerprint> {
-    let sources: std::sync::Arc<load::Reader> = std::sync::Arc::clone(&config.shared().sources);
-    spawn_blocking(move || sources.fingerprint()).await.ok()
 }
 
 fn next<F: PartialEq>(known: &F, candidate: &mut Option<F>, seen: F) -> Next {

@@ -60,6 +60,18 @@ impl Path {
         Self::from_components(self.components().chain([name]))
     }
 
+    /// The path that stands at `inner` within what stands here.
+    ///
+    /// # Errors
+    ///
+    /// [`ValueError::Path`] for more than [`Path::COMPONENTS_MAX`] components.
+    pub fn join(&self, inner: &Self) -> Result<Self, ValueError> {
+        if self.len() + inner.len() > Self::COMPONENTS_MAX {
+            return Err(refuse(&format!("{self}.{inner}"), PathFault::TooMany));
+        }
+        Ok(Self(self.0.iter().chain(&*inner.0).cloned().collect()))
+    }
+
     /// The path one component further out; none above the root.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {

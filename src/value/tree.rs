@@ -57,8 +57,13 @@ impl Value {
     /// [`ValueError::NotAMap`] when the path leads through a scalar or a list (a null counts as missing);
     /// [`ValueError::TooDeep`] or [`ValueError::TooManyNodes`] when the result would exceed [`Limits::DEFAULT`].
     pub fn with(&self, path: &Path, value: Self) -> Result<Self, ValueError> {
+        // A scalar in the place of another one neither adds a part nor a level.
+        let is_scalar = |value: &Self| !matches!(value, Self::Map(_) | Self::List(_));
+        let grows = !is_scalar(&value) || !self.get(path).is_some_and(is_scalar);
         let changed = self.replace(path, 0, value)?;
-        changed.check(Limits::DEFAULT)?;
+        if grows {
+            changed.check(Limits::DEFAULT)?;
+        }
         Ok(changed)
     }
 

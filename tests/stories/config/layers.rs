@@ -1,7 +1,8 @@
 //! Where settings come from, and what is wrong with them.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
+use serde::{Deserialize, Serialize};
 use underpin::{
     config::{
         ConfigError, FreeTable, Invalid, Loaded, Origin, Problem, Schema, Sources, diff, load,
@@ -193,6 +194,79 @@ fn text_is_read_by_the_type_that_it_meets() {
     assert_eq!(
         loaded.value("app.infrastructure.rate_limiting.default_rules.mail.limit"),
         Ok(1.into())
+    );
+}
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Server {
+    host: String,
+    port: u16,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default)]
+struct Cluster {
+    servers: Vec<Server>,
+    tags: Vec<String>,
+    backup: Option<Vec<Server>>,
+    limits: BTreeMap<String, u32>,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            servers: vec![Server::default()],
+            tags: Vec::new(),
+            backup: None,
+            limits: BTreeMap::new(),
+        }
+    }
+}
+
+impl Schema for Cluster {}
+
+#[test]
+fn numbered_variables_are_the_items_of_a_list() {
+    let loaded = load(Sources::new::<FreeTable, Cluster>().environment([
+        ("UNDERPIN__APP__SERVERS__1__HOST", "b"),
+        ("UNDERPIN__APP__SERVERS__0__HOST", "10"),
+        ("UNDERPIN__APP__SERVERS__0__PORT", "80"),
+        ("UNDERPIN__APP__TAGS__0", "x"),
+        ("UNDERPIN__APP__TAGS__1", "443"),
+        ("UNDERPIN__APP__BACKUP__0__PORT", "81"),
+        ("UNDERPIN__APP__LIMITS__7", "9"),
+    ]));
+
+    let loaded = loaded.expect("all of it is valid");
+    let read = |path: &str| loaded.value(path).expect("it is there").to_json();
+    assert_eq!(
+        read("app.servers"),
+        r#"[{"host":"10","port":80},{"host":"b"}]"#
+    );
+    assert_eq!(read("app.tags"), r#"["x","443"]"#);
+    assert_eq!(read("app.backup"), r#"[{"port":81}]"#);
+    assert_eq!(read("app.limits"), r#"{"7":9}"#);
+    let origin = loaded.origin("app.tags").expect("it is there").to_string();
+    assert_eq!(origin, "the environment variable UNDERPIN__APP__TAGS__0");
+}
+
+#[test]
+fn a_list_with_a_gap_or_a_wrong_item_names_its_variable() {
+    let with = |name: &str, text: &str| {
+        let refused = load(Sources::new::<FreeTable, Cluster>().environment([(name, text)]));
+        refused.expect_err("it is wrong").to_string()
+    };
+
+    let gap = with("UNDERPIN__APP__SERVERS__1__HOST", "b");
+    assert!(gap.contains("UNDERPIN__APP__SERVERS__1__HOST"), "{gap}");
+    assert!(gap.contains("number 0 is not there"), "{gap}");
+
+    let mistyped = with("UNDERPIN__APP__SERVERS__0__PORT", "eighty");
+    assert!(mistyped.contains("app.servers[0].port"), "{mistyped}");
+    assert!(
+        mistyped.contains("UNDERPIN__APP__SERVERS__0__PORT"),
+        "{mistyped}"
     );
 }
 

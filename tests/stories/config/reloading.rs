@@ -152,6 +152,54 @@ async fn a_broken_file_keeps_the_old_values_and_says_where_it_is_wrong() {
     assert!(node.document.status().is_healthy());
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn files_that_do_not_answer_are_given_up_and_looked_at_again() {
+    let stage = Stage::with("[app.interface]\nmax_results = 1\n");
+    let options = Options {
+        read_timeout: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let node = Node::start_with(stage.sources(), options).await;
+    fs::remove_file(&stage.file).expect("it is there");
+    // A pipe without a writer answers as a network folder without its server.
+    let made = std::process::Command::new("mkfifo")
+        .arg(&stage.file)
+        .status();
+    assert!(made.expect("the system has pipes").success());
+
+    let stuck = [
+        node.document.reload("ann").await,
+        node.document.reload("ann").await,
+    ];
+
+    for outcome in stuck {
+        assert!(
+            matches!(outcome, Err(ReloadError::Stuck { .. })),
+            "{outcome:?}"
+        );
+    }
+    assert_eq!(alarms(&node)[0].kind, AlarmKind::FilesStuck);
+    assert_eq!(node.config.get::<i64>("interface.max_results"), Ok(1));
+    assert!(
+        node.config.update("dev.debug_mode", true).await.is_ok(),
+        "and changes are made"
+    );
+
+    let mut pipe = fs::OpenOptions::new()
+        .write(true)
+        .open(&stage.file)
+        .expect("somebody reads");
+    std::io::Write::write_all(&mut pipe, b"[app.interface]\nmax_results = 2\n")
+        .expect("it is read");
+    stage.write("[app.interface]\nmax_results = 3\n");
+    drop(pipe);
+    while node.document.reload("ann").await.is_err() {}
+
+    assert_eq!(node.config.get::<i64>("interface.max_results"), Ok(3));
+    assert_eq!(alarms(&node), []);
+}
+
 #[tokio::test]
 async fn what_may_not_change_is_held_back_until_the_next_start_and_said_so() {
     let stage = Stage::with("[app.ai]\nprovider = \"mock\"\n");

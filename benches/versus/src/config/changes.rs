@@ -19,7 +19,7 @@ use underpin::{
     otp::{Group, Groups, Intensity, Supervisor, SupervisorSpec},
 };
 
-use super::{Holder, HolderMessage, Service, Settings};
+use super::{Holder, HolderMessage, Service, reference::Reference};
 use crate::{
     figure::{Goal, LIMIT, Sides, UNDERPIN},
     measure::{Workers, drive, median, nanos},
@@ -31,21 +31,27 @@ pub const UPDATE_WATCHED: &[Goal] = &[Goal::Ratio(1.3, LIMIT)];
 pub const NOTIFY: &[Goal] = &[Goal::Ratio(1.1, "tokio-watch")];
 pub const NOTIFY_ACTORS: &[Goal] = &[Goal::Ratio(1.2, LIMIT)];
 
-/// One change after the other by one task, answered each.
+/// The setting that is changed, as the reference's own figures change it.
+const RATE: &str = "ai.planning.sampling_rate";
+
+/// One change after the other by one task, answered each. The settings and their rules are those that the figures of the reference
+/// were taken with, and a task reads the books; what storing costs is told by `events.store`.
 ///
-/// Not equal: `limit` is a bare ractor call that puts a number into a struct, and tokio-watch puts a ready value in place; only
-/// underpin validates, keeps history and has the change audited.
+/// Not equal: `limit` is a bare ractor call that puts a number into a struct; only underpin validates, keeps history and has the
+/// change audited.
 pub fn update(sides: &mut Sides) -> Result<()> {
-    let service = Service::start()?;
+    let service = Service::<Reference>::start()?;
     let config = service.config.clone();
+    let configuration = config.configuration();
+    let mut books = configuration.audit(configuration.revision());
+    service
+        .runtime
+        .spawn(async move { while books.recv().await.is_some() {} });
     sides.add(UNDERPIN, move |time| {
         let config = config.clone();
         Ok(drive(&service.runtime, async move {
             repeated(time, async move |n| {
-                config
-                    .update("limit", n)
-                    .await
-                    .expect("the change is valid");
+                change(&config, n).await;
             })
             .await
         }))
@@ -83,7 +89,7 @@ async fn repeated(time: Duration, mut change: impl AsyncFnMut(u64)) -> f64 {
 /// without anyone who follows.
 pub fn update_watched(sides: &mut Sides, followers: usize) -> Result<()> {
     for (who, followers) in [(UNDERPIN, followers), (LIMIT, 0)] {
-        let service = Service::start()?;
+        let service = Service::<Reference>::start()?;
         let arrived = Arrived::new(followers);
         follow(&service, followers, &arrived)?;
         let config = service.config.clone();
@@ -100,7 +106,7 @@ pub fn update_watched(sides: &mut Sides, followers: usize) -> Result<()> {
 /// Not equal: underpin's time holds the whole change, and its followers get every change in order; those of tokio-watch see the
 /// newest state. `limit` is a loop over a channel for each follower.
 pub fn notify(sides: &mut Sides, followers: usize) -> Result<()> {
-    let service = Service::start()?;
+    let service = Service::<Reference>::start()?;
     let arrived = Arrived::new(followers);
     follow(&service, followers, &arrived)?;
     let config = service.config.clone();
@@ -115,7 +121,7 @@ pub fn notify(sides: &mut Sides, followers: usize) -> Result<()> {
 
 /// From the change to the last actor that has the new value, in microseconds. `limit` is a loop over actor references.
 pub fn notify_actors(sides: &mut Sides, followers: usize) -> Result<()> {
-    let service = Service::start()?;
+    let service = Service::<Reference>::start()?;
     let arrived = Arrived::new(followers);
     let groups = Groups::new("versus");
     let group: Group<Heard> = groups.group("followers");
@@ -124,7 +130,7 @@ pub fn notify_actors(sides: &mut Sides, followers: usize) -> Result<()> {
         .runtime
         .block_on(async { group.join_all(&actors) })?;
     let configuration = service.config.configuration();
-    let teller = configuration.telling("teller", "app.limit", &group)?;
+    let teller = configuration.telling("teller", &format!("app.{RATE}"), &group)?;
     let intensity = Intensity::new(0, Duration::from_secs(1));
     let spec = SupervisorSpec::new("tellers", intensity).child(teller);
     let teller = service.runtime.block_on(Supervisor::start(spec))?;
@@ -186,17 +192,19 @@ impl Arrived {
 
 /// Medians of what the caller waits and of when the last has it.
 async fn caller(
-    config: Config<Settings>,
+    config: Config<Reference>,
     arrived: Arc<Arrived>,
     time: Duration,
 ) -> (Duration, Duration) {
     told(arrived, time, async move |n| {
-        config
-            .update("limit", n)
-            .await
-            .expect("the change is valid");
+        change(&config, n).await;
     })
     .await
+}
+
+async fn change(config: &Config<Reference>, n: u64) {
+    let rate = n as f64 / 1000.0;
+    config.update(RATE, rate).await.expect("the rate is valid");
 }
 
 async fn told(
@@ -220,9 +228,9 @@ async fn told(
     (middle(waited), middle(heard))
 }
 
-fn follow(service: &Service, followers: usize, arrived: &Arc<Arrived>) -> Result<()> {
+fn follow(service: &Service<Reference>, followers: usize, arrived: &Arc<Arrived>) -> Result<()> {
     for _ in 0..followers {
-        let mut subscription = service.config.subscribe("limit")?;
+        let mut subscription = service.config.subscribe(RATE)?;
         subscription.try_recv().context("the current value")?;
         let arrived = Arc::clone(arrived);
         service.runtime.spawn(async move {

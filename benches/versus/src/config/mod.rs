@@ -1,6 +1,7 @@
 //! Settings: read while another thread changes them a thousand times a second, changed, and followed.
 
 mod changes;
+mod reference;
 
 use std::{
     collections::HashMap,
@@ -144,20 +145,20 @@ struct Upper {
 impl Schema for Settings {}
 
 /// underpin's config service, on two workers and in memory.
-struct Service {
+struct Service<T = Settings> {
     runtime: Runtime,
-    config: Config<Settings>,
+    config: Config<T>,
     _supervisor: Supervisor,
 }
 
-impl Service {
+impl<T: Schema> Service<T> {
     fn start() -> Result<Self> {
         let runtime = Workers::Two.runtime();
-        let loaded = load(Sources::new::<FreeTable, Settings>())?;
+        let loaded = load(Sources::new::<FreeTable, T>())?;
         let telemetry = Telemetry::new(telemetry::Options::default());
         let configuration = Configuration::new(loaded, Options::default(), &telemetry);
         let config = configuration
-            .app::<Settings>()
+            .app::<T>()
             .context("the table has this type")?;
         let intensity = Intensity::new(0, Duration::from_secs(1));
         let spec = SupervisorSpec::new("versus", intensity).child(configuration.child_spec());
@@ -167,7 +168,9 @@ impl Service {
             runtime,
         })
     }
+}
 
+impl Service {
     fn write(&self, n: u64) {
         let written = self.runtime.block_on(self.config.update("limit", n));
         written.expect("the change is valid");
@@ -177,7 +180,7 @@ impl Service {
 /// One setting by a reader of the thread's own, while another thread changes the settings a thousand times a second. `limit` looks
 /// at a generation and uses the `Arc` that it has; it takes a new one through a lock.
 fn cached(sides: &mut Sides) -> Result<()> {
-    let service = Service::start()?;
+    let service = Service::<Settings>::start()?;
     sides.add(UNDERPIN, move |time| {
         let config = &service.config;
         Ok(while_writing(
@@ -235,7 +238,7 @@ fn cached(sides: &mut Sides) -> Result<()> {
 
 /// One number by a path that was read before, while another thread changes the settings. `limit` is a map behind an ArcSwap.
 fn by_path(sides: &mut Sides) -> Result<()> {
-    let service = Service::start()?;
+    let service = Service::<Settings>::start()?;
     let path = underpin::value::Path::parse("rates.upper.share")?;
     sides.add(UNDERPIN, move |time| {
         let (config, path) = (&service.config, &path);
@@ -283,7 +286,7 @@ fn read(sides: &mut Sides, threads: usize) -> Result<()> {
 }
 
 fn underpin(sides: &mut Sides, threads: usize) -> Result<()> {
-    let service = Service::start()?;
+    let service = Service::<Settings>::start()?;
     sides.add(UNDERPIN, move |time| {
         let config = &service.config;
         Ok(while_writing(
