@@ -4,13 +4,26 @@
 //! cargo run --example node -- --name a
 //! cargo run --example node -- --name b --data /tmp/b --http 127.0.0.1:4610 --for 10
 //! ```
+//!
+//! Or two of them in one cluster, which tell when the other comes and goes:
+//!
+//! ```sh
+//! export UNDERPIN_COOKIE="$(head -c 32 /dev/urandom | base64)"
+//! cargo run --example node -- --name a --listen 127.0.0.1:4620
+//! cargo run --example node -- --name b --join 127.0.0.1:4620
+//! ```
 
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
 use serde::{Deserialize, Serialize};
-use underpin::{config::Schema, node::Node, otp::ChildSpec};
+use underpin::{
+    cluster::{Cluster, ClusterOptions, Cookie},
+    config::Schema,
+    node::Node,
+    otp::ChildSpec,
+};
 
 /// Runs a node that greets.
 #[derive(Parser)]
@@ -24,6 +37,12 @@ struct Args {
     /// Serve HTTP at this loopback address.
     #[arg(long)]
     http: Option<String>,
+    /// Listen for other nodes at this address; the cookie comes from UNDERPIN_COOKIE.
+    #[arg(long)]
+    listen: Option<std::net::SocketAddr>,
+    /// A node to join; may be said several times.
+    #[arg(long)]
+    join: Vec<String>,
     /// End after this many seconds; without it, at Ctrl-C.
     #[arg(long = "for", value_name = "SECONDS")]
     seconds: Option<u64>,
@@ -45,6 +64,14 @@ impl Default for Settings {
 
 impl Schema for Settings {}
 
+/// Tells what becomes of other nodes.
+async fn tell(cluster: Cluster) {
+    let mut monitor = cluster.monitor();
+    while let Some(event) = monitor.next().await {
+        println!("Of the cluster: {event:?}");
+    }
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -56,7 +83,17 @@ async fn main() -> anyhow::Result<()> {
     if let Some(address) = args.http {
         builder = builder.http(address);
     }
+    if args.listen.is_some() || !args.join.is_empty() {
+        let mut options = ClusterOptions::new(Cookie::from_env("UNDERPIN_COOKIE")?);
+        if let Some(address) = args.listen {
+            options = options.listen(address);
+        }
+        builder = builder.cluster(args.join.iter().fold(options, ClusterOptions::join));
+    }
     let node = builder.start().await?;
+    if let Some(cluster) = node.cluster() {
+        tokio::spawn(tell(cluster.clone()));
+    }
     let (name, count) = (node.name().to_owned(), node.events().stats().events);
     println!("The node {name} runs, and knows {count} events.");
     if let Some(address) = node.http_addr() {

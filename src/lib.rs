@@ -7,7 +7,8 @@
 //! * floor 0, plain building blocks: [`value`], [`ids`], [`resilience`], and [`otp`], the supervised runtime on ractor;
 //! * floor 1: [`telemetry`];
 //! * floor 2: [`config`], [`events`];
-//! * floor 3: `web`, the HTTP interface (feature `web`), and `capture`, a `tracing` layer into the events (feature `capture`);
+//! * floor 3: `web`, the HTTP interface (feature `web`), `capture`, a `tracing` layer into the events (feature `capture`), and
+//!   `cluster`, nodes that form one system (feature `cluster`);
 //! * floor 4: [`node`], the composition: the one place that knows every room.
 //!
 //! Above them all stands `testing` (feature `testing`): the kit for tests of programs built on underpin.
@@ -21,6 +22,8 @@ pub struct Readme;
 
 #[cfg(feature = "capture")]
 pub mod capture;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod config;
 pub mod events;
 pub mod ids;

@@ -38,6 +38,18 @@ const ROOMS: &[(&str, &[&str])] = &[
         &["value", "ids", "resilience", "otp", "telemetry", "events"],
     ),
     (
+        "cluster",
+        &[
+            "value",
+            "ids",
+            "resilience",
+            "otp",
+            "telemetry",
+            "config",
+            "events",
+        ],
+    ),
+    (
         "node",
         &[
             "value",
@@ -48,6 +60,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "config",
             "events",
             "capture",
+            "cluster",
             "web",
         ],
     ),
@@ -108,6 +121,9 @@ const PURE: &[&str] = &[
     "buckets.rs",
     "routing.rs",
     "reorder.rs",
+    "wire.rs",
+    "credit.rs",
+    "handshake.rs",
 ];
 
 #[test]

@@ -104,6 +104,22 @@ fn a_request_to_the_captured_service_is_followed_through_handler_actor_and_task(
 }
 
 #[test]
+fn two_nodes_sell_each_other_s_stock_until_one_leaves() {
+    let folder = folder();
+
+    let output = example("two_nodes", &folder).output().expect("runs");
+
+    let expected = [
+        "The shop takes 7: Ok(3) are left.",
+        "The shop takes 7: Err(\"only 3 left\").",
+        "The node store has left.",
+        "The shop takes 1: there is no connection to node store; it is down or not known; try again when it is up. Safe to send again: true.",
+    ];
+    assert_eq!(lines(&output), expected);
+    assert_eq!(files(&folder), 0);
+}
+
+#[test]
 fn the_event_replay_finds_the_bug_in_what_was_stored() {
     let folder = folder();
 

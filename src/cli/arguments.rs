@@ -193,6 +193,17 @@ Examples:
 METRICS.md in the source says what each of them means.
 ";
 
+#[cfg(feature = "cluster")]
+const CLUSTER_EXAMPLES: &str = "\
+Examples:
+  underpin run --name a --cluster-listen 127.0.0.1:4620 --cookie-file cookie
+  underpin run --name b --cluster-listen 127.0.0.1:4621 --join 127.0.0.1:4620 --cookie-file cookie \\
+      --data ./b --http 127.0.0.1:4611
+  underpin cluster
+  underpin cluster --json | jq '.members[] | {name, state}'
+  underpin cluster leave --node http://127.0.0.1:4611
+";
+
 const STATUS_EXAMPLES: &str = "\
 Examples:
   underpin status
@@ -235,6 +246,10 @@ pub(super) enum Command {
     /// Show how the node is
     #[command(after_help = format!("{STATUS_EXAMPLES}\n{EXIT_CODES}"))]
     Status(Reach),
+    /// Show the other nodes of the cluster and how they are, or leave them
+    #[cfg(feature = "cluster")]
+    #[command(after_help = format!("{CLUSTER_EXAMPLES}\n{EXIT_CODES}"))]
+    Cluster(ClusterArguments),
     /// Show the supervision tree
     #[command(after_help = format!("{TREE_EXAMPLES}\n{EXIT_CODES}"))]
     Tree(TreeArguments),
@@ -282,6 +297,50 @@ pub(super) struct Reach {
     /// Write JSON, one object or one a line, each with "version":1
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[cfg(feature = "cluster")]
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct ClusterArguments {
+    #[command(subcommand)]
+    pub(super) command: Option<ClusterCommand>,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+#[cfg(feature = "cluster")]
+#[derive(Debug, Subcommand)]
+pub(super) enum ClusterCommand {
+    /// Tell all other nodes that this one leaves, and go on alone until it is started anew
+    Leave(Reach),
+}
+
+/// How a node is in a cluster.
+#[cfg(feature = "cluster")]
+#[derive(Debug, Args)]
+pub(super) struct Joining {
+    /// Listen for other nodes here; port 0 takes a free one. Anything but loopback needs --insecure
+    #[arg(long, value_name = "ADDR")]
+    pub(super) cluster_listen: Option<SocketAddr>,
+    /// Where other nodes reach this one, when that is not where it listens
+    #[arg(long, value_name = "HOST:PORT", requires = "cluster_listen")]
+    pub(super) advertise: Option<String>,
+    /// A node to join; it may be down, and tells of all others. May be given several times
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) join: Vec<String>,
+    /// File with the secret that all nodes of the cluster share, readable by its owner alone [default: the variable UNDERPIN_COOKIE]
+    #[arg(long, value_name = "FILE")]
+    pub(super) cookie_file: Option<PathBuf>,
+    /// Talk to other machines in clear text: everybody in between can read and change what is said
+    #[arg(long)]
+    pub(super) insecure: bool,
+    /// Let other nodes change things here, such as settings
+    #[arg(long)]
+    pub(super) allow_changes: bool,
+    /// A node is down after so many milliseconds of silence; it is heard of four times as often
+    #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    pub(super) cluster_timeout: u64,
 }
 
 #[derive(Debug, Args)]
@@ -355,6 +414,9 @@ pub(super) struct Run {
     /// Write the ready line and errors as JSON
     #[arg(long)]
     pub(super) json: bool,
+    #[cfg(feature = "cluster")]
+    #[command(flatten, next_help_heading = "Cluster")]
+    pub(super) joining: Joining,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -572,6 +634,11 @@ impl Command {
             Self::Metrics(metrics) => metrics.reach.json,
             Self::Tree(arguments) => arguments.reach.json,
             Self::Status(reach) => reach.json,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(arguments) => match &arguments.command {
+                Some(ClusterCommand::Leave(reach)) => reach.json,
+                None => arguments.reach.json,
+            },
         }
     }
 }

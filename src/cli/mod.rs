@@ -6,6 +6,8 @@
 
 mod arguments;
 mod client;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod config;
 mod events;
 mod exposition;
@@ -66,6 +68,8 @@ fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         Command::Check(arguments) => config::check(&arguments, &mut out)?,
         Command::Metrics(arguments) => metrics::metrics(&arguments, &mut out)?,
         Command::Status(node) => status::status(&node, &mut out)?,
+        #[cfg(feature = "cluster")]
+        Command::Cluster(arguments) => cluster::cluster(&arguments, &mut out)?,
         Command::Tree(arguments) => tree::tree(&arguments, &mut out)?,
     }
     out.flush()?;

@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &Run, out: &mut Output) -> Result<(), Failure> {
             Failure::refused("system", format!("cannot start threads: {error}; free some memory or raise the limit of processes"))
         })?;
     runtime.block_on(async {
-        let node = builder(arguments)
+        let node = builder(arguments)?
             .start()
             .await
             .map_err(|error| Failure::refused("start", error.to_string()))?;
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &Run, out: &mut Output) -> Result<(), Failure> {
     })
 }
 
-fn builder(arguments: &Run) -> NodeBuilder {
+fn builder(arguments: &Run) -> Result<NodeBuilder, Failure> {
     let mut builder = Node::builder().name(&arguments.name);
     builder = if arguments.memory {
         builder.memory()
@@ -75,7 +75,10 @@ fn builder(arguments: &Run) -> NodeBuilder {
     if let Some(folder) = &arguments.conf_d {
         builder = builder.conf_d(folder);
     }
-    arguments.sets.iter().fold(builder, NodeBuilder::set)
+    let builder = arguments.sets.iter().fold(builder, NodeBuilder::set);
+    #[cfg(feature = "cluster")]
+    let builder = super::cluster::join(builder, &arguments.joining)?;
+    Ok(builder)
 }
 
 /// Logs to stderr. RUST_LOG chooses; without it, what is worth knowing.

@@ -30,32 +30,23 @@ struct Ground {
 
 pub(super) async fn start(builder: NodeBuilder, name: NodeName) -> Result<Node, NodeError> {
     let prepared = tokio::task::spawn_blocking(move || {
-        let ground = prepare(&builder)?;
-        Ok::<_, NodeError>((builder, ground))
+        let ground = prepare(&builder, &name)?;
+        Ok::<_, NodeError>((builder, name, ground))
     });
-    let (builder, ground) = prepared.await.map_err(|_| NodeError::RuntimeGone)??;
+    let (builder, name, ground) = prepared.await.map_err(|_| NodeError::RuntimeGone)??;
     build(builder, name, ground).await
 }
 
 /// Folders, settings, identity, port: all that blocks, and all that a person may have got wrong.
-fn prepare(builder: &NodeBuilder) -> Result<Ground, NodeError> {
+fn prepare(builder: &NodeBuilder, name: &NodeName) -> Result<Ground, NodeError> {
     if let Some(folder) = &builder.folder {
         make(folder)?;
         make(&folder.join(EVENTS))?;
         make(&folder.join(CONFIG))?;
     }
-    let identity = match &builder.folder {
-        Some(folder) => Some(Identity::open(folder, builder.node_id)?),
-        None => None,
-    };
-    let ids = identity.as_ref().map_or_else(
-        || {
-            Arc::new(IdGenerator::new(
-                builder.node_id.unwrap_or_else(NodeId::random),
-            ))
-        },
-        Identity::ids,
-    );
+    let (identity, ids) = identify(builder, builder.node_id)?;
+    #[cfg(feature = "cluster")]
+    let (identity, ids) = super::joining::agree(builder, name, identity, ids)?;
     let loaded = config::load(sources(builder))?;
     let settings = settings(&loaded);
     #[cfg(feature = "web")]
@@ -70,6 +61,20 @@ fn prepare(builder: &NodeBuilder) -> Result<Ground, NodeError> {
         #[cfg(feature = "web")]
         listening,
     })
+}
+
+/// Who the node is: as its folder says, unless `id` does.
+pub(super) fn identify(
+    builder: &NodeBuilder,
+    id: Option<NodeId>,
+) -> Result<(Option<Identity>, Arc<IdGenerator>), NodeError> {
+    if let Some(folder) = &builder.folder {
+        let identity = Identity::open(folder, id)?;
+        let ids = identity.ids();
+        return Ok((Some(identity), ids));
+    }
+    let id = id.unwrap_or_else(NodeId::random);
+    Ok((None, Arc::new(IdGenerator::new(id))))
 }
 
 /// Where in the data folder the events are.
@@ -126,6 +131,10 @@ fn settings(loaded: &Loaded) -> Settings {
     settings.unwrap_or_default()
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one line for each part, in the order of the start"
+)]
 async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<Node, NodeError> {
     let Ground {
         loaded,
@@ -147,11 +156,32 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
     let config = Configuration::new(loaded, config::Options::default(), &telemetry);
     let tasks = TaskSupervisor::new();
     let groups = Groups::new(name.as_str());
+    #[cfg(feature = "cluster")]
+    let incarnation = identity.as_ref().map_or_else(
+        || fastrand::u64(1..),
+        |identity| identity.incarnation().get(),
+    );
     let keeper = Keeper::new(identity, config.clone());
+    #[cfg(feature = "cluster")]
+    let cluster = match builder.cluster {
+        None => None,
+        Some(options) => {
+            let me = (name.clone(), ids.node(), incarnation);
+            match super::joining::room(options, me, &groups, &telemetry) {
+                Ok(cluster) => Some(cluster),
+                Err(error) => {
+                    keeper.close().await;
+                    return Err(error.into());
+                }
+            }
+        }
+    };
     let in_memory = settings.events.durability == Durability::Memory;
     let watch = Watch::new(
         name, &events, &config, &telemetry, &keeper, &groups, in_memory,
     );
+    #[cfg(feature = "cluster")]
+    let watch = watch.with_cluster(cluster.clone());
     let watch = Arc::new(watch);
 
     let mut root = SupervisorSpec::new(ROOT, NEVER)
@@ -160,6 +190,10 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
         .child(steady(config.child_spec()))
         .child(steady(tasks.child_spec("tasks")))
         .child(steady(wiring::spec(&watch, &keeper)));
+    #[cfg(feature = "cluster")]
+    if let Some(cluster) = &cluster {
+        root = root.child(steady(cluster.child_spec()));
+    }
     #[cfg(feature = "web")]
     if let Some(listening) = &listening {
         let interface = super::view::interface(&watch, &ids);
@@ -176,6 +210,8 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
         tasks: tasks.clone(),
         groups: groups.clone(),
         ids: Arc::clone(&ids),
+        #[cfg(feature = "cluster")]
+        cluster: cluster.clone(),
     };
     let app_spec = builder.children.into_spec(builder.app, &services);
     let app = app_spec.handle();
@@ -202,6 +238,8 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
         ids,
         keeper,
         watch,
+        #[cfg(feature = "cluster")]
+        cluster,
         #[cfg(feature = "web")]
         http: listening.map(|listening| listening.address()),
         stopped: false,

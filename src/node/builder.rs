@@ -29,6 +29,8 @@ pub struct NodeBuilder {
     pub(super) app: SupervisorSpec,
     pub(super) children: Children,
     pub(super) allow_panic_abort: bool,
+    #[cfg(feature = "cluster")]
+    pub(super) cluster: Option<crate::cluster::ClusterOptions>,
     #[cfg(feature = "testing")]
     pub(super) events_disk: Option<Arc<dyn crate::events::Disk>>,
 }
@@ -49,6 +51,9 @@ pub struct Services {
     pub groups: Groups,
     /// The node's generator of event ids.
     pub ids: Arc<IdGenerator>,
+    /// The node's part in a cluster, where it is in one.
+    #[cfg(feature = "cluster")]
+    pub cluster: Option<crate::cluster::Cluster>,
 }
 
 /// Gives the variables of the moment.
@@ -111,6 +116,8 @@ impl Default for NodeBuilder {
             app: SupervisorSpec::new("app", APP_INTENSITY),
             children: Children::default(),
             allow_panic_abort: false,
+            #[cfg(feature = "cluster")]
+            cluster: None,
             #[cfg(feature = "testing")]
             events_disk: None,
         }
@@ -214,6 +221,18 @@ impl NodeBuilder {
     #[must_use]
     pub fn serve_http(mut self) -> Self {
         self.http = true;
+        self
+    }
+
+    /// Puts the node into a cluster, under its [`name`](Self::name), which no other node there may have.
+    ///
+    /// A [`node_id`](Self::node_id) that is not configured is agreed with the nodes to join before any event id is made: one that is
+    /// taken is drawn anew and kept. When none of them answers within a second, the node starts with the one it has, and is refused
+    /// later should that be taken.
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub fn cluster(mut self, options: crate::cluster::ClusterOptions) -> Self {
+        self.cluster = Some(options);
         self
     }
 

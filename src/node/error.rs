@@ -31,6 +31,10 @@ pub enum NodeError {
     #[cfg(feature = "web")]
     #[error(transparent)]
     Listen(#[from] crate::web::ListenError),
+    /// The node cannot be in a cluster as its options say.
+    #[cfg(feature = "cluster")]
+    #[error(transparent)]
+    Cluster(#[from] crate::cluster::ClusterError),
     /// One of the node's parts did not start.
     #[error(transparent)]
     Part(#[from] SupervisorError),

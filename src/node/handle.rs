@@ -45,6 +45,8 @@ pub struct Node {
     pub(super) ids: Arc<IdGenerator>,
     pub(super) keeper: Keeper,
     pub(super) watch: Arc<Watch>,
+    #[cfg(feature = "cluster")]
+    pub(super) cluster: Option<crate::cluster::Cluster>,
     #[cfg(feature = "web")]
     pub(super) http: Option<SocketAddr>,
     pub(super) stopped: bool,
@@ -103,6 +105,13 @@ impl Node {
     #[must_use]
     pub fn groups(&self) -> &Groups {
         &self.groups
+    }
+
+    /// Its part in a cluster, where it is in one.
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub fn cluster(&self) -> Option<&crate::cluster::Cluster> {
+        self.cluster.as_ref()
     }
 
     /// The supervisor of the program's own children; more can be started while the node runs.

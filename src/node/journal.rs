@@ -104,6 +104,12 @@ impl Journal {
         *before = Some(now.clone());
     }
 
+    /// Notes what became of another node.
+    #[cfg(feature = "cluster")]
+    pub(super) fn cluster(&self, kind: &'static str, data: Value) {
+        self.note(kind, "node/cluster", data, Context::default());
+    }
+
     fn note(
         &self,
         kind: &'static str,

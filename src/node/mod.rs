@@ -7,6 +7,7 @@
 //! ├─ config     settings
 //! ├─ tasks      one-off work
 //! ├─ wiring     what goes from one part to another, without being waited for
+//! ├─ cluster    connections to other nodes, when it is in a cluster
 //! ├─ web        the HTTP interface, when it is on
 //! └─ app        the program's own children, with a budget of their own
 //! ```
@@ -22,6 +23,8 @@ mod error;
 mod figures;
 mod handle;
 mod health;
+#[cfg(feature = "cluster")]
+mod joining;
 mod journal;
 mod keeper;
 mod observer;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -76,6 +77,33 @@ impl Overview for View {
         let mut tree = serde_json::to_value(tree).ok()?;
         tell_reasons(&mut tree, &self.0.health().reasons);
         Some(tree)
+    }
+
+    #[cfg(feature = "cluster")]
+    fn cluster(&self) -> Option<serde_json::Value> {
+        self.0.cluster.as_ref().map(super::joining::shown)
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    fn cluster(&self) -> Option<serde_json::Value> {
+        None
+    }
+
+    #[cfg(feature = "cluster")]
+    fn leave(&self) -> BoxFuture<'static, Result<(), String>> {
+        let cluster = self.0.cluster.clone();
+        async move {
+            match cluster {
+                Some(cluster) => cluster.leave().await.map_err(|error| error.to_string()),
+                None => Ok(()),
+            }
+        }
+        .boxed()
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    fn leave(&self) -> BoxFuture<'static, Result<(), String>> {
+        futures_util::future::ready(Ok(())).boxed()
     }
 
     fn ready(&self) -> Result<(), String> {

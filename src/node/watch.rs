@@ -45,6 +45,8 @@ pub(super) struct Watch {
     pub(super) loaded_revision: Revision,
     #[cfg(feature = "capture")]
     capture: OnceLock<crate::capture::Capture>,
+    #[cfg(feature = "cluster")]
+    pub(super) cluster: Option<crate::cluster::Cluster>,
     root: OnceLock<Supervisor>,
     /// What is reported of the tree, with whoever follows it at the moment.
     pub(super) reports: tokio::sync::Mutex<Option<ReportStream>>,
@@ -85,6 +87,8 @@ impl Watch {
             telemetry: telemetry.clone(),
             #[cfg(feature = "capture")]
             capture: OnceLock::new(),
+            #[cfg(feature = "cluster")]
+            cluster: None,
             root: OnceLock::new(),
             reports: tokio::sync::Mutex::default(),
             began: Instant::now(),
@@ -92,6 +96,11 @@ impl Watch {
             record: Mutex::default(),
             crashes: Mutex::default(),
         }
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(super) fn with_cluster(self, cluster: Option<crate::cluster::Cluster>) -> Self {
+        Self { cluster, ..self }
     }
 
     #[cfg(feature = "web")]
@@ -212,6 +221,10 @@ impl Watch {
         complaints.extend(about_events(&self.events.health()));
         complaints.extend(about_config(&self.config));
         complaints.extend(self.keeper.trouble().as_deref().map(about_ids));
+        #[cfg(feature = "cluster")]
+        if let Some(cluster) = &self.cluster {
+            complaints.extend(super::joining::complaints(cluster));
+        }
         let limit = self.config.get_or("underpin.health.crash_loop", 3);
         complaints.extend(self.crashes.lock().loops(limit, now));
         complaints

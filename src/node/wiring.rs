@@ -41,6 +41,11 @@ pub(super) fn spec(watch: &Arc<Watch>, keeper: &Keeper) -> ChildSpec {
         .child(ChildSpec::task("figures", move |ctx| {
             figures(ctx, Arc::clone(&for_figures))
         }));
+    #[cfg(feature = "cluster")]
+    let wiring = match &watch.cluster {
+        Some(cluster) => wiring.child(super::joining::news(watch, cluster)),
+        None => wiring,
+    };
     #[cfg(feature = "capture")]
     let wiring = wiring.child(capture(watch));
     ChildSpec::supervisor(wiring)

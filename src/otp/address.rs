@@ -339,6 +339,21 @@ impl<M: Message> Address<M> {
         self.send(message(self.own_start(permit)))
     }
 
+    /// A place for a message that is made when there is one; `None` where there is none now.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn admit_now(&self) -> Option<Permit> {
+        self.slot.gate.try_enter()
+    }
+
+    /// The same, waiting for a place where the address is set to wait.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn admit(&self) -> Result<Permit, NotSent> {
+        match self.admit_now() {
+            Some(permit) => Ok(permit),
+            None => self.admit_later(None).await,
+        }
+    }
+
     fn try_admit(&self) -> Result<Permit, NotSent> {
         let gate = &self.slot.gate;
         gate.try_enter().ok_or_else(|| {

@@ -55,6 +55,18 @@ impl Context {
         Self::new(0, self.cause)
     }
 
+    /// All of it, for a message that leaves the process.
+    #[cfg(feature = "cluster")]
+    pub(crate) const fn parts(self) -> (u128, u64, u8) {
+        (self.trace, self.cause, self.hops)
+    }
+
+    /// What came from another process.
+    #[cfg(feature = "cluster")]
+    pub(crate) const fn from_parts(trace: u128, cause: u64, hops: u8) -> Self {
+        Self { trace, cause, hops }
+    }
+
     /// Whether it says nothing.
     #[must_use]
     pub fn is_empty(self) -> bool {

@@ -12,7 +12,7 @@ use axum::{
 };
 use tokio::time;
 
-use super::{Interface, error::ApiError, events, finding, guard, settings, tree};
+use super::{Interface, cluster, error::ApiError, events, finding, guard, settings, tree};
 use crate::telemetry::Format;
 
 /// The largest body of a request. An import sends batches of about 1 MiB; one event may be 1 MB.
@@ -40,6 +40,8 @@ pub(super) fn routes(interface: Interface) -> Router {
         .route("/api/v1/import", post(events::import))
         .route("/api/v1/checkpoints", get(events::checkpoint))
         .route("/api/v1/config", get(settings::get).put(settings::put))
+        .route("/api/v1/cluster", get(cluster::get))
+        .route("/api/v1/cluster/leave", post(cluster::leave))
         .route("/api/v1/config/changes", post(settings::change))
         .route("/api/v1/config/history", get(settings::history))
         .route("/api/v1/config/diff", get(settings::diff))

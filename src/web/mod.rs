@@ -13,6 +13,7 @@
 //! | `POST /api/v1/events` | one event as JSON, or many as NDJSON |
 //! | `POST /api/v1/ids`, `/import`, `GET /checkpoints?key=` | what an import needs to store each line once |
 //! | `GET`, `PUT /api/v1/config` | settings |
+//! | `GET /api/v1/cluster`, `POST /api/v1/cluster/leave` | the other nodes and how they are; leaving them |
 //!
 //! Guarantees: requests that do not name this machine are refused, also those that a browser sends for a page of somebody
 //! else; bodies, heads, requests and connections are limited; an answer of an API is JSON with `"version":1`, and an error
@@ -22,6 +23,7 @@
 
 mod api;
 mod body;
+mod cluster;
 mod error;
 mod events;
 mod finding;
@@ -102,6 +104,12 @@ pub(crate) trait Overview: std::fmt::Debug + Send + Sync + 'static {
 
     /// Its tree, or the part of it at `path`, with what is wrong at each place.
     fn tree(&self, path: Option<&str>, limits: TreeLimits) -> Option<serde_json::Value>;
+
+    /// The other nodes, and how they are; `None` where it is in no cluster.
+    fn cluster(&self) -> Option<serde_json::Value>;
+
+    /// Has the node leave its cluster.
+    fn leave(&self) -> futures_util::future::BoxFuture<'static, Result<(), String>>;
 
     /// Whether it takes work, or why not.
     fn ready(&self) -> Result<(), String>;

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "capture")]
 mod capture;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod config;
 mod events;
 mod faults;

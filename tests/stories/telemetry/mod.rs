@@ -11,7 +11,7 @@ mod overhead;
 mod polls;
 mod python;
 mod service;
-#[cfg(all(feature = "capture", feature = "web"))]
+#[cfg(all(feature = "capture", feature = "cluster", feature = "web"))]
 mod table;
 mod text;
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, env, fs, time::Duration};
 
 use underpin::{
+    cluster::{ClusterOptions, Cookie},
     node::Node,
     otp::{Budget, ChildSpec, Intensity, OnExceed},
     telemetry::{Description, Kind, Snapshot},
@@ -20,8 +21,11 @@ async fn busy_node() -> Node {
         Ok(())
     });
     let often = Intensity::new(9, Duration::from_secs(9));
+    let cookie = Cookie::new("known to nobody else").expect("long enough");
+    let listen = "127.0.0.1:0".parse().expect("an address");
     let node = Node::builder()
         .memory()
+        .cluster(ClusterOptions::new(cookie).listen(listen))
         .without_environment()
         .http("127.0.0.1:0")
         .child(fragile.budget(Budget::new(often, OnExceed::Stop)))

@@ -1,0 +1,220 @@
+//! `cluster`, and how `run` joins one.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+use underpin::{
+    cluster::{ClusterOptions, Cookie, CookieError},
+    node::NodeBuilder,
+};
+
+use super::{
+    arguments::{ClusterArguments, ClusterCommand, Joining},
+    client::Client,
+    failure::Failure,
+    output::Output,
+    span,
+};
+
+/// The variable that holds the cookie where no file does.
+const VARIABLE: &str = "UNDERPIN_COOKIE";
+
+/// The builder of a node that joins as the arguments say; as it was where they say nothing.
+pub(super) fn join(builder: NodeBuilder, joining: &Joining) -> Result<NodeBuilder, Failure> {
+    if joining.cluster_listen.is_none() && joining.join.is_empty() {
+        return Ok(builder);
+    }
+    let cookie = cookie(joining).map_err(|error| Failure::refused("cookie", error.to_string()))?;
+    let timeout = Duration::from_millis(joining.cluster_timeout);
+    let mut options = ClusterOptions::new(cookie).heartbeat(timeout / 4, timeout);
+    if let Some(address) = joining.cluster_listen {
+        options = options.listen(address);
+    }
+    if let Some(address) = &joining.advertise {
+        options = options.advertise(address);
+    }
+    options = joining.join.iter().fold(options, ClusterOptions::join);
+    if joining.insecure {
+        options = options.insecure();
+    }
+    if joining.allow_changes {
+        options = options.allow_changes();
+    }
+    Ok(builder.cluster(options))
+}
+
+fn cookie(joining: &Joining) -> Result<Cookie, CookieError> {
+    match &joining.cookie_file {
+        Some(file) => Cookie::from_file(file),
+        None => Cookie::from_env(VARIABLE),
+    }
+}
+
+#[derive(Deserialize)]
+struct Shown {
+    name: String,
+    id: Json,
+    address: String,
+    members: Vec<Member>,
+    failures: Vec<Failed>,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    name: String,
+    id: Json,
+    kind: String,
+    state: String,
+    since_ms: u64,
+    why: Option<String>,
+    address: String,
+    underpin: String,
+    connection: Option<Connection>,
+}
+
+#[derive(Deserialize)]
+struct Connection {
+    round_trip_us: Option<u64>,
+    bytes_sent: u64,
+    bytes_received: u64,
+    backlog_bytes: u64,
+    in_flight_bytes: u64,
+}
+
+#[derive(Deserialize)]
+struct Failed {
+    address: String,
+    error: String,
+}
+
+/// The other nodes, a line each; or leaves them.
+pub(super) fn cluster(arguments: &ClusterArguments, out: &mut Output) -> Result<(), Failure> {
+    match &arguments.command {
+        Some(ClusterCommand::Leave(reach)) => {
+            let client = Client::new(&reach.node);
+            let answer: Json = client.post("/api/v1/cluster/leave", b"")?;
+            if reach.json {
+                return out.line(answer);
+            }
+            out.line("left; it goes on alone until it is started anew")
+        }
+        None => {
+            let client = Client::new(&arguments.reach.node);
+            if arguments.reach.json {
+                return out.line(client.get_json("/api/v1/cluster", &[])?);
+            }
+            let shown: Shown = client.get("/api/v1/cluster", &[])?;
+            lines(&shown)
+                .into_iter()
+                .try_for_each(|line| out.line(line))
+        }
+    }
+}
+
+fn lines(shown: &Shown) -> Vec<String> {
+    let at = if shown.address.is_empty() {
+        "listens nowhere".to_owned()
+    } else {
+        format!("at {}", shown.address)
+    };
+    let mut lines = vec![format!("{} (node {}), {at}", shown.name, shown.id)];
+    let width = shown
+        .members
+        .iter()
+        .map(|member| member.name.len())
+        .max()
+        .unwrap_or_default();
+    for member in &shown.members {
+        lines.push(line(member, width));
+    }
+    if shown.members.is_empty() {
+        lines.push("  no other node is known".to_owned());
+    }
+    for failed in &shown.failures {
+        lines.push(format!("  cannot join: {}", failed.error_with_address()));
+    }
+    lines
+}
+
+fn line(member: &Member, width: usize) -> String {
+    let why = member
+        .why
+        .as_ref()
+        .map(|why| format!(" ({why})"))
+        .unwrap_or_default();
+    let mut line = format!(
+        "  {:<width$}  {}{why} for {}  node {}  {}",
+        member.name,
+        member.state,
+        span::readable(member.since_ms),
+        member.id,
+        if member.address.is_empty() {
+            "-"
+        } else {
+            &member.address
+        },
+    );
+    if member.kind != "underpin" {
+        line.push_str(&format!("  {}", member.kind));
+    } else if !member.underpin.is_empty() {
+        line.push_str(&format!("  v{}", member.underpin));
+    }
+    if let Some(connection) = &member.connection {
+        let round_trip = connection
+            .round_trip_us
+            .map_or_else(|| "-".to_owned(), |us| format!("{us} us"));
+        line.push_str(&format!(
+            "  round trip {round_trip}, sent {} B, received {} B, backlog {} B, in flight {} B",
+            connection.bytes_sent,
+            connection.bytes_received,
+            connection.backlog_bytes,
+            connection.in_flight_bytes,
+        ));
+    }
+    line
+}
+
+impl Failed {
+    /// Most errors name the address themselves.
+    fn error_with_address(&self) -> String {
+        if self.error.contains(&self.address) {
+            self.error.clone()
+        } else {
+            format!("{}: {}", self.address, self.error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_node_is_a_line_with_how_it_is() {
+        let shown = json!({
+            "name": "a", "id": 1, "address": "127.0.0.1:4620",
+            "members": [
+                { "name": "b", "id": 2, "kind": "underpin", "state": "alive", "since_ms": 5000, "address": "127.0.0.1:4621",
+                  "underpin": "0.1.0", "connection": { "round_trip_us": 92, "bytes_sent": 10, "bytes_received": 20,
+                  "backlog_bytes": 0, "in_flight_bytes": 300 } },
+                { "name": "long", "id": 3, "kind": "underpin", "state": "down", "why": "silent", "since_ms": 90000,
+                  "address": "", "underpin": "" },
+            ],
+            "failures": [{ "address": "10.0.0.1:1", "error": "10.0.0.1:1: the cookies differ" }],
+        });
+        let shown: Shown = serde_json::from_value(shown).expect("as the node says it");
+
+        assert_eq!(
+            lines(&shown),
+            [
+                "a (node 1), at 127.0.0.1:4620",
+                "  b     alive for 5.0 s  node 2  127.0.0.1:4621  v0.1.0  round trip 92 us, sent 10 B, received 20 B, backlog 0 B, in flight 300 B",
+                "  long  down (silent) for 1m 30s  node 3  -",
+                "  cannot join: 10.0.0.1:1: the cookies differ",
+            ]
+        );
+    }
+}

@@ -1,0 +1,275 @@
+//! What waits to be written to one peer. Everybody appends to one buffer, and the writer takes all of it at once: what is sent by
+//! many at the same time goes out in one write.
+
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{credit::Window, frame::Frame};
+
+pub(super) struct Outbox {
+    inner: Mutex<Inner>,
+    /// There is something to write, or it is over.
+    filled: Notify,
+    /// There is credit, or it is over.
+    freed: Notify,
+    /// Those who wait for credit stand in line, so that what one sends stays in order.
+    line: tokio::sync::Mutex<()>,
+    waiting: AtomicUsize,
+    /// How much may wait beside what has credit: answers.
+    answers_max: usize,
+}
+
+struct Inner {
+    buffer: Vec<u8>,
+    window: Window,
+    closed: bool,
+}
+
+/// Why something was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unsent {
+    Full,
+    Closed,
+}
+
+impl Outbox {
+    pub(super) fn new(window: u32, frame_bytes_max: u32) -> Self {
+        let most = u64::from(window) + u64::from(frame_bytes_max);
+        Self {
+            inner: Mutex::new(Inner {
+                buffer: Vec::new(),
+                window: Window::new(window),
+                closed: false,
+            }),
+            filled: Notify::new(),
+            freed: Notify::new(),
+            line: tokio::sync::Mutex::new(()),
+            waiting: AtomicUsize::new(0),
+            answers_max: usize::try_from(most.saturating_mul(2)).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Appends a message that needs credit, where there is any and nobody waits for it.
+    pub(super) fn try_send(&self, cost: u64, frame: &Frame<'_>) -> Result<(), Unsent> {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            return Err(if self.is_closed() {
+                Unsent::Closed
+            } else {
+                Unsent::Full
+            });
+        }
+        self.send_now(cost, frame)
+    }
+
+    /// The same, waiting for credit. Cancel safe: a dropped future has sent nothing.
+    pub(super) async fn send(&self, cost: u64, frame: &Frame<'_>) -> Result<(), Unsent> {
+        match self.try_send(cost, frame) {
+            Err(Unsent::Full) => {}
+            sent => return sent,
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        let _first = self.line.lock().await;
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
+            match self.send_now(cost, frame) {
+                Err(Unsent::Full) => freed.await,
+                sent => return sent,
+            }
+        }
+    }
+
+    fn send_now(&self, cost: u64, frame: &Frame<'_>) -> Result<(), Unsent> {
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return Err(Unsent::Closed);
+        }
+        if !inner.window.take(cost) {
+            return Err(Unsent::Full);
+        }
+        let was_empty = inner.buffer.is_empty();
+        frame.put(&mut inner.buffer);
+        drop(inner);
+        if was_empty {
+            self.filled.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Appends what needs no credit: few and small, as each belongs to something that had credit or comes with time.
+    pub(super) fn control(&self, frame: &Frame<'_>) {
+        let mut inner = self.inner.lock();
+        if inner.closed {
+            return;
+        }
+        let was_empty = inner.buffer.is_empty();
+        frame.put(&mut inner.buffer);
+        drop(inner);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Appends an answer, unless too much waits already. Whoever asked and does not read must not cost more memory.
+    pub(super) fn answer(&self, frame: &Frame<'_>, bytes: usize) -> bool {
+        let has_room = self.backlog() + bytes <= self.answers_max;
+        if has_room {
+            self.control(frame);
+        }
+        has_room
+    }
+
+    /// The peer has dealt with this much.
+    pub(super) fn grant(&self, bytes: u32) {
+        let came_free = self.inner.lock().window.grant(bytes);
+        if came_free || self.waiting.load(Ordering::SeqCst) > 0 {
+            self.freed.notify_one();
+        }
+    }
+
+    /// How many bytes have not been written.
+    pub(super) fn backlog(&self) -> usize {
+        self.inner.lock().buffer.len()
+    }
+
+    /// How much is on its way to the peer, or waits there, and is not dealt with.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.inner.lock().window.used()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.inner.lock().closed
+    }
+
+    /// Nothing more is taken. What waits is still written by [`next`](Self::next).
+    pub(super) fn close(&self) {
+        self.inner.lock().closed = true;
+        self.filled.notify_one();
+        self.freed.notify_waiters();
+        self.freed.notify_one();
+    }
+
+    /// Waits for something to write and takes all of it, in exchange for an empty buffer. `false` when it is over. Cancel safe.
+    pub(super) async fn next(&self, into: &mut Vec<u8>) -> bool {
+        into.clear();
+        loop {
+            let mut filled = pin!(self.filled.notified());
+            filled.as_mut().enable();
+            {
+                let mut inner = self.inner.lock();
+                if !inner.buffer.is_empty() {
+                    std::mem::swap(&mut inner.buffer, into);
+                    return true;
+                }
+                if inner.closed {
+                    return false;
+                }
+            }
+            filled.await;
+        }
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cluster::frame::Carried;
+
+    fn cast(payload: &[u8]) -> Frame<'_> {
+        Frame::Cast {
+            context: Carried::default(),
+            service: "s",
+            payload,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_no_credit_waits_and_what_one_sends_stays_in_order() {
+        let outbox = Arc::new(Outbox::new(1, 1000));
+        assert_eq!(outbox.try_send(10, &cast(b"0")), Ok(()));
+        assert_eq!(outbox.try_send(10, &cast(b"1")), Err(Unsent::Full));
+
+        let mut waiting = Vec::new();
+        for payload in [b"1", b"2", b"3"] {
+            let sender = Arc::clone(&outbox);
+            waiting.push(tokio::spawn(async move {
+                sender.send(10, &cast(payload)).await
+            }));
+            tokio::task::yield_now().await;
+        }
+        for sent in waiting {
+            outbox.grant(10);
+            assert_eq!(sent.await.expect("no panic"), Ok(()));
+        }
+
+        let mut written = Vec::new();
+        assert!(outbox.next(&mut written).await);
+        let payloads: Vec<u8> = written
+            .iter()
+            .copied()
+            .filter(|byte| (b'0'..=b'3').contains(byte))
+            .collect();
+        assert_eq!(payloads, b"0123");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_wakes_everybody() {
+        let outbox = Arc::new(Outbox::new(1, 1000));
+        outbox.try_send(10, &cast(b"0")).expect("credit");
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let sender = Arc::clone(&outbox);
+                tokio::spawn(async move { sender.send(10, &cast(b"1")).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+
+        outbox.close();
+
+        for sent in waiting {
+            assert_eq!(sent.await.expect("no panic"), Err(Unsent::Closed));
+        }
+        let mut written = Vec::new();
+        assert!(
+            outbox.next(&mut written).await,
+            "what was sent before is written"
+        );
+        assert!(!outbox.next(&mut written).await);
+    }
+
+    #[test]
+    fn answers_that_nobody_reads_are_bounded() {
+        let outbox = Outbox::new(1000, 1000);
+        let payload = [0; 900];
+        let frame = Frame::Answer {
+            tag: 1,
+            payload: &payload,
+        };
+        let taken = (0..100)
+            .filter(|_| outbox.answer(&frame, payload.len()))
+            .count();
+        assert!((3..=4).contains(&taken), "{taken}");
+    }
+}

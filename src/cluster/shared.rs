@@ -1,0 +1,130 @@
+//! What the handles, the connections and the actor share.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    error::ConnectError,
+    figures::Figures,
+    frame::Peer,
+    gateway::Gateway,
+    groups::SharedGroups,
+    handshake::About,
+    link::{Clock, Link},
+    member::{Member, MemberEvent},
+    message::Message,
+    options::ClusterOptions,
+    state::LinkNumber,
+};
+use crate::{ids::NodeName, otp::Address};
+
+pub(super) type Links = HashMap<NodeName, Arc<Link>>;
+
+pub(super) struct Shared {
+    pub(super) options: ClusterOptions,
+    pub(super) me: About,
+    pub(super) clock: Clock,
+    pub(super) listen_addr: Option<SocketAddr>,
+    pub(super) gateway: Gateway,
+    pub(super) groups: SharedGroups,
+    pub(super) figures: Figures,
+    /// The connection to use for each node.
+    pub(super) links: ArcSwap<Links>,
+    /// All other nodes, as the actor saw them last.
+    pub(super) members: ArcSwap<Vec<Member>>,
+    pub(super) news: broadcast::Sender<MemberEvent>,
+    pub(super) membership: Address<Message>,
+    /// Where connecting failed, and why it did last.
+    pub(super) failures: Mutex<HashMap<String, ConnectError>>,
+    /// Connections of one life of the actor end with it.
+    life: Mutex<CancellationToken>,
+    /// Numbers whatever has to be told apart.
+    numbers: AtomicU64,
+    serials: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(
+        options: ClusterOptions,
+        me: About,
+        listen_addr: Option<SocketAddr>,
+        groups: SharedGroups,
+        figures: Figures,
+    ) -> Arc<Self> {
+        let (news, _) = broadcast::channel(super::MemberMonitor::BOUND);
+        Arc::new(Self {
+            options,
+            me,
+            clock: Clock::start(),
+            listen_addr,
+            gateway: Gateway::default(),
+            groups,
+            figures,
+            links: ArcSwap::default(),
+            members: ArcSwap::default(),
+            news,
+            membership: Address::new(),
+            failures: Mutex::default(),
+            life: Mutex::new(CancellationToken::new()),
+            numbers: AtomicU64::new(1),
+            serials: AtomicU64::new(1),
+        })
+    }
+
+    pub(super) fn link(&self, node: &NodeName) -> Option<Arc<Link>> {
+        self.links.load().get(node).cloned()
+    }
+
+    /// Tells the actor; when it is not there, whatever this is about ended with it.
+    pub(super) fn tell(&self, message: Message) {
+        let _ = self.membership.send(message);
+    }
+
+    /// A node tells of others. When it does so faster than that is looked at, the rest is let go: it tells again at its next turn.
+    pub(super) fn hear_of(&self, link: LinkNumber, peers: Vec<Peer>) {
+        let told = self
+            .membership
+            .try_cast(|permit| Message::Told { peers, permit });
+        if told.is_err() {
+            tracing::debug!(link, "what a node told of others was let go");
+        }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Rises with each connection that this node opens.
+    pub(super) fn serial(&self) -> u64 {
+        self.serials.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn life(&self) -> CancellationToken {
+        self.life.lock().clone()
+    }
+
+    /// Ends all connections of the life before, and begins another.
+    pub(super) fn begin_life(&self) {
+        let before = std::mem::take(&mut *self.life.lock());
+        before.cancel();
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("me", &self.me)
+            .finish_non_exhaustive()
+    }
+}
