@@ -1,6 +1,9 @@
 //! The shell: owns the log's life. It opens it, prunes it, and asks its supervisor to start it anew when it has failed.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -27,9 +30,11 @@ impl Actor for EventStore {
         shared: Arc<Shared>,
     ) -> Result<Room, ActorProcessingErr> {
         let told = myself.clone();
+        let unwanted = Unwanted::default();
+        let flag = unwanted.0.clone();
         // The room is made where the log is opened: when nobody waits for it any more, it is dropped there, and closes the log.
         let opened = tokio::task::spawn_blocking(move || {
-            let log = shared.open(fastrand::u64(..), move |log| tell(&told, log))?;
+            let log = shared.open(fastrand::u64(..), &flag, move |log| tell(&told, log))?;
             Ok::<_, OpenError>(Room { shared, log })
         });
         let room = opened.await??;
@@ -54,6 +59,7 @@ impl Actor for EventStore {
                     reply.send(room.prune(move |log| Some(log.prune_to(count))).await?);
                 }
             }
+            Message::RetainNow => room.retain(Timestamp::now()).await?,
             Message::Retain => {
                 room.retain(Timestamp::now()).await?;
                 // The next look is asked for after this one, so that looks never pile up. Ends with the actor.
@@ -80,6 +86,16 @@ impl Actor for EventStore {
         let (shared, log) = (room.shared.clone(), room.log.clone());
         tokio::task::spawn_blocking(move || shared.close(&log)).await?;
         Ok(())
+    }
+}
+
+/// Tells an opening that nobody waits for it any more: its actor was stopped, or killed, before it had begun.
+#[derive(Default)]
+struct Unwanted(Arc<AtomicBool>);
+
+impl Drop for Unwanted {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -121,7 +137,7 @@ impl Room {
     }
 
     async fn retain(&self, now: Timestamp) -> Result<(), ActorProcessingErr> {
-        let retention = self.shared.options.retention.clone();
+        let retention = self.shared.current().retention;
         if let Some(age) = retention.max_age {
             let oldest = now.before(age).as_nanos();
             report(self.prune_before(oldest).await?);

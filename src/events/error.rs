@@ -249,6 +249,9 @@ pub enum OpenError {
         /// Its codec id.
         codec: u8,
     },
+    /// It was stopped while it was opened.
+    #[error("the store was stopped while it was opened; start it again")]
+    Unwanted,
     /// The writer of an earlier start still waits for the disk.
     #[error("an earlier write still waits for the disk; it is reopened once the disk answers")]
     Busy,

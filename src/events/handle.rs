@@ -11,7 +11,7 @@ use crate::{
 };
 
 use super::{
-    Admission, Disk, Event, EventBuilder, EventError, EventStats, EventsHealth, Options,
+    Admission, Disk, Event, EventBuilder, EventError, EventStats, EventsHealth, Options, Retention,
     StoreError, Timestamp,
     actor::EventStore,
     commit::Commit,
@@ -116,6 +116,24 @@ impl Events {
             Ok(backoff) => spec.backoff(backoff.with_reset_after(Duration::from_secs(10))),
             Err(_) => spec,
         }
+    }
+
+    /// Changes what is pruned by itself, in place of [`Options::retention`]: what is too much now goes at once, beside the caller. While
+    /// the store is down, once it is open again.
+    pub fn set_retention(&self, retention: Retention) {
+        self.shared.change(|options| options.retention = retention);
+        // A store that is down looks when it opens.
+        let _ = self.service.send(Message::RetainNow);
+    }
+
+    /// Changes [`Options::hot_bytes`]. Fewer let the oldest go at once, under [`Durability::Memory`] with what is stored next.
+    pub fn set_hot_bytes(&self, bytes: usize) {
+        self.shared.change(|options| options.hot_bytes = bytes);
+    }
+
+    /// Changes [`Options::segment_bytes`], from the next write on.
+    pub fn set_segment_bytes(&self, bytes: u32) {
+        self.shared.change(|options| options.segment_bytes = bytes);
     }
 
     /// An event of a kind, with an id and a time made now.

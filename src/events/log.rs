@@ -6,7 +6,7 @@ use std::{
     mem,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -33,9 +33,10 @@ use super::{
 pub(super) struct Log {
     id: u64,
     durable: bool,
-    segment_bytes: u32,
-    hot_bytes: usize,
-    max_events: Option<u64>,
+    segment_bytes: AtomicU32,
+    hot_bytes: AtomicUsize,
+    /// The most events; as many as there can be where there is no limit.
+    max_events: AtomicU64,
     intake: Mutex<Intake>,
     /// Signalled when the writer, asleep, has something to do.
     work: Condvar,
@@ -214,9 +215,9 @@ impl Log {
         let log = Self {
             id: found.id,
             durable: options.durability != Durability::Memory,
-            segment_bytes: options.segment_limit(),
-            hot_bytes: options.hot_bytes,
-            max_events: options.retention.max_events,
+            segment_bytes: AtomicU32::new(options.segment_limit()),
+            hot_bytes: AtomicUsize::new(options.hot_bytes),
+            max_events: AtomicU64::new(options.retention.max_events.unwrap_or(u64::MAX)),
             intake: Mutex::new(Intake {
                 state: State::Open,
                 next_sequence: found.next_sequence.max(1),
@@ -244,6 +245,20 @@ impl Log {
         };
         log.count_what_was_found(found.next_sequence.saturating_sub(1));
         log
+    }
+
+    /// Takes over those options that may change while the log runs.
+    pub(super) fn adapt(&self, options: &Options) {
+        let max = options.retention.max_events.unwrap_or(u64::MAX);
+        self.max_events.store(max, Ordering::Relaxed);
+        self.segment_bytes
+            .store(options.segment_limit(), Ordering::Relaxed);
+        self.hot_bytes.store(options.hot_bytes, Ordering::Relaxed);
+        self.cool();
+    }
+
+    fn segment_bytes(&self) -> u32 {
+        self.segment_bytes.load(Ordering::Relaxed)
     }
 
     fn count_what_was_found(&self, last: u64) {
@@ -334,7 +349,7 @@ impl Log {
     fn keep_in_memory(&self, intake: &mut Intake, prepared: &Prepared) {
         let records = &prepared.body[prepared.front..];
         let len = len32(records.len());
-        let full = intake.end > 0 && intake.end.saturating_add(len) > self.segment_bytes;
+        let full = intake.end > 0 && intake.end.saturating_add(len) > self.segment_bytes();
         let segment = match &intake.active {
             Some(active) if !full => active.clone(),
             _ => self.next_in_memory(intake),
@@ -350,7 +365,7 @@ impl Log {
         let shown = segment.publish(rows);
         self.count_stored(shown);
         self.keep_count();
-        if self.facts.hot.load(Ordering::Relaxed) > self.hot_bytes {
+        if self.facts.hot.load(Ordering::Relaxed) > self.hot_bytes.load(Ordering::Relaxed) {
             self.forget_oldest(intake);
         }
     }
@@ -392,7 +407,7 @@ impl Log {
     }
 
     fn has_room(&self, intake: &Intake, body: usize) -> bool {
-        intake.end.saturating_add(len32(HEADER_BYTES + body)) <= self.segment_bytes
+        intake.end.saturating_add(len32(HEADER_BYTES + body)) <= self.segment_bytes()
     }
 
     fn add_to(&self, intake: &mut Intake, segment: Arc<Segment>, mut header: Header, body: &[u8]) {
@@ -570,7 +585,7 @@ impl Log {
             .facts
             .hot
             .load(Ordering::Relaxed)
-            .saturating_sub(self.hot_bytes);
+            .saturating_sub(self.hot_bytes.load(Ordering::Relaxed));
         for segment in self.segments().iter() {
             while over > 0 {
                 let freed = segment.cool();
@@ -727,9 +742,8 @@ impl Log {
     }
 
     fn keep_count(&self) {
-        if let Some(max) = self.max_events
-            && self.facts.shown.load(Ordering::Relaxed) > max
-        {
+        let max = self.max_events.load(Ordering::Relaxed);
+        if self.facts.shown.load(Ordering::Relaxed) > max {
             self.hide_down_to(max);
         }
     }

@@ -19,6 +19,8 @@ pub(super) enum Message {
     },
     /// Look whether anything is to be pruned by retention.
     Retain,
+    /// The same, once: what is kept was changed.
+    RetainNow,
     /// The writer of this log gave up.
     Failed { log: Arc<Log> },
 }

@@ -1,6 +1,12 @@
 //! Opening a folder: reads what is there, decides what it means, and makes it whole again.
 
-use std::{collections::HashSet, io, sync::Arc};
+use std::{
+    collections::HashSet,
+    io,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{
     blocks,
@@ -31,16 +37,17 @@ pub(super) struct Opening {
 
 /// Opens the folder for one store: its log, who works on it, and what was found.
 ///
-/// Segments of `previous`, the log of the same folder before it failed or was stopped, are taken over as they are.
+/// Segments of `previous`, the log of the same folder before it failed or was stopped, are taken over as they are. Where `progress` answers
+/// false nobody waits for the store any more: the opening ends, and the folder is free.
 pub(super) fn open(
     disk: &Arc<dyn Disk>,
     options: &Options,
     cache: &Arc<Cache>,
     previous: Option<&Log>,
     draw: u64,
-    progress: &dyn Fn(Progress),
+    progress: &dyn Fn(Progress) -> bool,
 ) -> Result<Opening, OpenError> {
-    let lock: Arc<dyn DiskLock> = Arc::from(lock(disk.as_ref())?);
+    let lock: Arc<dyn DiskLock> = Arc::from(lock(disk.as_ref(), options.down_wait)?);
     let mut folder = FolderReader::new(disk.as_ref(), cache, previous)?;
     folder.read_all(progress)?;
     folder.be_certain_of_notes()?;
@@ -62,11 +69,20 @@ pub(super) fn open(
     })
 }
 
-fn lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>, OpenError> {
-    disk.lock().map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => OpenError::InUse,
-        _ => OpenError::Folder(error),
-    })
+/// Waits a moment for a store that is just leaving the folder: one that was stopped while it was opened does so at its next step.
+fn lock(disk: &dyn Disk, patience: Duration) -> Result<Box<dyn DiskLock>, OpenError> {
+    const AGAIN: Duration = Duration::from_millis(5);
+    let begin = Instant::now();
+    loop {
+        match disk.lock() {
+            Ok(lock) => return Ok(lock),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                return Err(OpenError::Folder(error));
+            }
+            Err(_) if begin.elapsed() >= patience => return Err(OpenError::InUse),
+            Err(_) => thread::sleep(AGAIN),
+        }
+    }
 }
 
 /// A segment by its files.
@@ -113,17 +129,20 @@ impl<'a> FolderReader<'a> {
         })
     }
 
-    fn read_all(&mut self, progress: &dyn Fn(Progress)) -> Result<(), OpenError> {
+    fn read_all(&mut self, progress: &dyn Fn(Progress) -> bool) -> Result<(), OpenError> {
         let names = std::mem::take(&mut self.names);
         let bytes_total = names.iter().map(|named| named.bytes).sum();
         let mut bytes_read = 0;
         for (n, named) in names.iter().enumerate() {
-            progress(Progress {
+            let wanted = progress(Progress {
                 segments_read: n,
                 segments_total: names.len(),
                 bytes_read,
                 bytes_total,
             });
+            if !wanted {
+                return Err(OpenError::Unwanted);
+            }
             let is_last = n + 1 == names.len();
             let same = |known: &&Arc<Segment>| known.name == named.name;
             let known = self.known.iter().find(same).cloned();

@@ -1,6 +1,11 @@
 use std::time::Duration;
 
-/// What an event store needs to start. Every limit has a unit and a reason.
+/// What an event store needs to start. Every limit has a unit and a reason. While it runs [`Events::set_retention`],
+/// [`Events::set_hot_bytes`] and [`Events::set_segment_bytes`] change what may change.
+///
+/// [`Events::set_retention`]: super::Events::set_retention
+/// [`Events::set_hot_bytes`]: super::Events::set_hot_bytes
+/// [`Events::set_segment_bytes`]: super::Events::set_segment_bytes
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// When an event counts as stored. Default [`Durability::Always`].
@@ -24,7 +29,8 @@ pub struct Options {
     /// After how long without a write the log notes that everything is synced. Default 1 s: damage found later in the newest
     /// events is then known as damage and not taken for a torn write.
     pub idle_mark: Duration,
-    /// How long a call waits for a store that is down to come back. Default 1 s: a restart takes a few milliseconds.
+    /// How long a call waits for a store that is down to come back, and an opening for a store that is just leaving the folder. Default
+    /// 1 s: a restart takes a few milliseconds.
     pub down_wait: Duration,
     /// How long a caller waits for the disk. Default 30 s: a disk that needs longer is stuck.
     pub answer_wait: Duration,

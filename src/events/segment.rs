@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
     columns::{Columns, Zone},
@@ -82,6 +82,8 @@ struct Chunk {
 
 /// Bytes of a chunk: what is let go at a time.
 const CHUNK_BYTES: usize = 256 * 1024;
+/// Rows after which readers that wait are let in: some tens of microseconds.
+const PIECE_ROWS: usize = 256;
 
 impl Segment {
     /// A segment that grows.
@@ -127,18 +129,21 @@ impl Segment {
 
     /// Adds one frame's events, which stand in `body` from `front` on, behind a header of so many bytes; answers how many rows there are.
     pub(super) fn push(&self, offset: u32, header: usize, body: &[u8], front: usize) -> u32 {
-        let mut inner = self.inner.write();
-        let inner = &mut *inner;
-        let Some(columns) = &mut inner.columns else {
-            debug_assert!(false, "{} is sealed", self.name);
-            return self.published();
-        };
-        inner.hot.push(offset, header, body);
+        let mut guard = self.inner.write();
+        guard.hot.push(offset, header, body);
         let records = offset + len32(header + front);
-        for (at, record) in record::all(&body[front..]) {
-            columns.push(&record, records + len32(at));
+        let mut all = record::all(&body[front..]).peekable();
+        while all.peek().is_some() {
+            let Some(columns) = &mut guard.columns else {
+                debug_assert!(false, "{} is sealed", self.name);
+                return self.published();
+            };
+            for (at, record) in all.by_ref().take(PIECE_ROWS) {
+                columns.push(&record, records + len32(at));
+            }
+            RwLockWriteGuard::bump(&mut guard);
         }
-        columns.rows()
+        guard.columns.as_ref().map_or(0, Columns::rows)
     }
 
     /// All rows, also those that readers do not see yet.

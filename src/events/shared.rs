@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -28,7 +28,10 @@ use super::{
 /// Shared by all handles, the actor and the writer.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// As the store was made.
     pub(super) options: Options,
+    /// With what was changed since.
+    current: Mutex<Options>,
     disk: Arc<dyn Disk>,
     /// The newest log, also after it failed: what it published can still be read.
     log: ArcSwapOption<Log>,
@@ -172,6 +175,7 @@ impl Shared {
     pub(super) fn new(options: Options, disk: Arc<dyn Disk>, telemetry: &Telemetry) -> Self {
         let cache = Arc::new(Cache::new(options.cache_bytes));
         Self {
+            current: Mutex::new(options.clone()),
             options,
             disk,
             cache,
@@ -188,10 +192,11 @@ impl Shared {
         }
     }
 
-    /// Opens the log, and starts its writer, which tells `failed` when it gives up. Blocks.
+    /// Opens the log, and starts its writer, which tells `failed` when it gives up. Gives up once it is `unwanted`. Blocks.
     pub(super) fn open(
         self: &Arc<Self>,
         draw: u64,
+        unwanted: &AtomicBool,
         failed: impl Fn(Arc<Log>) + Send + 'static,
     ) -> Result<Arc<Log>, super::OpenError> {
         let previous = self.log.load_full();
@@ -202,13 +207,13 @@ impl Shared {
                     id: draw,
                     ..Found::default()
                 };
-                Arc::new(Log::new(&self.options, found))
+                Arc::new(Log::new(&self.current(), found))
             });
             self.use_log(&log, Opened::default());
             return Ok(log);
         }
         self.phase.send_replace(Phase::Opening(Progress::default()));
-        let opened = self.open_folder(previous.as_deref(), draw);
+        let opened = self.open_folder(previous.as_deref(), draw, unwanted);
         match opened {
             Ok(opening) => {
                 let log = opening.log.clone();
@@ -225,7 +230,12 @@ impl Shared {
         }
     }
 
-    fn open_folder(&self, previous: Option<&Log>, draw: u64) -> Result<Opening, super::OpenError> {
+    fn open_folder(
+        &self,
+        previous: Option<&Log>,
+        draw: u64,
+        unwanted: &AtomicBool,
+    ) -> Result<Opening, super::OpenError> {
         if let Some(previous) = previous {
             // An actor that was killed before it had the log could not close it.
             previous.close();
@@ -236,10 +246,11 @@ impl Shared {
         let start = Instant::now();
         let progress = |progress| {
             self.phase.send_replace(Phase::Opening(progress));
+            !unwanted.load(Ordering::Relaxed)
         };
         let mut opening = opening::open(
             &self.disk,
-            &self.options,
+            &self.current(),
             &self.cache,
             previous,
             draw,
@@ -247,6 +258,20 @@ impl Shared {
         )?;
         opening.opened.took = start.elapsed();
         Ok(opening)
+    }
+
+    /// The options as they are now.
+    pub(super) fn current(&self) -> Options {
+        self.current.lock().clone()
+    }
+
+    /// Changes options that may change at run time, for the log in use and all later ones.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Options)) {
+        let mut current = self.current.lock();
+        change(&mut current);
+        if let Some(log) = self.log.load_full() {
+            log.adapt(&current);
+        }
     }
 
     fn wait_for_workers(&self, limit: Duration) -> bool {
@@ -258,6 +283,8 @@ impl Shared {
 
     fn use_log(&self, log: &Arc<Log>, opened: Opened) {
         let before = self.log.swap(Some(log.clone()));
+        // They may have been changed while it was opened.
+        log.adapt(&self.current.lock());
         if let Some(before) = before.filter(|before| !Arc::ptr_eq(before, log)) {
             let mut earlier = self.earlier.lock();
             let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -77,7 +77,7 @@ impl Rig {
     ) -> Result<Self, OpenError> {
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let cache = Arc::new(Cache::new(options.cache_bytes));
-        let opening = opening::open(&shared, options, &cache, previous, 77, &|_| ())?;
+        let opening = opening::open(&shared, options, &cache, previous, 77, &|_| true)?;
         Ok(Self {
             disk: disk.clone(),
             options: options.clone(),

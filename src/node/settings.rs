@@ -16,10 +16,10 @@ use crate::{
 /// | `http.listen` | `127.0.0.1:4610` | at start |
 /// | `events.durability` | `always` | at start |
 /// | `events.interval_ms` | 100 | at start |
-/// | `events.hot_bytes` | 64 MiB | at start |
-/// | `events.segment_bytes` | 64 MiB | at start |
+/// | `events.hot_bytes` | 64 MiB | while running |
+/// | `events.segment_bytes` | 64 MiB | while running |
 /// | `events.queue_bytes` | 64 MiB | at start |
-/// | `events.keep_events`, `events.keep_days`, `events.keep_bytes` | 0: no limit | written while running, used from the next start on |
+/// | `events.keep_events`, `events.keep_days`, `events.keep_bytes` | 0: no limit | while running |
 /// | `telemetry.retention_secs` | 300 | at start |
 /// | `health.crash_loop` | 3 | while running |
 ///
@@ -183,9 +183,11 @@ impl Schema for Settings {
 
     fn rules() -> Rules {
         described(Rules::fixed())
-            .restart("events.keep_events")
-            .restart("events.keep_days")
-            .restart("events.keep_bytes")
+            .allow("events.hot_bytes")
+            .allow("events.segment_bytes")
+            .allow("events.keep_events")
+            .allow("events.keep_days")
+            .allow("events.keep_bytes")
             .allow("health.crash_loop")
     }
 }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time;
 
-use super::{keeper::Keeper, watch::Watch};
+use super::{EventSettings, keeper::Keeper, watch::Watch};
 use crate::{
     config::{Audit, Change, Kind, Record, Revision},
     events::{Checkpoint, Event, StoreError},
@@ -22,7 +22,7 @@ pub(super) fn spec(watch: &Arc<Watch>, keeper: &Keeper) -> ChildSpec {
         under_way: Mutex::default(),
     });
     let (for_reports, for_figures) = (Arc::clone(watch), Arc::clone(watch));
-    let for_journal = Arc::clone(watch);
+    let (for_journal, for_limits) = (Arc::clone(watch), Arc::clone(watch));
     let wiring = SupervisorSpec::new("wiring", intensity)
         // First, and following before it runs: what starts after it is counted by its reports.
         .child(ChildSpec::task("reports", move |ctx| {
@@ -31,6 +31,9 @@ pub(super) fn spec(watch: &Arc<Watch>, keeper: &Keeper) -> ChildSpec {
         }))
         .child(keeper.child_spec())
         .child(watch.config.watch_spec())
+        .child(ChildSpec::task("limits", move |ctx| {
+            limits(ctx, Arc::clone(&for_limits))
+        }))
         .child(ChildSpec::task("audit", move |ctx| {
             audit(ctx, Arc::clone(&books))
         }))
@@ -63,6 +66,27 @@ fn capture(watch: &Arc<Watch>) -> ChildSpec {
             Ok(())
         }
     })
+}
+
+/// Hands what may change while the node runs to the events, now and after each change.
+async fn limits(ctx: ChildContext, watch: Arc<Watch>) -> Result<(), BoxError> {
+    let mut changes = watch.config.subscribe("underpin.events")?;
+    loop {
+        let notice = tokio::select! {
+            () = ctx.cancelled() => return Ok(()),
+            notice = changes.recv() => notice,
+        };
+        if notice.is_none() {
+            return Ok(());
+        }
+        // What stands there was checked.
+        if let Ok(settings) = watch.config.get::<EventSettings>("underpin.events") {
+            let options = settings.options();
+            watch.events.set_hot_bytes(options.hot_bytes);
+            watch.events.set_segment_bytes(options.segment_bytes);
+            watch.events.set_retention(options.retention);
+        }
+    }
 }
 
 /// The source of the events that settings leave.

@@ -310,6 +310,23 @@ async fn a_folder_that_cannot_be_made_is_a_clear_error() {
     assert!(words.contains("name another"), "{words}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_of_the_events_is_changed_while_the_node_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = in_folder(folder.path()).await;
+    let batch: Vec<Event> = (0..500).map(|_| event(&node, "batch")).collect();
+    node.events().store_batch(batch).await.expect("stored");
+
+    let keep = node.config().update("underpin.events.keep_events", 50);
+    keep.await.expect("may be changed");
+
+    eventually("the older ones to go", async || {
+        node.events().stats().events <= 50
+    })
+    .await;
+    node.shutdown().await;
+}
+
 #[tokio::test]
 async fn wrong_settings_are_refused_before_anything_starts() {
     let node = testing::in_memory();

@@ -1,21 +1,26 @@
 //! What survives, and what a store says when something does not.
 
 use std::{
-    fs,
+    fs, io,
     path::Path,
     sync::{
-        Arc,
+        Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use underpin::{
-    events::{Checkpoint, Durability, EventsHealth, Options, Query, StoreError},
+    events::{
+        Checkpoint, Disk, DiskFile, DiskLock, Durability, EventsHealth, Folder, Options, Query,
+        StoreError,
+    },
     value::Value,
 };
 
-use super::support::{Store, event, events_in, id, ids_of, is_healthy, kill, steps, until};
+use super::support::{
+    Store, event, events_in, events_on, id, ids_of, is_healthy, kill, steps, supervise, until,
+};
 
 #[tokio::test]
 async fn f117_events_survive_the_end_of_the_store() {
@@ -341,6 +346,88 @@ async fn memory_outlives_a_killed_actor() {
 
     assert_eq!(store.events.stats().events, 10);
     store.events.store(event(11, "k", 0)).await.expect("stored");
+}
+
+/// A folder whose files open only while its gate does.
+#[derive(Debug)]
+struct Gated {
+    folder: Folder,
+    gate: Arc<(Mutex<bool>, Condvar)>,
+    waiting: Arc<AtomicBool>,
+}
+
+impl Disk for Gated {
+    fn lock(&self) -> io::Result<Box<dyn DiskLock>> {
+        self.folder.lock()
+    }
+
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.folder.list()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let (open, changed) = &*self.gate;
+        let mut open = open.lock().expect("no panic");
+        while !*open {
+            self.waiting.store(true, Ordering::Relaxed);
+            open = changed.wait(open).expect("no panic");
+        }
+        self.folder.open(name)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.folder.create(name)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.folder.remove(name)
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        self.folder.sync_folder()
+    }
+}
+
+/// A stop does not wait for an opening on a slow disk; the folder is free as soon as that has ended its step, and who comes meanwhile waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_during_a_reopening_leaves_the_folder_to_the_next_store() {
+    let store = Store::durable().await;
+    store.events.store_batch(steps(100)).await.expect("stored");
+    store.supervisor.stop().await;
+    let gate = Arc::new((Mutex::new(true), Condvar::new()));
+    let set = {
+        let gate = Arc::clone(&gate);
+        move |open| {
+            *gate.0.lock().expect("no panic") = open;
+            gate.1.notify_all();
+        }
+    };
+    let waiting = Arc::new(AtomicBool::new(false));
+    let disk = Gated {
+        folder: Folder::new(store.folder.path()),
+        gate,
+        waiting: Arc::clone(&waiting),
+    };
+    let events = events_on(Arc::new(disk), Options::default());
+    let supervisor = supervise(&events).await;
+    set(false);
+    until("the actor", || events.actor().is_some()).await;
+    if let Some(actor) = events.actor() {
+        actor.kill();
+    }
+    until("the reopening", || waiting.load(Ordering::Relaxed)).await;
+
+    supervisor.stop().await;
+    let options = Options {
+        down_wait: Duration::from_secs(20),
+        ..Options::default()
+    };
+    let next = tokio::spawn(Store::open(Arc::clone(&store.folder), options));
+    set(true);
+
+    let next = next.await.expect("the folder is free");
+    let page = next.events.query(Query::new()).await.expect("answered");
+    assert_eq!(page.events, steps(100));
 }
 
 fn flip(path: &Path, at: impl Fn(&[u8]) -> usize) {

@@ -208,3 +208,43 @@ async fn memory_holds_its_budget_and_says_what_it_dropped() {
     );
     assert_eq!(store.events.get(id(1)).await.expect("readable"), None);
 }
+
+/// What is kept, what is hot and how large segments are may be changed while the store runs, and holds after its restarts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_that_are_changed_while_the_store_runs_hold_at_once_and_after_a_restart() {
+    let store = Store::durable().await;
+    for batch in steps(20_000).chunks(1000) {
+        let batch = batch.to_vec();
+        store.events.store_batch(batch).await.expect("stored");
+    }
+    let before = store.events.stats();
+    assert_eq!((before.events, before.segments), (20_000, 1));
+
+    store.events.set_hot_bytes(0);
+    assert!(store.events.stats().hot_bytes < before.hot_bytes / 2);
+    store.events.set_segment_bytes(10_000);
+    store
+        .events
+        .store(event(20_001, "k", 0))
+        .await
+        .expect("stored");
+    assert_eq!(store.events.stats().segments, 2);
+    store.events.set_retention(Retention {
+        max_events: Some(100),
+        ..Retention::default()
+    });
+    until("pruning", || store.events.stats().events == 100).await;
+
+    kill(&store).await;
+    until("restart", || store.events.stats().openings == 2).await;
+    store
+        .events
+        .store(event(20_002, "k", 0))
+        .await
+        .expect("stored");
+    assert_eq!(store.events.stats().events, 100);
+    store.events.set_retention(Retention::default());
+    let newest = event(20_003, "k", 0);
+    store.events.store(newest).await.expect("stored");
+    assert_eq!(store.events.stats().events, 101);
+}

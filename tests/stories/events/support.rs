@@ -73,7 +73,7 @@ pub(crate) fn events_in(folder: &TempDir, options: Options) -> Events {
     events_on(Arc::new(Folder::new(folder.path())), options)
 }
 
-fn events_on(disk: Arc<dyn Disk>, options: Options) -> Events {
+pub(crate) fn events_on(disk: Arc<dyn Disk>, options: Options) -> Events {
     let ids = Arc::new(IdGenerator::new(NodeId::new(7).expect("small number")));
     let telemetry = Telemetry::new(telemetry::Options::default());
     Events::new(options, disk, ids, &telemetry)

@@ -192,7 +192,7 @@ fn cold(runtime: &Runtime, folder: &Path) -> Result<Store> {
 }
 
 /// Stores events, and answers some of their correlations.
-fn fill(runtime: &Runtime, events: &Events, count: usize) -> Vec<CorrelationId> {
+pub(super) fn fill(runtime: &Runtime, events: &Events, count: usize) -> Vec<CorrelationId> {
     let mut material = Material::new();
     let mut asked = Vec::new();
     for done in (0..count).step_by(BATCH) {

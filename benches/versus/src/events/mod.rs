@@ -8,6 +8,7 @@ mod material;
 mod memory;
 mod plain_log;
 mod store;
+mod upkeep;
 
 use crate::figure::{Figure, Goal, LIMIT, Unit};
 
@@ -107,6 +108,49 @@ pub const FIGURES: &[Figure] = &[
         unit: Unit::Microseconds,
         goals: &[],
         sides: |sides| finding::growth(sides, 10_000_000),
+    },
+    // Twice what reading and checking the segment that grows takes.
+    Figure {
+        name: "events.open.1m",
+        unit: Unit::Milliseconds,
+        goals: &[Goal::Value(300.0)],
+        sides: |sides| upkeep::open(sides, 1_000_000, true),
+    },
+    Figure {
+        name: "events.open.10m",
+        unit: Unit::Milliseconds,
+        goals: &[],
+        sides: |sides| upkeep::open(sides, 10_000_000, false),
+    },
+    Figure {
+        name: "events.prune.1m",
+        unit: Unit::Milliseconds,
+        goals: &[Goal::Value(100.0)],
+        sides: |sides| upkeep::prune(sides, 1_000_000),
+    },
+    Figure {
+        name: "events.prune.10m",
+        unit: Unit::Milliseconds,
+        goals: &[],
+        sides: |sides| upkeep::prune(sides, 10_000_000),
+    },
+    Figure {
+        name: "events.bytes.hot",
+        unit: Unit::Bytes,
+        goals: &[Goal::Value(350.0)],
+        sides: |sides| upkeep::hot_bytes(sides, 1_000_000),
+    },
+    Figure {
+        name: "events.bytes.disk",
+        unit: Unit::Bytes,
+        goals: &[Goal::Value(200.0)],
+        sides: |sides| upkeep::sealed_bytes(sides, 1_000_000),
+    },
+    Figure {
+        name: "events.bytes.open.10m",
+        unit: Unit::Bytes,
+        goals: &[],
+        sides: |sides| upkeep::open_bytes(sides, 10_000_000),
     },
 ];
 
