@@ -1,5 +1,7 @@
 //! The examples run, tell their story, come to their end and leave nothing behind.
 
+#[cfg(feature = "cli")]
+use std::io::{BufRead as _, BufReader};
 use std::{
     env,
     ffi::OsStr,
@@ -101,6 +103,61 @@ fn a_request_to_the_captured_service_is_followed_through_handler_actor_and_task(
         "two spans closed, one with its status recorded: {became:?}"
     );
     assert_eq!(files(&folder), 0);
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn the_command_line_shows_the_request_to_the_captured_service_as_a_tree() {
+    let folder = folder();
+    let mut service = example("capture_axum", &folder)
+        .arg("--stay")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let printed = service.stdout.take().expect("piped");
+    let asked = BufReader::new(printed).lines().find_map(|line| {
+        let line = line.expect("is text");
+        let command = line.strip_prefix("Ask for it: underpin ")?;
+        Some(command.to_owned())
+    });
+    let asked = asked.expect("it says how to ask");
+
+    let output = Command::new(env!("CARGO_BIN_EXE_underpin"))
+        .args(asked.split(' '))
+        .output()
+        .expect("runs");
+
+    assert!(
+        asked.starts_with("events query ") && asked.ends_with(" --tree"),
+        "{asked}"
+    );
+    let tree = lines(&output);
+    let depth_of = |words: &[&str]| {
+        let row = tree
+            .iter()
+            .find(|row| words.iter().all(|word| row.contains(word)));
+        let row = row.unwrap_or_else(|| panic!("{words:?} is not in {tree:#?}"));
+        let kind = row.find(words[0]).expect("is there");
+        row[..kind].chars().rev().take_while(|c| *c == ' ').count() / 2
+    };
+    let request = depth_of(&["span.opened", "/orders"]);
+    for below in [
+        &["tracing.info", "checking the stock"][..],
+        &["tracing.info", "charged"],
+        &["span.opened", "mail"],
+        &["span.recorded", "200"],
+    ] {
+        assert_eq!(depth_of(below), request + 1, "{tree:#?}");
+    }
+    assert_eq!(
+        depth_of(&["tracing.info", "confirmation sent"]),
+        request + 2
+    );
+    assert!(tree[0].contains("  took "), "{tree:#?}");
+    assert_eq!(tree.len(), 8, "{tree:#?}");
+    let ended = Command::new("kill").arg(service.id().to_string()).status();
+    assert!(ended.expect("kill is there").success());
+    assert!(service.wait().expect("ends").success(), "it stops cleanly");
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The drain: takes what is queued, makes events of it, and has the store keep them.
 
 use std::{
-    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     thread,
@@ -9,37 +8,18 @@ use std::{
 };
 
 use tokio::runtime::{Builder, Runtime};
-use tracing::{Metadata, callsite::Identifier};
 
 use super::{
-    fields::Reader,
     handle::Shared,
-    queue::{Entry, Taken, What},
-    rules::Rules,
+    making::Maker,
+    queue::{Entry, Taken},
 };
-use crate::{
-    events::{Event, EventBuilder, Events, SOURCE_BYTES_MAX, StoreError},
-    otp::Context,
-    value::{Map, Value},
-};
+use crate::events::{Events, StoreError};
 
 pub(super) struct Drain {
     shared: Arc<Shared>,
     events: Events,
-    /// What is the same for all events of a callsite, under the rules it was made with.
-    callsites: HashMap<Identifier, Arc<Callsite>>,
-    rules: Arc<Rules>,
-}
-
-/// What an event takes from the place in the program where it was made.
-struct Callsite {
-    kind: Arc<str>,
-    source: Arc<str>,
-    name: Value,
-    level: Value,
-    at: Value,
-    /// The field names by number, and whether the value is hidden.
-    fields: Vec<(Arc<str>, bool)>,
+    maker: Maker,
 }
 
 /// How long the drain rests when there was nothing. Short, so that an event is soon to be found; a thread that is woken for each event would
@@ -47,8 +27,8 @@ struct Callsite {
 const NAP: Duration = Duration::from_millis(5);
 /// After so many empty looks the drain sleeps until it is woken.
 const NAPS: u32 = 20;
-/// Events stored at once: some MiB.
-const BATCH: usize = 8192;
+/// Events stored at once: about a MiB.
+const BATCH: usize = 4096;
 /// How long one attempt may take. The store holds a batch all the same; the next attempt finds it there.
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// The pauses between attempts.
@@ -56,19 +36,14 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long a closed capture tries to store what it has.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
-/// What stands for a hidden value.
-const REDACTED: &str = "[redacted]";
-/// The names of our own; a field called so is kept as `fields.<name>`.
-const OWN_NAMES: [&str; 5] = ["level", "at", "name", "busy_ns", "idle_ns"];
 
 impl Drain {
     pub(super) fn new(shared: Arc<Shared>, events: Events) -> Self {
-        let rules = shared.rules.load_full();
+        let maker = Maker::new(shared.rules.load_full());
         Self {
             shared,
             events,
-            callsites: HashMap::new(),
-            rules,
+            maker,
         }
     }
 
@@ -130,7 +105,7 @@ impl Drain {
 
     /// Stores all of it, however long that takes; what the store refuses for ever is counted.
     async fn settle(&mut self, hand: &Hand<'_>) {
-        self.follow_rules();
+        self.maker.follow(self.shared.rules.load_full());
         let mut entries: Vec<_> = hand.taken.iter().flat_map(Taken::iter).collect();
         entries.sort_unstable_by_key(|(entry, _)| entry.id);
         for batch in entries.chunks(BATCH) {
@@ -142,16 +117,13 @@ impl Drain {
         let mut pause = PAUSE_MIN;
         let mut closed_since = None;
         loop {
-            let made = batch.iter().map(|(entry, fields)| self.make(entry, fields));
-            let stored = match made.collect::<Result<Vec<Event>, _>>() {
-                Ok(events) => {
-                    let attempt = self.events.store_batch(events);
-                    tokio::time::timeout(ATTEMPT, attempt).await
-                }
-                Err(error) => Ok(Err(StoreError::Event(error))),
-            };
-            let refused = match stored {
-                Ok(Ok(_)) => return hand.stored(batch.len()),
+            let maker = &mut self.maker;
+            let made = batch
+                .iter()
+                .map(|(entry, fields)| maker.make(entry, fields));
+            let attempt = self.events.store_each(made);
+            let refused = match tokio::time::timeout(ATTEMPT, attempt).await {
+                Ok(Ok(())) => return hand.stored(batch.len()),
                 Ok(Err(error)) => is_final(&error).then_some(error),
                 Err(_elapsed) => None,
             };
@@ -175,83 +147,6 @@ impl Drain {
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
-
-    /// Other rules may hide other fields.
-    fn follow_rules(&mut self) {
-        let rules = self.shared.rules.load_full();
-        if !Arc::ptr_eq(&rules, &self.rules) {
-            self.rules = rules;
-            self.callsites.clear();
-        }
-    }
-
-    fn make(&mut self, entry: &Entry, fields: &[u8]) -> Result<Event, crate::events::EventError> {
-        let (kind, source, data) = match entry.what {
-            What::Event(metadata) => {
-                let site = self.callsite(metadata);
-                let own = [("level", &site.level), ("at", &site.at)];
-                let kind = Arc::clone(&site.kind);
-                (kind, Arc::clone(&site.source), site.data(fields, own))
-            }
-            What::Opened(metadata) => {
-                let site = self.callsite(metadata);
-                let own = [
-                    ("name", &site.name),
-                    ("level", &site.level),
-                    ("at", &site.at),
-                ];
-                (
-                    "span.opened".into(),
-                    Arc::clone(&site.source),
-                    site.data(fields, own),
-                )
-            }
-            What::Recorded(metadata) => {
-                let site = self.callsite(metadata);
-                (
-                    "span.recorded".into(),
-                    Arc::clone(&site.source),
-                    site.data(fields, []),
-                )
-            }
-            What::Linked(metadata, to) => {
-                let site = self.callsite(metadata);
-                let to = Value::from(to.to_string());
-                (
-                    "span.linked".into(),
-                    Arc::clone(&site.source),
-                    site.data(&[], [("to", &to)]),
-                )
-            }
-            What::Closed {
-                metadata,
-                busy_ns,
-                idle_ns,
-            } => {
-                let site = self.callsite(metadata);
-                let (busy, idle) = (Value::from(busy_ns), Value::from(idle_ns));
-                let own = [("name", &site.name), ("busy_ns", &busy), ("idle_ns", &idle)];
-                (
-                    "span.closed".into(),
-                    Arc::clone(&site.source),
-                    site.data(&[], own),
-                )
-            }
-            What::Panic => ("panic".into(), "panic".into(), panic_data(fields)),
-        };
-        EventBuilder::new(entry.id, kind)
-            .time(entry.time)
-            .source(source)
-            .data(data)
-            .within(Context::new(entry.trace, entry.parent))
-            .build()
-    }
-
-    fn callsite(&mut self, metadata: &'static Metadata<'static>) -> Arc<Callsite> {
-        let rules = &self.rules;
-        let known = self.callsites.entry(metadata.callsite());
-        Arc::clone(known.or_insert_with(|| Arc::new(Callsite::new(metadata, rules))))
-    }
 }
 
 /// Whether trying the same again is of no use.
@@ -260,53 +155,6 @@ fn is_final(error: &StoreError) -> bool {
         error,
         StoreError::Event(_) | StoreError::Conflict { .. } | StoreError::BatchTooLarge { .. }
     )
-}
-
-fn panic_data(fields: &[u8]) -> Value {
-    let text = String::from_utf8_lossy(fields);
-    let names = ["message", "at", "thread"];
-    Value::Map(names.into_iter().zip(text.split('\0')).collect::<Map>())
-}
-
-impl Callsite {
-    fn new(metadata: &Metadata<'_>, rules: &Rules) -> Self {
-        let level = metadata.level().as_str();
-        let target = metadata.target();
-        let source = &target[..target.floor_char_boundary(SOURCE_BYTES_MAX)];
-        let at = match (metadata.file(), metadata.line()) {
-            (Some(file), Some(line)) => Value::from(format!("{file}:{line}")),
-            (Some(file), None) => Value::from(file),
-            (None, _) => Value::Null,
-        };
-        let fields = metadata.fields().iter().map(|field| {
-            let name = field.name();
-            let shown = if OWN_NAMES.contains(&name) {
-                format!("fields.{name}").into()
-            } else {
-                Arc::from(name)
-            };
-            (shown, rules.hides(name))
-        });
-        Self {
-            kind: format!("tracing.{}", level.to_ascii_lowercase()).into(),
-            source: source.into(),
-            name: metadata.name().into(),
-            level: level.into(),
-            at,
-            fields: fields.collect(),
-        }
-    }
-
-    /// The fields, and what is ours beside them.
-    fn data<const N: usize>(&self, fields: &[u8], own: [(&str, &Value); N]) -> Value {
-        let fields = Reader(fields).filter_map(|(number, value)| {
-            let (name, hidden) = self.fields.get(usize::from(number))?;
-            let value = if *hidden { REDACTED.into() } else { value };
-            Some((Arc::clone(name), value))
-        });
-        let own = own.map(|(name, value)| (Arc::from(name), value.clone()));
-        Value::Map(fields.chain(own).collect())
-    }
 }
 
 /// What the drain has taken: it is settled in the books and its room given back, whatever happens.

@@ -64,6 +64,7 @@ mod handle;
 #[cfg(feature = "web")]
 pub mod http;
 mod layer;
+mod making;
 mod options;
 mod propagation;
 mod queue;

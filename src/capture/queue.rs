@@ -68,9 +68,14 @@ pub(super) struct Queue {
 /// More than threads that log at the same moment; each is two cache lines.
 const SHARDS: usize = 16;
 
-/// How many emptied buffers are kept: two threads' worth; each is within [`SPARE_BYTES`].
-const SPARE: usize = 4;
-const SPARE_BYTES: usize = 4 << 20;
+/// A shard's buffer is put aside when it holds so many entries or bytes of fields, so that it never has to be moved to grow, and is
+/// memory that is there when it comes back.
+const BUFFER_ENTRIES: usize = 4096;
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// How many emptied buffers are kept, each within [`SPARE_BYTES`]: what a second of a busy program needs.
+const SPARE: usize = 16;
+const SPARE_BYTES: usize = 1 << 20;
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -80,6 +85,8 @@ struct Shard(Mutex<Lent>);
 struct Lent {
     room: i64,
     taken: Taken,
+    /// What was put aside, oldest first.
+    full: Vec<Taken>,
 }
 
 /// There was no room.
@@ -129,6 +136,10 @@ impl Queue {
                 return Err(Full);
             }
             lent.room -= wanted;
+            if lent.taken.is_full() {
+                let full = std::mem::replace(&mut lent.taken, self.spare());
+                lent.full.push(full);
+            }
             lent.taken.bytes.extend_from_slice(fields);
             entry.end = lent.taken.bytes.len();
             lent.taken.entries.push(entry);
@@ -179,21 +190,20 @@ impl Queue {
             let mut lent = shard.0.lock();
             // What a shard was lent and does not use must not lie there while others want it.
             let unused = std::mem::take(&mut lent.room);
-            let taken = if lent.taken.entries.is_empty() {
-                Taken::default()
-            } else {
-                let empty = self.spare.lock().pop().unwrap_or_default();
-                std::mem::replace(&mut lent.taken, empty)
-            };
+            all.append(&mut lent.full);
+            if !lent.taken.entries.is_empty() {
+                all.push(std::mem::replace(&mut lent.taken, self.spare()));
+            }
             drop(lent);
             if unused > 0 {
                 self.room.fetch_add(unused, Ordering::Relaxed);
             }
-            if !taken.entries.is_empty() {
-                all.push(taken);
-            }
         }
         all
+    }
+
+    fn spare(&self) -> Taken {
+        self.spare.lock().pop().unwrap_or_default()
     }
 
     /// These are stored, or given up: there is room again.
@@ -219,16 +229,22 @@ impl Queue {
 
     /// How many entries wait in the shards.
     pub(super) fn waiting(&self) -> u64 {
-        let shards = self.shards.iter();
-        shards
-            .map(|shard| shard.0.lock().taken.entries.len() as u64)
-            .sum()
+        let waiting = |shard: &Shard| {
+            let lent = shard.0.lock();
+            let all = lent.full.iter().chain([&lent.taken]);
+            all.map(|taken| taken.entries.len() as u64).sum::<u64>()
+        };
+        self.shards.iter().map(waiting).sum()
     }
 }
 
 impl Taken {
     fn cost(&self) -> i64 {
         signed(self.entries.len()) * cost(0) + signed(self.bytes.len())
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() >= BUFFER_ENTRIES || self.bytes.len() >= BUFFER_BYTES
     }
 
     fn is_small(&self) -> bool {

@@ -151,14 +151,20 @@ impl Event {
 
     /// Writes its record; on an error `out` is as before.
     pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), EventError> {
-        let correlation = self.correlation.as_ref().map(ToString::to_string);
+        match &self.correlation {
+            None => self.encode_as(None, out),
+            Some(correlation) => correlation.with_text(|text| self.encode_as(Some(text), out)),
+        }
+    }
+
+    fn encode_as(&self, correlation: Option<&str>, out: &mut Vec<u8>) -> Result<(), EventError> {
         let head = record::Head {
             id: self.id.get(),
             time: self.time.as_nanos(),
             parent: self.parent.map(EventId::get),
             kind: &self.kind,
             source: &self.source,
-            correlation: correlation.as_deref(),
+            correlation,
         };
         record::write(out, &head, |out| {
             let start = out.len();

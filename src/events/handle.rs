@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Borrow, iter::once, sync::Arc, time::Duration};
 
 use tokio::sync::TryAcquireError;
 
@@ -159,7 +159,7 @@ impl Events {
     /// A future dropped while it waits for its turn stores nothing; dropped later the event is stored, and only the answer is lost.
     pub async fn store(&self, event: Event) -> Result<EventId, StoreError> {
         let id = event.id();
-        let prepared = prepare(std::slice::from_ref(&event), None)?;
+        let prepared = prepare(once(Ok(&event)), None)?;
         self.put(prepared).await?;
         Ok(id)
     }
@@ -176,9 +176,22 @@ impl Events {
     pub async fn store_batch(&self, events: Vec<Event>) -> Result<Vec<EventId>, StoreError> {
         let ids = events.iter().map(Event::id).collect();
         if !events.is_empty() {
-            self.put(prepare(&events, None)?).await?;
+            self.put(prepare(events.iter().map(Ok), None)?).await?;
         }
         Ok(ids)
+    }
+
+    /// As [`Events::store_batch`], with events that are made one after the other, so that none has to be kept while the others are made.
+    #[cfg(feature = "capture")]
+    pub(crate) async fn store_each(
+        &self,
+        events: impl Iterator<Item = Result<Event, EventError>>,
+    ) -> Result<(), StoreError> {
+        let prepared = prepare(events, None)?;
+        if prepared.events > 0 {
+            self.put(prepared).await?;
+        }
+        Ok(())
     }
 
     /// Stores events and moves a checkpoint, if there is one, all or nothing. Events that are there already are skipped, so that an import
@@ -201,7 +214,7 @@ impl Events {
         if events.is_empty() && checkpoint.is_none() {
             return Ok(ImportOutcome::default());
         }
-        self.put(prepare(&events, checkpoint)?).await
+        self.put(prepare(events.iter().map(Ok), checkpoint)?).await
     }
 
     /// Hands one event over without waiting, neither for room nor for the disk, and answers its id. It will be stored unless the store
@@ -211,7 +224,7 @@ impl Events {
     ///
     /// [`StoreError::Event`]: it is no event that can be stored. [`StoreError::Full`], [`StoreError::Down`]: it was refused.
     pub fn try_store(&self, event: &Event) -> Result<EventId, StoreError> {
-        let prepared = prepare(std::slice::from_ref(event), None)?;
+        let prepared = prepare(once(Ok(event)), None)?;
         self.hand_over(prepared)
             .inspect_err(|_| self.count_refused())?;
         Ok(event.id())
@@ -479,8 +492,8 @@ impl Events {
 }
 
 /// Encodes events into one frame's body.
-fn prepare(
-    events: &[Event],
+fn prepare<E: Borrow<Event>>(
+    events: impl Iterator<Item = Result<E, EventError>>,
     checkpoint: Option<(Arc<str>, Arc<[u8]>)>,
 ) -> Result<Prepared, StoreError> {
     let mut prepared = Prepared {
@@ -494,6 +507,8 @@ fn prepare(
     prepared.checkpoint = checkpoint;
     let mut rising = true;
     for event in events {
+        let event = event?;
+        let event = event.borrow();
         event.encode(&mut prepared.body)?;
         if prepared.body.len() > Events::BATCH_BYTES_MAX {
             return Err(StoreError::BatchTooLarge {

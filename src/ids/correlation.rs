@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{IdError, TraceId};
+use super::{IdError, TraceId, trace::ascii};
 
 /// What belongs together: the id of a trace, or whatever text a program already writes to its logs ("req-abc").
 ///
@@ -71,6 +71,15 @@ impl CorrelationId {
                 .is_some_and(|id| other.trace_id() == Some(id))
     }
 
+    /// Shows its text to `see`; a trace id takes no memory for that.
+    pub(crate) fn with_text<T>(&self, see: impl FnOnce(&str) -> T) -> T {
+        match &self.0 {
+            Spelling::Hex(id) => see(ascii(&id.digits())),
+            Spelling::Uuid(id) => see(&id.to_uuid()),
+            Spelling::Text(text) => see(text),
+        }
+    }
+
     /// A hash for indexes: the same for all spellings of one trace, on every machine and in every version. Files hold it.
     ///
     /// Whoever chooses ids can choose ones that collide: always compare the id itself, too.
@@ -101,11 +110,7 @@ impl FromStr for CorrelationId {
 
 impl fmt::Display for CorrelationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Spelling::Hex(id) => fmt::Display::fmt(id, f),
-            Spelling::Uuid(id) => f.write_str(&id.to_uuid()),
-            Spelling::Text(text) => f.write_str(text),
-        }
+        self.with_text(|text| f.write_str(text))
     }
 }
 

@@ -55,6 +55,17 @@ impl TraceId {
         u128::from_be_bytes(self.0)
     }
 
+    /// The 32 digits as it is written, without memory of their own.
+    pub(super) fn digits(self) -> [u8; 32] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut written = [0; 32];
+        for (pair, byte) in written.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        written
+    }
+
     /// The id as a UUID: 36 characters, lower case.
     #[must_use]
     pub fn to_uuid(self) -> String {
@@ -109,7 +120,7 @@ impl FromStr for TraceId {
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.get())
+        f.write_str(ascii(&self.digits()))
     }
 }
 
@@ -266,14 +277,35 @@ fn byte(digits: &[u8]) -> Option<u8> {
 
 /// At most 32 lower-case hex digits.
 fn lower_hex(digits: &[u8]) -> Option<u128> {
-    digits.iter().try_fold(0, |bits, &digit| {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(bits << 4 | u128::from(digit))
-    })
+    let (mut bits, mut seen) = (0, 0);
+    // A machine word at a time, and one look at the end whether all were digits: each stored event's correlation is read this way.
+    for word in digits.chunks(16) {
+        let mut part = 0;
+        for digit in word {
+            let nibble = NIBBLES[usize::from(*digit)];
+            seen |= nibble;
+            part = part << 4 | u64::from(nibble & 15);
+        }
+        bits = bits << (4 * word.len()) | u128::from(part);
+    }
+    (seen < NO_DIGIT).then_some(bits)
+}
+
+/// The values of lower-case hex digits, and for all other bytes more than any digit is worth.
+const NIBBLES: [u8; 256] = {
+    let mut nibbles = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        nibbles[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    nibbles
+};
+const NO_DIGIT: u8 = 16;
+
+/// Digits as text.
+pub(super) fn ascii(digits: &[u8]) -> &str {
+    std::str::from_utf8(digits).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What happens in the node's own tree, as events: crashes, restarts and give-ups, and each turn of the node's health.
+//! What happens in the node's own tree, as events: crashes, restarts and give-ups, each turn of the node's health, and telemetry's alarms.
 //!
 //! What goes as it should leaves no event: a supervisor of a hundred thousand children would fill the store with their comings and goings.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::{sync::mpsc, time};
@@ -12,21 +12,30 @@ use crate::{
     events::{Event, Events, SOURCE_BYTES_MAX, StoreError},
     ids::EventId,
     otp::{BoxError, ChildContext, Context, Lifecycle, Report, StopKind},
-    telemetry::{Kind, Telemetry},
-    value::Value,
+    telemetry::{
+        Counter, Emission, EventName, HANDLER_FAILURE, Kind, METRIC_OVERFLOW, Number, POLL_FAILURE,
+        Telemetry,
+    },
+    value::{Map, Value},
 };
 
 /// Takes notes of what happened, for the store. Never waits; what finds no room is counted.
 #[derive(Debug)]
 pub(super) struct Journal {
-    events: Events,
-    telemetry: Telemetry,
-    notes: mpsc::Sender<Event>,
+    notes: Notes,
     /// With whoever keeps the journal at the moment.
     pages: tokio::sync::Mutex<Pages>,
     health: Mutex<Option<Health>>,
     /// The events of the ends that were not followed by a new life yet, for what comes of them.
     ends: Mutex<BTreeMap<Arc<str>, Context>>,
+}
+
+/// Where notes are written; what is written there waits for the store.
+#[derive(Clone)]
+struct Notes {
+    events: Events,
+    waiting: mpsc::Sender<Event>,
+    dropped: Counter,
 }
 
 #[derive(Debug)]
@@ -38,6 +47,9 @@ struct Pages {
 
 /// The part that is the node itself, and the source of its own events.
 const NODE: &str = "node";
+/// The source of telemetry's alarms, and the id of the handler that hears of them.
+const TELEMETRY: &str = "node/telemetry";
+const HANDLER: &str = "underpin:journal";
 /// How many notes may wait for the store: a crash loop of a minute at ten a second, some hundred bytes each.
 const NOTES: usize = 1024;
 /// How many children may be down at once and have their restart told as the consequence of their end.
@@ -53,10 +65,22 @@ impl Journal {
             &[],
             "What happened in the tree or to the node's health and found no room to become an event.",
         )]);
-        let (notes, receiver) = mpsc::channel(NOTES);
-        Self {
+        let (waiting, receiver) = mpsc::channel(NOTES);
+        let notes = Notes {
             events: events.clone(),
-            telemetry: telemetry.clone(),
+            waiting,
+            dropped: telemetry.counter("underpin_journal_dropped", &[]),
+        };
+        let alarms = [&HANDLER_FAILURE, &METRIC_OVERFLOW, &POLL_FAILURE].map(EventName::clone);
+        let attached = telemetry.attach_many(HANDLER, &alarms, notes.clone(), |alarm, notes| {
+            if let Some((kind, data)) = alarmed(alarm) {
+                notes.write(kind, TELEMETRY, data, Context::current());
+            }
+        });
+        if let Err(error) = attached {
+            tracing::warn!(%error, "telemetry's alarms will leave no events");
+        }
+        Self {
             notes,
             pages: tokio::sync::Mutex::new(Pages {
                 notes: receiver,
@@ -77,10 +101,18 @@ impl Journal {
             Lifecycle::Exited { .. } => report.context,
             // What follows an end belongs to it.
             Lifecycle::Started { .. } => ends.remove(&report.path).unwrap_or_default(),
+            Lifecycle::GaveUp { child, .. } => {
+                let child = format!("{}/{child}", report.path);
+                ends.get(&*child).copied().unwrap_or_default()
+            }
             _ => ends.get(&report.path).copied().unwrap_or_default(),
         };
-        let noted = self.note(kind, &report.path, data, cause);
-        if let (Lifecycle::Exited { .. }, Some(id)) = (&report.what, noted) {
+        let noted = self.notes.write(kind, &report.path, data, cause);
+        let is_end = matches!(
+            report.what,
+            Lifecycle::Exited { .. } | Lifecycle::GaveUp { .. }
+        );
+        if let (true, Some(id)) = (is_end, noted) {
             if ends.len() == ENDS {
                 forget_oldest(&mut ends);
             }
@@ -99,7 +131,8 @@ impl Journal {
         let mut before = self.health.lock();
         if is_turn(before.as_ref(), now) {
             let data = crate::value::to_value(now).unwrap_or_default();
-            self.note("node.health", NODE, data, Context::default());
+            self.notes
+                .write("node.health", NODE, data, Context::default());
         }
         *before = Some(now.clone());
     }
@@ -107,27 +140,8 @@ impl Journal {
     /// Notes what became of another node.
     #[cfg(feature = "cluster")]
     pub(super) fn cluster(&self, kind: &'static str, data: Value) {
-        self.note(kind, "node/cluster", data, Context::default());
-    }
-
-    fn note(
-        &self,
-        kind: &'static str,
-        source: &str,
-        data: Value,
-        cause: Context,
-    ) -> Option<EventId> {
-        let source = &source[..source.floor_char_boundary(SOURCE_BYTES_MAX)];
-        let event = self.events.event(kind).source(source).data(data);
-        let event = event.within(cause).build().ok()?;
-        let id = event.id();
-        if self.notes.try_send(event).is_err() {
-            self.telemetry
-                .counter("underpin_journal_dropped", &[])
-                .inc();
-            return None;
-        }
-        Some(id)
+        self.notes
+            .write(kind, "node/cluster", data, Context::default());
     }
 
     /// Stores the notes, each once, until the node stops; then those that are there.
@@ -142,7 +156,7 @@ impl Journal {
                     () = ctx.cancelled() => return Ok(()),
                 }
             }
-            match self.events.store_batch(open.clone()).await {
+            match self.notes.events.store_batch(open.clone()).await {
                 Ok(_) => open.clear(),
                 Err(
                     StoreError::Event(_)
@@ -160,10 +174,38 @@ impl Journal {
 
     async fn store_one_by_one(&self, open: &mut Vec<Event>) {
         for event in open.drain(..) {
-            if let Err(error) = self.events.store(event).await {
+            if let Err(error) = self.notes.events.store(event).await {
                 tracing::warn!(%error, "what happened in the tree could not be stored");
             }
         }
+    }
+}
+
+impl Notes {
+    /// Notes an event, and answers its id; `None` if there was no room.
+    fn write(
+        &self,
+        kind: &'static str,
+        source: &str,
+        data: Value,
+        cause: Context,
+    ) -> Option<EventId> {
+        let source = &source[..source.floor_char_boundary(SOURCE_BYTES_MAX)];
+        let event = self.events.event(kind).source(source).data(data);
+        let event = event.within(cause).build().ok()?;
+        let id = event.id();
+        if self.waiting.try_send(event).is_err() {
+            self.dropped.inc();
+            return None;
+        }
+        Some(id)
+    }
+}
+
+/// Shown among the handlers.
+impl fmt::Debug for Notes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the node's journal")
     }
 }
 
@@ -187,6 +229,42 @@ fn forget_oldest(ends: &mut BTreeMap<Arc<str>, Context>) {
     if let Some(path) = oldest.map(|(path, _)| Arc::clone(path)) {
         ends.remove(&path);
     }
+}
+
+/// What is told of one of telemetry's alarms. A handler that fails and stays is told of the first, second, fourth, eighth time and so on:
+/// it may fail at each emission.
+fn alarmed(alarm: &Emission<'_>) -> Option<(&'static str, Value)> {
+    let number = |name: &str| match alarm.measurements.get(name)? {
+        Number::UInt(number) => Some(number),
+        Number::Int(_) | Number::Float(_) => None,
+    };
+    let text = |name: &'static str| {
+        let field = alarm.metadata.get(name).map(|field| field.to_string());
+        (name, Value::from(field.unwrap_or_default()))
+    };
+    let (kind, data): (_, Map) = if *alarm.name == HANDLER_FAILURE {
+        let failures = number("failures").filter(|failures| failures.is_power_of_two())?;
+        let said = ["handler_id", "event_name", "kind", "reason"].map(text);
+        let counted = [("failures", Value::from(failures))];
+        (
+            "telemetry.handler_failure",
+            said.into_iter().chain(counted).collect(),
+        )
+    } else if *alarm.name == METRIC_OVERFLOW {
+        let series = Value::from(number("series")?);
+        (
+            "telemetry.metric_overflow",
+            [text("metric"), ("series", series)].into_iter().collect(),
+        )
+    } else if *alarm.name == POLL_FAILURE {
+        (
+            "telemetry.poll_failure",
+            ["poll", "kind"].map(text).into_iter().collect(),
+        )
+    } else {
+        return None;
+    };
+    Some((kind, Value::Map(data)))
 }
 
 /// What is told of something that happened; nothing of what goes as it should.

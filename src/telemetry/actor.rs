@@ -50,6 +50,7 @@ impl Actor for TelemetryActor {
                 if room.schedule.sweep_is_due(room.shared.clock.now()) {
                     room.sweep();
                 }
+                room.shared.tell_overflows();
                 room.shared.remember();
                 // The next step is asked for after this one, so that steps never pile up. Ends with the actor.
                 let _timer = myself
@@ -61,6 +62,7 @@ impl Actor for TelemetryActor {
                 if !reply.is_closed() {
                     room.poll(true).await;
                     room.sweep();
+                    room.shared.tell_overflows();
                     room.shared.remember();
                     reply.send(());
                 }

@@ -17,14 +17,14 @@ use tokio::{runtime, sync::mpsc};
 
 use super::{
     Counter, Emission, EventName, Field, HandlerError, HandlerOptions, Measurements, Metadata,
-    Number, OnFailure, OwnedEmission, Runs,
+    Number, OnFailure, OwnedEmission, Runs, alarms,
     clock::Clock,
     counter::CounterCells,
     handler::{Body, Function, Handler, Panic, describe, discard},
     registry::Registry,
 };
 
-/// Executed when a handler panicked: measurements `monotonic_time` and `system_time` (ns), metadata `event_name`,
+/// Executed when a handler panicked: measurements `monotonic_time`, `system_time` (ns) and `failures` (how often it did so far), metadata `event_name`,
 /// `handler_id`, `handler_config`, `kind`, `reason` and `stacktrace` (that of the place where the panic was caught, and
 /// only with `RUST_BACKTRACE` set: the place where it began is known to the program's panic hook alone).
 pub static HANDLER_FAILURE: EventName =
@@ -291,7 +291,7 @@ impl Handlers {
         }
         if ANNOUNCEMENTS.get() < ANNOUNCEMENTS_MAX {
             ANNOUNCEMENTS.set(ANNOUNCEMENTS.get() + 1);
-            self.announce(body, event, &reason);
+            self.announce(body, event, &reason, failures);
             ANNOUNCEMENTS.set(ANNOUNCEMENTS.get() - 1);
         }
         match body.on_failure {
@@ -309,11 +309,9 @@ impl Handlers {
         debug_assert!(detached.is_ok(), "the id was looked up in this table");
     }
 
-    fn announce(&self, body: &Body, event: &EventName, reason: &str) {
-        let measurements = [
-            ("monotonic_time", Number::UInt(self.clock.monotonic_ns())),
-            ("system_time", Number::UInt(self.clock.unix_ns())),
-        ];
+    fn announce(&self, body: &Body, event: &EventName, reason: &str, failures: u64) {
+        let [monotonic, system] = alarms::times(&self.clock);
+        let measurements = [monotonic, system, ("failures", Number::UInt(failures))];
         let stacktrace = Backtrace::capture();
         let metadata = [
             ("event_name", Field::Event(event)),

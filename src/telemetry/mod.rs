@@ -6,6 +6,8 @@
 //! * [`Telemetry::poll`] looks at what nobody tells; the process and the tokio runtime are looked at anyway;
 //! * [`Telemetry::snapshot`] and [`Telemetry::render`] read all metrics, [`Telemetry::history`] their last minutes.
 //!
+//! Its own troubles are events too: [`HANDLER_FAILURE`], [`METRIC_OVERFLOW`], [`POLL_FAILURE`].
+//!
 //! Guarantees: nothing that is counted is lost, whatever the number of threads, and whether or not the service runs; a
 //! read holds at least what was counted before it began. Memory is bounded: series by [`Options::series_max`] a metric,
 //! with an overflow series that keeps totals right; history by its options; a histogram's memory is constant. Counters
@@ -26,6 +28,7 @@
 
 mod actor;
 mod aggregate;
+mod alarms;
 mod buckets;
 mod clock;
 mod counter;
@@ -65,6 +68,7 @@ mod total;
 mod unit;
 mod workers;
 
+pub use alarms::{METRIC_OVERFLOW, POLL_FAILURE};
 pub use buckets::RELATIVE_ERROR;
 pub use counter::Counter;
 pub use definition::Definition;

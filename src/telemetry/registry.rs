@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::{
     Counter, Description, FamilySnapshot, Gauge, Histogram, Kind, Labels, MetricError, MetricName,
     Reading, SeriesSnapshot,
+    alarms::Overflow,
     counter::CounterCells,
     gauge::GaugeCell,
     histogram::HistogramCells,
@@ -19,6 +20,7 @@ use super::{
     sum::{Sum, SumCells},
     summary::{Summary, SummaryCells},
 };
+use crate::otp::Context;
 
 /// Cells of one kind of metric, so that one lookup serves all kinds.
 pub(super) trait Cells: Sized {
@@ -48,6 +50,9 @@ pub(super) struct Registry {
     metrics: RwLock<Metrics>,
     limits: Limits,
     own: OwnMetrics,
+    /// Metrics that got their overflow series, until the service tells of them; at most as many as there may be metrics. Handlers are not
+    /// run where a series is looked up: there may be locks.
+    overflows: Mutex<Vec<Overflow>>,
 }
 
 /// What the registry counts about itself.
@@ -126,6 +131,7 @@ impl Registry {
                 refused_values,
                 overflowed,
             },
+            overflows: Mutex::default(),
         };
         for ((name, help), cells) in OWN.into_iter().zip(cells) {
             let adopted = registry
@@ -176,9 +182,27 @@ impl Registry {
         if family.has_room(self.limits.series) && !labels.is_oversized() {
             return Ok(Found::Own(family.make(labels, refused_values)));
         }
+        if !family.series.contains_key(&Labels::overflow()) {
+            self.note_overflow(metric);
+        }
         Ok(Found::Overflow(
             family.make(Labels::overflow(), refused_values),
         ))
+    }
+
+    fn note_overflow(&self, metric: &MetricName) {
+        let mut overflows = self.overflows.lock();
+        if overflows.len() < self.limits.names {
+            overflows.push(Overflow {
+                metric: metric.clone(),
+                context: Context::current(),
+            });
+        }
+    }
+
+    /// The metrics that got their overflow series since this was last asked.
+    pub(super) fn take_overflows(&self) -> Vec<Overflow> {
+        std::mem::take(&mut *self.overflows.lock())
     }
 
     /// A handle in any case: one that counts and is shown nowhere if the series cannot be had.

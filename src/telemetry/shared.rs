@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use parking_lot::Mutex;
 
 use super::{
-    Counter, Kind, Options,
+    Counter, Kind, Options, alarms,
     clock::Clock,
     counter::CounterCells,
     gauge::GaugeCell,
@@ -122,6 +122,20 @@ impl Shared {
         }
     }
 
+    /// Tells of metrics that got as many series as they may have.
+    pub(super) fn tell_overflows(&self) {
+        for overflow in self.registry.take_overflows() {
+            let metric = overflow.metric.as_str();
+            let max = self.options.series_max;
+            tracing::warn!(
+                metric,
+                max,
+                "a metric has as many series as it may have; further label sets share one"
+            );
+            alarms::tell_overflow(&self.handlers, &self.clock, &overflow, max);
+        }
+    }
+
     pub(super) fn poll_failed(&self, id: &str) {
         self.poll_failures.inc();
         // Somebody may have removed it meanwhile.
@@ -131,6 +145,7 @@ impl Shared {
             removed = removed.is_ok(),
             "a poll panicked and was removed"
         );
+        alarms::tell_poll(&self.handlers, &self.clock, id, "panic");
     }
 
     pub(super) fn poll_overdue(&self, id: &str) {
@@ -138,6 +153,7 @@ impl Shared {
         let so_far = self.poll_delays.value();
         if so_far.is_power_of_two() {
             tracing::warn!(poll = id, so_far, "a poll is not done in time");
+            alarms::tell_poll(&self.handlers, &self.clock, id, "overdue");
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::{
-    sharded::Sharded,
+    sharded::{Sharded, Writer},
     sync::{AtomicU64, Ordering},
 };
 
@@ -22,8 +22,13 @@ impl Sum {
     pub(super) fn add(&self, amount: f64) -> bool {
         let fits = amount.is_finite() && amount >= 0.0;
         if fits {
-            let (cell, writer) = self.0.0.mine();
-            writer.update(cell, |sum| Some(sum + amount));
+            let add = |sum| Some(sum + amount);
+            if let Some(cell) = self.0.0.own() {
+                Writer::Alone.update(cell, add);
+            } else {
+                let (cell, writer) = self.0.0.mine();
+                writer.update(cell, add);
+            }
         }
         fits
     }

@@ -66,13 +66,27 @@ const QUANTILES: [f64; 4] = [0.5, 0.9, 0.99, 0.999];
 struct Text {
     out: String,
     format: Format,
+    /// What the lines at hand begin with: the metric's name and what the kind of line adds to it.
+    begin: String,
 }
+
+/// What a line ends in.
+#[derive(Clone, Copy)]
+enum Number {
+    Whole(u64),
+    Float(f64),
+}
+
+/// About how long a line is, with a label or two.
+const LINE_BYTES: usize = 80;
 
 /// Writes all metrics. Writing to a `String` cannot fail, hence the ignored results below.
 pub(super) fn render(families: &[FamilySnapshot], format: Format) -> String {
+    let lines = families.iter().map(|family| family.series.len() + 3);
     let mut text = Text {
-        out: String::new(),
+        out: String::with_capacity(lines.sum::<usize>() * LINE_BYTES),
         format,
+        begin: String::new(),
     };
     for family in families {
         text.head(family);
@@ -107,9 +121,18 @@ impl Text {
     fn series(&mut self, family: &FamilySnapshot, labels: &Labels, reading: &Reading) {
         let name = family.name.as_str();
         match reading {
-            Reading::Counter(count) => self.line(name, "_total", labels, None, count),
-            Reading::Sum(sum) => self.line(name, "_total", labels, None, number(*sum)),
-            Reading::Gauge(value) => self.line(name, "", labels, None, number(*value)),
+            Reading::Counter(count) => {
+                self.begin_with(name, "_total");
+                self.line(labels, None, Number::Whole(*count));
+            }
+            Reading::Sum(sum) => {
+                self.begin_with(name, "_total");
+                self.line(labels, None, Number::Float(*sum));
+            }
+            Reading::Gauge(value) => {
+                self.begin_with(name, "");
+                self.line(labels, None, Number::Float(*value));
+            }
             Reading::Histogram(values) => {
                 self.histogram(name, labels, values, bounds(family.name.unit()));
             }
@@ -118,19 +141,21 @@ impl Text {
     }
 
     fn histogram(&mut self, name: &str, labels: &Labels, values: &Distribution, bounds: &[f64]) {
+        self.begin_with(name, "_bucket");
         for (bound, count) in bounds.iter().zip(values.counts_within(bounds)) {
-            self.line(name, "_bucket", labels, Some(("le", *bound)), count);
+            self.line(labels, Some(("le", *bound)), Number::Whole(count));
         }
         let all = Some(("le", f64::INFINITY));
-        self.line(name, "_bucket", labels, all, values.count());
+        self.line(labels, all, Number::Whole(values.count()));
         self.totals(name, labels, values);
     }
 
     /// An empty summary has no quantiles, only its zeros.
     fn summary(&mut self, name: &str, labels: &Labels, values: &Distribution) {
+        self.begin_with(name, "");
         for q in QUANTILES {
             if let Some(value) = values.quantile(q) {
-                self.line(name, "", labels, Some(("quantile", q)), number(value));
+                self.line(labels, Some(("quantile", q)), Number::Float(value));
             }
         }
         self.totals(name, labels, values);
@@ -139,39 +164,43 @@ impl Text {
     fn totals(&mut self, name: &str, labels: &Labels, values: &Distribution) {
         // A sum is read as a counter, so it is left out, and the count with it, where negative values may let it fall.
         if values.min().is_none_or(|min| min >= 0.0) {
-            self.line(name, "_count", labels, None, values.count());
-            self.line(name, "_sum", labels, None, number(values.sum()));
+            self.begin_with(name, "_count");
+            self.line(labels, None, Number::Whole(values.count()));
+            self.begin_with(name, "_sum");
+            self.line(labels, None, Number::Float(values.sum()));
         }
     }
 
-    fn line(
-        &mut self,
-        name: &str,
-        suffix: &str,
-        labels: &Labels,
-        place: Option<(&str, f64)>,
-        value: impl std::fmt::Display,
-    ) {
-        let Self { out, .. } = self;
-        out.push_str(name);
-        out.push_str(suffix);
-        let mut before = '{';
+    fn begin_with(&mut self, name: &str, suffix: &str) {
+        self.begin.clear();
+        self.begin.push_str(name);
+        self.begin.push_str(suffix);
+    }
+
+    fn line(&mut self, labels: &Labels, place: Option<(&str, f64)>, value: Number) {
+        let Self { out, begin, .. } = self;
+        out.push_str(begin);
+        let mut before = "{";
         for (label, value) in labels.iter() {
-            out.push(before);
+            out.push_str(before);
             out.push_str(label);
             out.push_str("=\"");
             escape(out, value, true);
-            out.push('"');
-            before = ',';
+            before = "\",";
         }
-        if let Some((place, number_of_it)) = place {
-            _ = write!(out, "{before}{place}=\"{}\"", number(number_of_it));
-            before = ',';
+        if let Some((name, bound)) = place {
+            out.push_str(before);
+            out.push_str(name);
+            out.push_str("=\"");
+            float(out, bound);
+            before = "\",";
         }
-        if before == ',' {
-            out.push('}');
+        out.push_str(if before == "{" { " " } else { "\"} " });
+        match value {
+            Number::Whole(count) => _ = write!(out, "{count}"),
+            Number::Float(value) => float(out, value),
         }
-        _ = writeln!(out, " {value}");
+        out.push('\n');
     }
 }
 
@@ -196,28 +225,29 @@ fn quality(accept: &str, kind: &str, subtype: &str) -> f32 {
 }
 
 /// Rust writes floats so that they read back exactly; only infinity has another name here.
-fn number(value: f64) -> String {
+fn float(out: &mut String, value: f64) {
     if value.is_infinite() {
-        return if value > 0.0 { "+Inf" } else { "-Inf" }.into();
+        out.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
+    } else {
+        _ = write!(out, "{value:?}");
     }
-    format!("{value:?}")
 }
 
-/// Writes a text so that it is on one line; whole stretches at a time, since most have nothing to escape.
+/// Writes a text so that it is on one line; most have nothing to escape, which is seen without looking at each character alone.
 fn escape(out: &mut String, text: &str, quotes: bool) {
-    let special = |char: char| char == '\\' || char == '\n' || (quotes && char == '"');
-    let mut rest = text;
-    while let Some(at) = rest.find(special) {
-        let (plain, from) = rest.split_at(at);
-        out.push_str(plain);
-        out.push_str(match from.as_bytes()[0] {
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            _ => "\\\"",
-        });
-        rest = &from[1..];
+    let special = |byte: u8| byte == b'\\' || byte == b'\n' || (quotes && byte == b'"');
+    if !text.bytes().fold(false, |any, byte| any | special(byte)) {
+        out.push_str(text);
+        return;
     }
-    out.push_str(rest);
+    for char in text.chars() {
+        match char {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '"' if quotes => out.push_str("\\\""),
+            _ => out.push(char),
+        }
+    }
 }
 
 fn bounds(unit: Option<&str>) -> &'static [f64] {
@@ -278,6 +308,11 @@ mod tests {
 
     #[test]
     fn gauges_write_every_float() {
+        let number = |value| {
+            let mut out = String::new();
+            float(&mut out, value);
+            out
+        };
         let written: Vec<String> = [3.0, -0.1, 1e300, f64::INFINITY, f64::NEG_INFINITY, f64::NAN]
             .map(number)
             .into();

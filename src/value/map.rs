@@ -77,8 +77,14 @@ impl Map {
 
     /// Wraps entries whose names rise strictly, which the caller has seen to.
     pub(super) fn from_sorted(entries: Vec<Entry>) -> Self {
-        debug_assert!(entries.is_sorted_by(|(a, _), (b, _)| a < b));
-        Self(entries.into())
+        Self::from_rising(entries.into_iter())
+    }
+
+    /// Entries whose names rise strictly, which the caller has seen to. Where it is known how many there are, they go where they stay.
+    pub(crate) fn from_rising(entries: impl Iterator<Item = (Arc<str>, Value)>) -> Self {
+        let map = Self(entries.collect());
+        debug_assert!(map.0.is_sorted_by(|(a, _), (b, _)| a < b));
+        map
     }
 
     /// As [`Map::with`], with no new name for an entry that is there.

@@ -14,7 +14,7 @@ use underpin::{
     events::{Event, Events, Query},
     ids::CorrelationId,
     node::Node,
-    otp::{Address, ChildSpec, Context, Permit, Reply},
+    otp::{Address, ChildSpec, Context, Intensity, Permit, Reply, SupervisorSpec},
     ractor::{Actor, ActorProcessingErr, ActorRef},
     testing::{Life, eventually, in_memory, with_node},
     value::Value,
@@ -719,5 +719,50 @@ async fn a_crash_is_in_the_correlation_of_the_request_that_caused_it_and_the_res
                 .all(|event| event.correlation() == request.correlation())
         );
     })
+    .await;
+}
+
+#[tokio::test]
+async fn what_led_to_a_give_up_is_stored_at_once_and_the_give_up_is_its_consequence() {
+    let till = Address::new();
+    let desk = SupervisorSpec::new("desk", Intensity::new(0, LONG)).child(ChildSpec::actor(
+        "till",
+        &till,
+        |_| (Fragile, ()),
+    ));
+    with_node(
+        in_memory().child(ChildSpec::supervisor(desk)),
+        async |node| {
+            let capture = node.capture();
+            capture.set_filter("off,shop=trace").expect("a filter");
+            let subscriber = tracing_subscriber::registry().with(capture.layer());
+            let _guard = tracing::subscriber::set_default(subscriber);
+
+            let request = async {
+                tracing::info!(target: "shop", "the last straw");
+                till.call(|reply| Till::Charge { cents: 13, reply }, LONG)
+                    .await
+            };
+            let span = info_span!(target: "shop", "request");
+            assert!(request.instrument(span).await.is_err());
+
+            // Nobody flushes.
+            let stored = async |kind: &str| {
+                let found = node.events().query(Query::new().kind(kind)).await;
+                found.expect("a query").events
+            };
+            eventually("the give-up", async || {
+                !stored("otp.gave_up").await.is_empty()
+            })
+            .await;
+            eventually("what led to it", async || {
+                stored("tracing.info").await.len() == 1
+            })
+            .await;
+            let (gave_up, straw) = (stored("otp.gave_up").await, stored("tracing.info").await);
+            assert_eq!(field(&straw[0], "message"), &Value::from("the last straw"));
+            assert_eq!(gave_up[0].correlation(), straw[0].correlation());
+        },
+    )
     .await;
 }

@@ -96,7 +96,8 @@ impl Tree<'_> {
 
 /// What an event says that it took, by the names that function exits and closed spans use.
 fn said(event: &Json) -> Option<i128> {
-    event["data"]["duration_ns"].as_i64().map(i128::from)
+    let nanos = |name: &str| event["data"][name].as_i64().map(i128::from);
+    nanos("duration_ns").or_else(|| Some(nanos("busy_ns")? + nanos("idle_ns")?))
 }
 
 fn nanos(event: &Json) -> Option<i128> {
@@ -171,6 +172,9 @@ mod tests {
         let mut exit = event("1", None, 0);
         exit["data"] = json!({ "duration_ns": 1500 });
         assert_eq!(arrange(&[exit])[0].took, Some(1500));
+        let mut closed = event("1", None, 0);
+        closed["data"] = json!({ "busy_ns": 1500, "idle_ns": 500 });
+        assert_eq!(arrange(&[closed])[0].took, Some(2000));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What users of telemetry can rely on: events and handlers, metrics, their text, the service beside them.
 
+mod alarms;
 #[cfg(feature = "metrics")]
 mod bridge;
 mod definitions;
