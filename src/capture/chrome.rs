@@ -385,7 +385,7 @@ mod tests {
 
     #[test]
     fn each_nanosecond_counts_also_years_after_1970() {
-        let at = |number, nanos| {
+        let at = |number, nanos: i64| {
             let node = NodeId::new(7).expect("valid");
             let id = EventId::from_parts(1_800_000_000_000, node, number).expect("valid");
             let event = EventBuilder::new(id, OPENED)

@@ -173,8 +173,8 @@ Examples:
   underpin events trace 4bf92f3577b34da6a3ce929d0e0e4736 --out trace.json
   underpin events trace req-7f3a | jq '.traceEvents | length'
 
-The result is JSON in the Trace Event Format: open https://ui.perfetto.dev and drop the file there. Spans
-are what was captured with `underpin::capture`; any other event is a mark.
+The result is JSON in the Trace Event Format: open https://ui.perfetto.dev and drop the file there.
+Spans are what was captured with `underpin::capture`; any other event is a mark.
 
 Exit codes:
   0  written
