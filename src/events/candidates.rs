@@ -13,7 +13,7 @@ use super::{
 pub(super) struct Candidates<'a> {
     filter: &'a Filter,
     view: &'a dyn View,
-    access: Access,
+    access: Access<'a>,
     plan: Plan,
     /// The kinds that begin as wanted.
     kinds: Vec<Arc<str>>,
@@ -35,7 +35,7 @@ impl<'a> Candidates<'a> {
         filter: &'a Filter,
         view: &'a dyn View,
         rows: u32,
-        access: Access,
+        access: Access<'a>,
     ) -> io::Result<Option<Self>> {
         let mut kinds = Vec::new();
         let mut offers = Vec::new();

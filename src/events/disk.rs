@@ -71,6 +71,16 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// Any [`io::Error`].
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Reads as [`DiskFile::read_at`] what can be had without waiting for the disk; it may come short.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] where the disk has to be asked, which is the answer of a disk that cannot tell.
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let _ = (buffer, offset);
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     /// Makes all written bytes and the length durable.
     ///
     /// # Errors
@@ -217,6 +227,15 @@ impl DiskFile for RealFile {
         Ok(done)
     }
 
+    #[cfg(target_os = "linux")]
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        use rustix::io::{ReadWriteFlags, preadv2};
+        let mut parts = [io::IoSliceMut::new(buffer)];
+        // Whatever else is wrong, a file system that does not know the flag included, is told by a read that may wait.
+        preadv2(&self.file, &mut parts, offset, ReadWriteFlags::NOWAIT)
+            .map_err(|_| io::ErrorKind::WouldBlock.into())
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -251,6 +270,20 @@ mod tests {
 
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         disk.lock().expect("folder is free again");
+    }
+
+    #[test]
+    fn what_was_just_written_is_had_without_waiting_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("folder for the test");
+        let file = Folder::new(folder.path()).create("a").expect("file is new");
+        file.write_at(b"12345", 0).expect("disk has room");
+
+        let mut buffer = [0; 3];
+        match file.read_cached_at(&mut buffer, 1) {
+            Ok(read) => assert_eq!(&buffer[..read], &b"234"[..read]),
+            // Not every file system can tell.
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
     }
 
     #[test]

@@ -179,25 +179,106 @@ impl Event {
 
     /// The event of a record whose checksum was verified; `None` if its parts are not what they should be.
     pub(super) fn decode(record: &Record<'_>) -> Option<Self> {
-        let text = |bytes| str::from_utf8(bytes).ok();
+        // Alone it shares nothing with anyone.
+        Self::of(record, Self::data_of(record)?, &mut Texts::none())
+    }
+
+    /// The data of a record.
+    pub(super) fn data_of(record: &Record<'_>) -> Option<Value> {
+        let (data, used) = codec::decode_value(record.data, Limits::DEFAULT).ok()?;
+        (used == record.data.len()).then_some(data)
+    }
+
+    /// The event of a record, of which the data was decoded before.
+    pub(super) fn of(record: &Record<'_>, data: Value, texts: &mut Texts) -> Option<Self> {
         let correlation = match record.correlation {
-            Some(bytes) => Some(CorrelationId::new(text(bytes)?).ok()?),
+            Some(bytes) => Some(texts.correlation(bytes)?),
             None => None,
         };
         let parent = match record.parent {
             Some(id) => Some(EventId::new(id).ok()?),
             None => None,
         };
-        let (data, used) = codec::decode_value(record.data, Limits::DEFAULT).ok()?;
-        (used == record.data.len()).then_some(Self {
+        Some(Self {
             id: EventId::new(record.id).ok()?,
-            kind: text(record.kind)?.into(),
+            kind: texts.kind(record.kind)?,
             time: Timestamp::from_nanos(record.time),
-            source: text(record.source)?.into(),
+            source: texts.source(record.source)?,
             correlation,
             parent,
             data,
         })
+    }
+}
+
+/// Texts of events that were decoded before: those of one answer share most of theirs.
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    kinds: Recent,
+    sources: Recent,
+    correlation: Option<(Vec<u8>, CorrelationId)>,
+    keeps_none: bool,
+}
+
+/// Some texts, the one that was made first going first.
+#[derive(Debug, Default)]
+struct Recent {
+    texts: Vec<Arc<str>>,
+    next: usize,
+}
+
+impl Texts {
+    fn none() -> Self {
+        Self {
+            keeps_none: true,
+            ..Self::default()
+        }
+    }
+
+    fn kind(&mut self, bytes: &[u8]) -> Option<Arc<str>> {
+        if self.keeps_none {
+            return str::from_utf8(bytes).ok().map(Arc::from);
+        }
+        self.kinds.get(bytes)
+    }
+
+    fn source(&mut self, bytes: &[u8]) -> Option<Arc<str>> {
+        if self.keeps_none {
+            return str::from_utf8(bytes).ok().map(Arc::from);
+        }
+        self.sources.get(bytes)
+    }
+
+    fn correlation(&mut self, bytes: &[u8]) -> Option<CorrelationId> {
+        match &self.correlation {
+            Some((known, id)) if known == bytes => Some(id.clone()),
+            _ => {
+                let id = CorrelationId::new(str::from_utf8(bytes).ok()?).ok()?;
+                if !self.keeps_none {
+                    self.correlation = Some((bytes.to_vec(), id.clone()));
+                }
+                Some(id)
+            }
+        }
+    }
+}
+
+impl Recent {
+    /// So few that looking through them costs less than making one anew.
+    const TEXTS: usize = 8;
+
+    fn get(&mut self, bytes: &[u8]) -> Option<Arc<str>> {
+        let mut known = self.texts.iter();
+        if let Some(text) = known.find(|text| text.as_bytes() == bytes) {
+            return Some(text.clone());
+        }
+        let text: Arc<str> = str::from_utf8(bytes).ok()?.into();
+        match self.texts.get_mut(self.next) {
+            Some(place) => *place = text.clone(),
+            None => self.texts.push(text.clone()),
+        }
+        self.next = (self.next + 1) % Self::TEXTS;
+        Some(text)
     }
 }
 
@@ -379,6 +460,34 @@ mod tests {
             - 900_000
             + 1;
         "x".repeat(bytes - overhead)
+    }
+
+    #[test]
+    fn texts_that_events_share_are_made_once_and_none_is_taken_for_another() {
+        let mut texts = Texts::default();
+        let mut decode = |kind: &str, source: &str, correlation: Option<&str>| {
+            let mut event = EventBuilder::new(EventId::MAX, kind).source(source);
+            if let Some(correlation) = correlation {
+                event = event.correlation(CorrelationId::new(correlation).expect("short"));
+            }
+            let event = event.build().expect("valid");
+            let mut bytes = Vec::new();
+            event.encode(&mut bytes).expect("valid");
+            let record = Record::read(&bytes).expect("whole");
+            let data = Event::data_of(&record).expect("whole");
+            let read = Event::of(&record, data, &mut texts).expect("valid");
+            assert_eq!(read, event);
+            read
+        };
+
+        let one = decode("order.paid", "till/1", Some("req-1"));
+        let other = decode("order.shipped", "till/1", None);
+        let third = decode("order.paid", "till/2", Some("req-2"));
+        assert!(Arc::ptr_eq(&one.kind, &third.kind) && Arc::ptr_eq(&one.source, &other.source));
+        for number in 0..40 {
+            let kind = format!("kind.{}", number % 13);
+            decode(&kind, &kind, Some(&format!("req-{}", number % 3)));
+        }
     }
 
     #[test]

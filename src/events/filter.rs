@@ -116,10 +116,10 @@ impl Filter {
         self.data.iter().all(|comparison| comparison.holds(data))
     }
 
-    /// The event of a record whose other fields match, if its data does, too; `Err` if it cannot be decoded.
-    pub(super) fn decode(&self, record: &Record<'_>) -> Result<Option<Event>, ()> {
-        let event = Event::decode(record).ok_or(())?;
-        Ok(self.takes_data(event.data()).then_some(event))
+    /// The data of a record whose other fields match, if it does, too; `Err` if it cannot be decoded.
+    pub(super) fn data_of(&self, record: &Record<'_>) -> Result<Option<Value>, ()> {
+        let data = Event::data_of(record).ok_or(())?;
+        Ok(self.takes_data(&data).then_some(data))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    cell::Cell,
     collections::HashSet,
     io,
     panic::{self, AssertUnwindSafe},
@@ -82,7 +83,7 @@ impl Events {
         self.shared.metrics.queries.inc();
         let log = self.shared.view().await?;
         let views = log.views();
-        let work = move |cancelled: &AtomicBool, access| {
+        let work = move |cancelled: &AtomicBool, access: Access<'_>| {
             Search::new(&query, &views, cancelled, access)
                 .page_bytes(bytes)
                 .page()
@@ -317,10 +318,15 @@ impl Events {
     /// Runs a search on the caller's task if that takes microseconds, else beside the runtime. A panic is an error of this search alone.
     pub(super) async fn off_the_writer<T: Send + 'static>(
         &self,
-        work: impl Fn(&AtomicBool, Access) -> Result<T, Halt> + Send + 'static,
+        work: impl for<'a> Fn(&'a AtomicBool, Access<'a>) -> Result<T, Halt> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let never = AtomicBool::new(false);
-        let quick = panic::catch_unwind(AssertUnwindSafe(|| work(&never, Access::Memory)));
+        /// Parts of files that are read on the caller's task where the system has them in memory: half a millisecond at the most.
+        const PARTS_AT_HAND: u32 = 32;
+        let quick = {
+            let (never, parts) = (AtomicBool::new(false), Cell::new(PARTS_AT_HAND));
+            let at_hand = Access::AtHand(&parts);
+            panic::catch_unwind(AssertUnwindSafe(|| work(&never, at_hand)))
+        };
         match quick {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(Halt::NotQuick | Halt::Cancelled)) => {}
@@ -402,7 +408,7 @@ impl Pages {
 /// An event that is there, or why it cannot be read.
 type Read = Option<Result<Event, io::Error>>;
 
-fn get(views: &[Arc<dyn View>], id: EventId, access: Access) -> Result<Read, Halt> {
+fn get(views: &[Arc<dyn View>], id: EventId, access: Access<'_>) -> Result<Read, Halt> {
     let Some((view, row)) = find(views, id, access)? else {
         return Ok(None);
     };
@@ -417,11 +423,11 @@ fn get(views: &[Arc<dyn View>], id: EventId, access: Access) -> Result<Read, Hal
     }
 }
 
-fn find(
-    views: &[Arc<dyn View>],
+fn find<'v>(
+    views: &'v [Arc<dyn View>],
     id: EventId,
-    access: Access,
-) -> Result<Option<(&dyn View, u32)>, Halt> {
+    access: Access<'_>,
+) -> Result<Option<(&'v dyn View, u32)>, Halt> {
     for view in views.iter().rev() {
         if let Some(row) = view.find(id.get(), access)? {
             return Ok(Some((view.as_ref(), row)));

@@ -637,15 +637,31 @@ fn next_term<'a>(reader: &mut Reader<'a>) -> Option<(&'a [u8], Listed)> {
     Some((key, Listed::Pages(count, pages.collect::<Option<_>>()?)))
 }
 
+/// Goes over the next term of a page, without its rows being read; answers its key.
+fn skip_term<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+    const PAGE_OF_LIST_BYTES: usize = 8;
+    let len = usize::from(reader.u16()?);
+    let key = reader.take(len)?;
+    let count = reader.u32()?;
+    if count as usize <= INLINE_ROWS {
+        for _ in 0..count {
+            while reader.u8()? & 0x80 != 0 {}
+        }
+    } else {
+        reader.take(count.div_ceil(PAGE_ROWS) as usize * PAGE_OF_LIST_BYTES)?;
+    }
+    Some(key)
+}
+
 /// The rows of a term in its page; `Some(None)` if it is not there.
 #[expect(clippy::option_option, reason = "damaged, absent, found")]
 pub(super) fn find_term(page: &[u8], key: &[u8]) -> Option<Option<Listed>> {
     let mut reader = Reader::new(page);
     while !reader.is_empty() {
-        let (found, rows) = next_term(&mut reader)?;
-        match found.cmp(key) {
+        let mut here = reader.clone();
+        match skip_term(&mut reader)?.cmp(key) {
             std::cmp::Ordering::Less => {}
-            std::cmp::Ordering::Equal => return Some(Some(rows)),
+            std::cmp::Ordering::Equal => return Some(Some(next_term(&mut here)?.1)),
             std::cmp::Ordering::Greater => break,
         }
     }

@@ -263,6 +263,11 @@ impl Order {
         }
     }
 
+    /// Whether the latest, or the highest id, comes first.
+    pub(super) fn descends(self) -> bool {
+        matches!(self, Self::NewestFirst | Self::IdDescending)
+    }
+
     pub(super) fn rank(self, time: i64, id: u64) -> Rank {
         // Flipping the sign bit keeps the order of signed numbers among unsigned ones.
         let time = time.cast_unsigned() ^ (1 << 63);

@@ -26,6 +26,31 @@ pub(super) struct Sealed {
     owner: u64,
 }
 
+/// What a reader of many rows was given last: the next row is often in the same part.
+#[derive(Debug, Default)]
+struct Held {
+    page: Last,
+    block: Last,
+}
+
+/// A part and its number.
+#[derive(Debug, Default)]
+struct Last(Option<(u32, Arc<[u8]>)>);
+
+impl Last {
+    fn get_or(
+        &mut self,
+        number: u32,
+        read: impl FnOnce(u32) -> io::Result<Arc<[u8]>>,
+    ) -> io::Result<&[u8]> {
+        let part = match self.0.take() {
+            Some((held, part)) if held == number => part,
+            _ => read(number)?,
+        };
+        Ok(&self.0.insert((number, part)).1)
+    }
+}
+
 /// Why a sealed segment cannot be opened by its index.
 #[derive(Debug)]
 pub(super) enum IndexFault {
@@ -62,10 +87,10 @@ impl Sealed {
     }
 
     /// The body of a page.
-    fn page(&self, number: u32, access: Access) -> io::Result<Arc<[u8]>> {
-        self.part(Part::Page(number), access, || {
+    fn page(&self, number: u32, access: Access<'_>) -> io::Result<Arc<[u8]>> {
+        self.part(Part::Page(number), || {
             let (from, to) = self.directory.page(number).ok_or_else(damaged)?;
-            let frame = read(self.index.as_ref(), from, to)?;
+            let frame = read(self.index.as_ref(), from, to, access)?;
             let body = index::page_body(&frame, number).ok_or_else(damaged)?;
             Ok(body.into())
         })
@@ -74,14 +99,10 @@ impl Sealed {
     fn part(
         &self,
         part: Part,
-        access: Access,
         read: impl FnOnce() -> io::Result<Arc<[u8]>>,
     ) -> io::Result<Arc<[u8]>> {
         if let Some(kept) = self.cache.get(self.owner, part) {
             return Ok(kept);
-        }
-        if access == Access::Memory {
-            return Err(io::ErrorKind::WouldBlock.into());
         }
         let bytes = read()?;
         self.cache.keep(self.owner, part, &bytes);
@@ -92,23 +113,74 @@ impl Sealed {
     pub(super) fn read_record<T>(
         &self,
         offset: u32,
-        access: Access,
+        access: Access<'_>,
         work: impl FnOnce(&[u8]) -> T,
     ) -> io::Result<T> {
-        let (number, from, to) = self.directory.block_at(offset).ok_or_else(damaged)?;
-        let start = self.directory.blocks[number as usize].start;
-        let block = self.part(Part::Block(number), access, || {
-            Ok(self.expand(number, from, to)?.into())
-        })?;
-        let record = block
-            .get((offset - start) as usize..)
-            .and_then(Record::read_checked)
-            .ok_or_else(damaged)?;
-        Ok(work(record.bytes))
+        let mut held = Held::default();
+        self.record_at(offset, access, &mut held).map(work)
     }
 
-    fn expand(&self, number: u32, from: u32, to: u32) -> io::Result<Vec<u8>> {
-        let frame = read(self.blocks.as_ref(), from, to)?;
+    /// Hands the records of some rows to `work`, as [`View::read_while`](super::view::View::read_while).
+    pub(super) fn read_while(
+        &self,
+        rows: &[u32],
+        access: Access<'_>,
+        work: &mut dyn FnMut(io::Result<&[u8]>) -> bool,
+    ) -> io::Result<()> {
+        let mut held = Held::default();
+        for row in rows {
+            let record = match self.record_of(*row, access, &mut held) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                record => record,
+            };
+            if !work(record) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn record_of<'h>(
+        &self,
+        row: u32,
+        access: Access<'_>,
+        held: &'h mut Held,
+    ) -> io::Result<&'h [u8]> {
+        let page = held.page.get_or(Directory::page_of_row(row), |number| {
+            self.page(number, access)
+        })?;
+        let keys = Keys::read(page).ok_or_else(damaged)?;
+        let offset = keys.offset(row % index::PAGE_ROWS).ok_or_else(damaged)?;
+        self.record_at(offset, access, held)
+    }
+
+    fn record_at<'h>(
+        &self,
+        offset: u32,
+        access: Access<'_>,
+        held: &'h mut Held,
+    ) -> io::Result<&'h [u8]> {
+        let (number, from, to) = self.directory.block_at(offset).ok_or_else(damaged)?;
+        let start = self.directory.blocks[number as usize].start;
+        let block = held.block.get_or(number, |number| {
+            self.part(Part::Block(number), || {
+                Ok(self.expand(number, (from, to), access)?.into())
+            })
+        })?;
+        block
+            .get((offset - start) as usize..)
+            .and_then(Record::read_checked)
+            .map(|record| record.bytes)
+            .ok_or_else(damaged)
+    }
+
+    fn expand(
+        &self,
+        number: u32,
+        (from, to): (u32, u32),
+        access: Access<'_>,
+    ) -> io::Result<Vec<u8>> {
+        let frame = read(self.blocks.as_ref(), from, to, access)?;
         let (header, body) = frame::decode(&frame).map_err(|_| damaged())?;
         let (at, bytes) = blocks::expand(&header, body).ok_or_else(damaged)?;
         let block = &self.directory.blocks[number as usize];
@@ -116,7 +188,7 @@ impl Sealed {
         fits.then_some(bytes).ok_or_else(damaged)
     }
 
-    pub(super) fn offset(&self, row: u32, access: Access) -> io::Result<u32> {
+    pub(super) fn offset(&self, row: u32, access: Access<'_>) -> io::Result<u32> {
         let page = self.page(Directory::page_of_row(row), access)?;
         let keys = Keys::read(&page).ok_or_else(damaged)?;
         keys.offset(row % index::PAGE_ROWS).ok_or_else(damaged)
@@ -146,7 +218,7 @@ impl Sealed {
     pub(super) fn keys(
         &self,
         rows: &[u32],
-        access: Access,
+        access: Access<'_>,
         mut work: impl FnMut(u32, u64, i64),
     ) -> io::Result<()> {
         let same_page =
@@ -163,7 +235,7 @@ impl Sealed {
     }
 
     /// The rows of an id.
-    pub(super) fn find(&self, id: u64, access: Access) -> io::Result<Vec<u32>> {
+    pub(super) fn find(&self, id: u64, access: Access<'_>) -> io::Result<Vec<u32>> {
         let directory = &self.directory;
         if !directory.membership.may_have(Member::Id(id)) {
             return Ok(Vec::new());
@@ -188,7 +260,7 @@ impl Sealed {
     }
 
     /// The rows of a term, as its page lists them.
-    fn listed(&self, term: Term<'_>, access: Access) -> io::Result<Option<Listed>> {
+    fn listed(&self, term: Term<'_>, access: Access<'_>) -> io::Result<Option<Listed>> {
         let members = &self.directory.membership;
         let number;
         let (field, key) = match term {
@@ -216,7 +288,7 @@ impl Sealed {
         index::find_term(&page, key).ok_or_else(damaged)
     }
 
-    pub(super) fn count(&self, term: Term<'_>, access: Access) -> io::Result<u32> {
+    pub(super) fn count(&self, term: Term<'_>, access: Access<'_>) -> io::Result<u32> {
         let listed = self.listed(term, access)?;
         Ok(listed.map_or(0, |listed| listed.count()))
     }
@@ -225,7 +297,7 @@ impl Sealed {
         &self,
         term: Term<'_>,
         within: Range<u32>,
-        access: Access,
+        access: Access<'_>,
         out: &mut Vec<u32>,
     ) -> io::Result<()> {
         let pages = match self.listed(term, access)? {
@@ -254,7 +326,7 @@ impl Sealed {
     pub(super) fn kinds(
         &self,
         prefix: &str,
-        access: Access,
+        access: Access<'_>,
         out: &mut Vec<(Arc<str>, u32)>,
     ) -> io::Result<()> {
         for number in self.directory.pages_from(Field::Kind, prefix.as_bytes()) {
@@ -276,7 +348,7 @@ impl Sealed {
         for (number, block) in (0..).zip(blocks) {
             let next = blocks.get(number as usize + 1);
             let to = next.map_or(self.directory.blocks_bytes, |next| next.at);
-            match self.expand(number, block.at, to) {
+            match self.expand(number, (block.at, to), Access::Disk) {
                 Ok(part) => {
                     let at = block.start as usize;
                     let into = bytes.get_mut(at..at + part.len()).ok_or_else(damaged)?;
@@ -304,13 +376,13 @@ impl Times for Sealed {
 }
 
 fn read_directory(index: &dyn DiskFile) -> Result<Directory, IndexFault> {
-    let header = read(index, 0, len32(HEADER_BYTES)).map_err(IndexFault::of)?;
+    let header = read(index, 0, len32(HEADER_BYTES), Access::Disk).map_err(IndexFault::of)?;
     let header = Header::decode(&header).map_err(|fault| match fault {
         frame::Fault::Broken => IndexFault::Damaged,
         frame::Fault::Unknown { version, codec } => IndexFault::Unknown { version, codec },
     })?;
     let len = u32::try_from(header.frame_bytes()).map_err(|_| IndexFault::Damaged)?;
-    let frame = read(index, 0, len).map_err(IndexFault::of)?;
+    let frame = read(index, 0, len, Access::Disk).map_err(IndexFault::of)?;
     let (header, body) = frame::decode(&frame).map_err(|_| IndexFault::Damaged)?;
     Directory::decode(&header, body).ok_or(IndexFault::Damaged)
 }
@@ -325,10 +397,10 @@ impl IndexFault {
 }
 
 /// The bytes of a file from one offset to another; fewer are damage.
-fn read(file: &dyn DiskFile, from: u32, to: u32) -> io::Result<Vec<u8>> {
+fn read(file: &dyn DiskFile, from: u32, to: u32, access: Access<'_>) -> io::Result<Vec<u8>> {
     let len = to.checked_sub(from).ok_or_else(damaged)?;
     let mut bytes = vec![0; len as usize];
-    let read = file.read_at(&mut bytes, from.into())?;
+    let read = access.read_at(file, &mut bytes, from.into())?;
     (read == bytes.len()).then_some(bytes).ok_or_else(damaged)
 }
 

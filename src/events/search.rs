@@ -20,6 +20,7 @@ use super::{
     Event, Query, Timestamp,
     candidates::{Candidate, Candidates},
     columns::{ZONE_ROWS, Zone},
+    event::Texts,
     plan::Plan,
     query::{Page, Rank},
     record::Record,
@@ -33,6 +34,10 @@ const WINDOW_ROWS: u32 = 8 * ZONE_ROWS;
 const AT_ONCE_ROWS: u32 = 1024;
 /// Rows that a search may look at on the caller's own task: some tens of microseconds.
 const QUICK_ROWS: usize = 8192;
+/// Records that are copied at a time: for so many a segment is asked, and locked, once.
+const COPIED_RECORDS: usize = 32;
+/// Bytes of records after which no more are copied at a time: what a reader holds beside its answer.
+const COPIED_BYTES: usize = 256 << 10;
 /// Bytes of candidates, as encoded, that are kept decoded, so that they need not be read again.
 const KEPT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of events, as encoded, after which a page ends early.
@@ -77,12 +82,12 @@ pub(super) struct Search<'a> {
     segments: Vec<(&'a dyn View, u32)>,
     /// Set when the caller has gone.
     cancelled: &'a AtomicBool,
-    access: Access,
+    access: Access<'a>,
     after: Option<Rank>,
     sink: Sink,
     kept_bytes: usize,
-    /// The record that is looked at: copied, so that no lock is held while it is decoded.
-    record: Vec<u8>,
+    copied: Copied,
+    texts: Texts,
     page_bytes: usize,
     work: Work,
 }
@@ -95,6 +100,14 @@ enum Sink {
         wanted: usize,
     },
     Count(u64),
+}
+
+/// Records that are looked at: copied, so that no lock is held while they are decoded.
+#[derive(Debug, Default)]
+struct Copied {
+    bytes: Vec<u8>,
+    /// Where each is; `None` for one that cannot be read.
+    records: Vec<Option<Range<usize>>>,
 }
 
 /// An event that may be part of the answer.
@@ -150,7 +163,7 @@ impl<'a> Search<'a> {
         query: &'a Query,
         segments: &'a [Arc<dyn View>],
         cancelled: &'a AtomicBool,
-        access: Access,
+        access: Access<'a>,
     ) -> Self {
         Self {
             query,
@@ -160,7 +173,8 @@ impl<'a> Search<'a> {
             after: query.after.map(|cursor| cursor.rank()),
             sink: Sink::Count(0),
             kept_bytes: 0,
-            record: Vec::new(),
+            copied: Copied::default(),
+            texts: Texts::default(),
             page_bytes: PAGE_BYTES_MAX,
             work: Work::default(),
         }
@@ -180,7 +194,7 @@ impl<'a> Search<'a> {
             limit => self.query.skip + limit + 1,
         };
         self.sink = Sink::Best {
-            heap: BinaryHeap::with_capacity(wanted.min(1024)),
+            heap: BinaryHeap::new(),
             wanted,
         };
         self.run()?;
@@ -238,8 +252,16 @@ impl<'a> Search<'a> {
             self.pause()?;
             found.clear();
             self.work.rows += candidates.within(window.rows, &mut found)?;
-            for candidate in &found {
-                self.offer(at, candidate, &plan)?;
+            if self.query.order.descends() {
+                // Rows rise with time, mostly: the best first, so that the others need not enter.
+                found.reverse();
+            }
+            if plan.reads_events {
+                self.offer_if_they_match(at, &mut found)?;
+            } else {
+                for candidate in &found {
+                    self.offer(at, candidate, None);
+                }
             }
         }
         Ok(())
@@ -271,68 +293,99 @@ impl<'a> Search<'a> {
         windows
     }
 
-    fn offer(&mut self, at: usize, candidate: &Candidate, plan: &Plan) -> Result<(), Halt> {
-        let Key { id, time, .. } = candidate.key;
-        let rank = self.query.order.rank(time, id);
-        if self.after.is_some_and(|after| rank <= after) || self.cannot_enter(rank) {
-            return Ok(());
-        }
-        let mut event = None;
-        if plan.reads_events {
-            match self.look(at, candidate.row)? {
-                Looked::At(found) => event = found,
-                Looked::AtAnother => return Ok(()),
+    /// Offers those whose events match.
+    fn offer_if_they_match(&mut self, at: usize, found: &mut Vec<Candidate>) -> Result<(), Halt> {
+        found.retain(|candidate| self.may_enter(self.rank(candidate)));
+        let mut rest = &found[..];
+        let mut rows = Vec::with_capacity(COPIED_RECORDS.min(rest.len()));
+        while !rest.is_empty() {
+            self.pause()?;
+            rows.clear();
+            rows.extend(rest.iter().take(COPIED_RECORDS).map(|found| found.row));
+            self.copy(at, &rows)?;
+            let (copied, others) = rest.split_at(self.copied.records.len().min(rows.len()));
+            for (place, candidate) in copied.iter().enumerate() {
+                // What was found meanwhile may be better.
+                if !self.may_enter(self.rank(candidate)) {
+                    continue;
+                }
+                match self.look(place) {
+                    Looked::At(event) => self.offer(at, candidate, event),
+                    Looked::AtAnother => {}
+                }
             }
+            rest = others;
         }
-        self.keep(Found {
-            rank,
-            segment: at,
-            row: candidate.row,
-            key: (time, id),
-            event,
-        });
         Ok(())
     }
 
-    /// Whether a row's event matches, and the event if it is worth keeping.
-    fn look(&mut self, at: usize, row: u32) -> Result<Looked, Halt> {
-        if self.work.events_read.is_multiple_of(64) {
-            self.pause()?;
+    fn rank(&self, candidate: &Candidate) -> Rank {
+        let Key { id, time, .. } = candidate.key;
+        self.query.order.rank(time, id)
+    }
+
+    fn may_enter(&self, rank: Rank) -> bool {
+        self.after.is_none_or(|after| rank > after) && !self.cannot_enter(rank)
+    }
+
+    fn offer(&mut self, at: usize, candidate: &Candidate, event: Option<(Box<Event>, usize)>) {
+        let rank = self.rank(candidate);
+        if self.may_enter(rank) {
+            self.keep(Found {
+                rank,
+                segment: at,
+                row: candidate.row,
+                key: (candidate.key.time, candidate.key.id),
+                event,
+            });
         }
-        if self.fetch(at, row)?.is_err() {
-            // It may belong here: it is kept, and found unreadable again when it is read.
-            return Ok(Looked::At(None));
-        }
-        let filter = &self.query.filter;
-        let Some(record) = Record::read(&self.record).filter(|record| filter.takes(record)) else {
-            return Ok(Looked::AtAnother);
+    }
+
+    /// Whether a copied record's event matches, and the event if it is worth keeping.
+    fn look(&mut self, place: usize) -> Looked {
+        // One that cannot be read may belong here: it is kept, and found unreadable again when it is read.
+        let Some(range) = self.copied.records.get(place).cloned().flatten() else {
+            return Looked::At(None);
         };
-        let bytes = record.bytes.len();
-        let keeps = self.has_room() && self.kept_bytes + bytes <= KEPT_BYTES_MAX;
-        let event = if filter.data.is_empty() {
-            keeps.then(|| Event::decode(&record)).flatten()
+        let has_room = self.has_room() && self.kept_bytes + range.len() <= KEPT_BYTES_MAX;
+        let filter = &self.query.filter;
+        let record = self.copied.bytes.get(range).and_then(Record::read);
+        let Some(record) = record.filter(|record| filter.takes(record)) else {
+            return Looked::AtAnother;
+        };
+        let data = if filter.data.is_empty() {
+            has_room.then(|| Event::data_of(&record)).flatten()
         } else {
-            match filter.decode(&record) {
-                Ok(None) => return Ok(Looked::AtAnother),
-                Ok(event) => event.filter(|_| keeps),
+            match filter.data_of(&record) {
+                Ok(None) => return Looked::AtAnother,
+                Ok(Some(data)) => Some(data).filter(|_| has_room),
                 Err(()) => None,
             }
         };
-        Ok(Looked::At(event.map(|event| (Box::new(event), bytes))))
+        let event = data.and_then(|data| Event::of(&record, data, &mut self.texts));
+        Looked::At(event.map(|event| (Box::new(event), record.bytes.len())))
     }
 
-    /// Copies a row's record.
-    fn fetch(&mut self, at: usize, row: u32) -> Result<io::Result<()>, Halt> {
-        self.work.events_read += 1;
-        let copy = &mut self.record;
-        let read = self.segments[at].0.read(row, self.access, &mut |bytes| {
-            copy.clear();
-            copy.extend_from_slice(bytes);
-        });
-        match read {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Halt::NotQuick),
-            read => Ok(read),
+    /// Copies the records of some rows: of all, or of as many as are copied at a time.
+    fn copy(&mut self, at: usize, rows: &[u32]) -> Result<(), Halt> {
+        let Copied { bytes, records } = &mut self.copied;
+        bytes.clear();
+        records.clear();
+        self.segments[at]
+            .0
+            .read_while(rows, self.access, &mut |record| {
+                records.push(record.ok().map(|record| {
+                    let start = bytes.len();
+                    bytes.extend_from_slice(record);
+                    start..bytes.len()
+                }));
+                bytes.len() < COPIED_BYTES
+            })?;
+        self.work.events_read += records.len();
+        if records.is_empty() && !rows.is_empty() {
+            return Err(Halt::Unreadable(io::ErrorKind::NotFound.into()));
         }
+        Ok(())
     }
 
     /// Whether what enters now may stay: nothing has been pushed out yet.
@@ -400,7 +453,7 @@ impl<'a> Search<'a> {
         if self.cancelled.load(Relaxed) {
             return Err(Halt::Cancelled);
         }
-        if self.access == Access::Memory && self.work.rows > QUICK_ROWS {
+        if !self.access.is_patient() && self.work.rows > QUICK_ROWS {
             return Err(Halt::NotQuick);
         }
         Ok(())
@@ -410,9 +463,13 @@ impl<'a> Search<'a> {
         let last = self.query.skip + self.query.limit;
         let mut more = found.len() > last;
         found.truncate(last);
+        found.drain(..self.query.skip.min(found.len()));
         let mut page = Page::default();
         let (mut bytes, mut end) = (0, None);
-        for found in found.into_iter().skip(self.query.skip) {
+        // The copied records of rows from here on, and how many of them were taken.
+        let mut taken = 0;
+        self.copied.records.clear();
+        for at in 0..found.len() {
             if self.cancelled.load(Relaxed) {
                 return Err(Halt::Cancelled);
             }
@@ -420,19 +477,23 @@ impl<'a> Search<'a> {
                 more = true;
                 break;
             }
-            let (time, id) = found.key;
+            let mut read = found[at].event.take();
+            if read.is_none() {
+                if taken == self.copied.records.len() {
+                    self.copy_ahead(&found[at..])?;
+                    taken = 0;
+                }
+                taken += 1;
+                read = self.copied_event(taken - 1);
+            }
+            let (time, id) = found[at].key;
             end = EventId::new(id).ok().map(|id| (time, id));
-            let (segment, row) = (found.segment, found.row);
-            let read = match found.event {
-                Some(event) => Some(event),
-                None => self.read_event(segment, row)?,
-            };
             match read {
                 Some((event, len)) => {
                     bytes += len;
                     page.events.push(*event);
                 }
-                None if self.is_hidden(segment, row)? => {}
+                None if self.is_hidden(found[at].segment, found[at].row)? => {}
                 None => page.unreadable.extend(EventId::new(id).ok()),
             }
         }
@@ -441,14 +502,24 @@ impl<'a> Search<'a> {
         Ok(page)
     }
 
-    /// A row's event and its length as encoded; `None` if it cannot be read.
-    fn read_event(&mut self, at: usize, row: u32) -> Result<Option<(Box<Event>, usize)>, Halt> {
-        if self.fetch(at, row)?.is_err() {
-            return Ok(None);
-        }
-        let record = Record::read(&self.record);
-        let event = record.as_ref().and_then(Event::decode);
-        Ok(event.map(|event| (Box::new(event), self.record.len())))
+    /// Copies the records of the first of these and of those behind it that are in the same segment, as far as none is decoded already.
+    fn copy_ahead(&mut self, found: &[Found]) -> Result<(), Halt> {
+        let Some(segment) = found.first().map(|found| found.segment) else {
+            return Ok(());
+        };
+        let alike = |next: &&Found| next.segment == segment && next.event.is_none();
+        let rows = found.iter().take_while(alike).map(|found| found.row);
+        let rows: Vec<u32> = rows.take(COPIED_RECORDS).collect();
+        self.copy(segment, &rows)
+    }
+
+    /// The event of a copied record and its length as encoded; `None` if it cannot be read.
+    fn copied_event(&mut self, place: usize) -> Option<(Box<Event>, usize)> {
+        let range = self.copied.records.get(place)?.clone()?;
+        let record = Record::read(self.copied.bytes.get(range)?)?;
+        let data = Event::data_of(&record)?;
+        let event = Event::of(&record, data, &mut self.texts)?;
+        Some((Box::new(event), record.bytes.len()))
     }
 
     /// Whether a row was pruned while this search went on.

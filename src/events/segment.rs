@@ -284,7 +284,7 @@ impl Segment {
     }
 
     /// The first row of an id that is not pruned, also one that readers do not see yet.
-    pub(super) fn find_any(&self, id: u64, access: Access) -> io::Result<Option<u32>> {
+    pub(super) fn find_any(&self, id: u64, access: Access<'_>) -> io::Result<Option<u32>> {
         let in_span = |span: Zone| (span.id.0..=span.id.1).contains(&id);
         if !self.span().is_some_and(in_span) {
             return Ok(None);
@@ -390,10 +390,10 @@ impl Segment {
     }
 
     /// The record at an offset of the file before it is sealed, with its checksum verified.
-    fn read_file(&self, (start, end): (u32, u32)) -> io::Result<Vec<u8>> {
+    fn read_file(&self, (start, end): (u32, u32), access: Access<'_>) -> io::Result<Vec<u8>> {
         let file = self.file().ok_or(io::ErrorKind::NotFound)?;
         let mut bytes = vec![0; (end - start) as usize];
-        let read = file.read_at(&mut bytes, u64::from(start))?;
+        let read = access.read_at(file.as_ref(), &mut bytes, u64::from(start))?;
         bytes.truncate(read);
         let len = Record::read_checked(&bytes)
             .ok_or_else(damaged)?
@@ -403,20 +403,36 @@ impl Segment {
         Ok(bytes)
     }
 
+    /// Hands records to `work` as long as they are in memory, and takes them off `rows`; answers where the first one is that is not.
+    /// `None` once there is nothing more to do, or no row has a place in memory any more.
+    fn read_hot(
+        &self,
+        rows: &mut &[u32],
+        work: &mut dyn FnMut(io::Result<&[u8]>) -> bool,
+    ) -> Option<(u32, u32)> {
+        let inner = self.inner.read();
+        let columns = inner.columns.as_ref()?;
+        while let Some((row, rest)) = rows.split_first() {
+            let (start, end) = columns.extent(*row);
+            let Some(bytes) = inner.hot.get(start, end) else {
+                return Some((start, end));
+            };
+            *rows = if work(Ok(bytes)) { rest } else { &[] };
+        }
+        None
+    }
+
     fn read_cold(
         &self,
         extent: (u32, u32),
-        access: Access,
+        access: Access<'_>,
         work: &mut dyn FnMut(&[u8]),
     ) -> io::Result<()> {
         let sealed = self.inner.read().sealed.clone();
         if let Some(sealed) = sealed {
             return sealed.read_record(extent.0, access, work);
         }
-        if access == Access::Memory {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        match self.read_file(extent) {
+        match self.read_file(extent, access) {
             Ok(bytes) => {
                 work(&bytes);
                 Ok(())
@@ -455,7 +471,7 @@ impl View for Segment {
     fn kinds(
         &self,
         prefix: &str,
-        access: Access,
+        access: Access<'_>,
         out: &mut Vec<(Arc<str>, u32)>,
     ) -> io::Result<()> {
         match self.source() {
@@ -467,7 +483,7 @@ impl View for Segment {
         }
     }
 
-    fn count(&self, term: Term<'_>, access: Access) -> io::Result<u32> {
+    fn count(&self, term: Term<'_>, access: Access<'_>) -> io::Result<u32> {
         match self.source() {
             Source::Columns(columns) => Ok(columns.count(term)),
             Source::Sealed(sealed) => sealed.count(term, access),
@@ -478,7 +494,7 @@ impl View for Segment {
         &self,
         term: Term<'_>,
         within: Range<u32>,
-        access: Access,
+        access: Access<'_>,
         out: &mut Vec<u32>,
     ) -> io::Result<()> {
         match self.source() {
@@ -490,7 +506,7 @@ impl View for Segment {
         }
     }
 
-    fn keys(&self, rows: &[u32], access: Access, out: &mut Vec<Key>) -> io::Result<()> {
+    fn keys(&self, rows: &[u32], access: Access<'_>, out: &mut Vec<Key>) -> io::Result<()> {
         let (sealed, hidden) = {
             let inner = self.inner.read();
             let hidden = &inner.hidden;
@@ -511,34 +527,38 @@ impl View for Segment {
         })
     }
 
-    fn find(&self, id: u64, access: Access) -> io::Result<Option<u32>> {
+    fn find(&self, id: u64, access: Access<'_>) -> io::Result<Option<u32>> {
         let row = self.find_any(id, access)?;
         Ok(row.filter(|row| *row < self.published()))
     }
 
-    fn read(&self, row: u32, access: Access, work: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        let extent = {
-            let inner = self.inner.read();
-            match &inner.columns {
-                Some(columns) => {
-                    let (start, end) = columns.extent(row);
-                    if let Some(bytes) = inner.hot.get(start, end) {
-                        work(bytes);
-                        return Ok(());
-                    }
-                    Some((start, end))
-                }
-                None => None,
+    fn read_while(
+        &self,
+        rows: &[u32],
+        access: Access<'_>,
+        work: &mut dyn FnMut(io::Result<&[u8]>) -> bool,
+    ) -> io::Result<()> {
+        let mut rest = rows;
+        while let Some(extent) = self.read_hot(&mut rest, work) {
+            // No guard is held from here on: a second look under a first one waits for a writer that waits for the first.
+            let mut goes_on = true;
+            let read = self.read_cold(extent, access, &mut |bytes| goes_on = work(Ok(bytes)));
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Err(error) => goes_on = work(Err(error)),
+                Ok(()) => {}
             }
-        };
-        // No guard is held from here on: a second look under a first one waits for a writer that waits for the first.
-        if let Some(extent) = extent {
-            return self.read_cold(extent, access, work);
+            rest = rest.get(1..).unwrap_or_default();
+            if !goes_on {
+                return Ok(());
+            }
+        }
+        if rest.is_empty() {
+            return Ok(());
         }
         let sealed = self.inner.read().sealed.clone();
         let sealed = sealed.ok_or(io::ErrorKind::NotFound)?;
-        let offset = sealed.offset(row, access)?;
-        sealed.read_record(offset, access, work)
+        sealed.read_while(rest, access, work)
     }
 }
 

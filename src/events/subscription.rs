@@ -25,6 +25,7 @@ use super::{
     Event, Events, QueryError, StoreError,
     candidates::Candidates,
     columns::ZONE_ROWS,
+    event::Texts,
     filter::Filter,
     log::Log,
     record::Record,
@@ -322,7 +323,7 @@ fn read_on(
     views: &[Arc<dyn View>],
     place: (u64, u32),
     cancelled: &AtomicBool,
-    access: Access,
+    access: Access<'_>,
 ) -> Result<Stretch, Halt> {
     // Rows show in their order, so what shows of a segment was asked for after those behind it: if a later one has rows, this is complete.
     let rows: Vec<u32> = views.iter().rev().map(|view| view.rows()).collect();
@@ -333,6 +334,7 @@ fn read_on(
         windows: 0,
         bytes: 0,
         record: Vec::new(),
+        texts: Texts::default(),
         stretch: Stretch {
             deliveries: Vec::new(),
             place,
@@ -354,12 +356,13 @@ fn read_on(
 
 struct Reading<'a> {
     filter: &'a Filter,
-    access: Access,
+    access: Access<'a>,
     cancelled: &'a AtomicBool,
     windows: usize,
     bytes: usize,
     /// The record that is looked at: copied, so that no lock is held while it is decoded.
     record: Vec<u8>,
+    texts: Texts,
     stretch: Stretch,
 }
 
@@ -380,7 +383,7 @@ impl Reading<'_> {
             if self.windows == WINDOWS_MAX {
                 return Ok(false);
             }
-            if self.access == Access::Memory && self.windows == QUICK_WINDOWS {
+            if !self.access.is_patient() && self.windows == QUICK_WINDOWS {
                 return Err(Halt::NotQuick);
             }
             self.windows += 1;
@@ -432,8 +435,12 @@ impl Reading<'_> {
             return None;
         }
         self.bytes += record.bytes.len();
-        match self.filter.decode(&record) {
-            Ok(event) => event.map(Ok),
+        match self.filter.data_of(&record) {
+            Ok(None) => None,
+            Ok(Some(data)) => match Event::of(&record, data, &mut self.texts) {
+                Some(event) => Some(Ok(event)),
+                None => damaged(),
+            },
             Err(()) => damaged(),
         }
     }

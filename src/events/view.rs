@@ -1,10 +1,10 @@
 //! What queries, retention and subscriptions see of a segment, wherever it is kept: growing in memory, sealed in files.
 
-use std::{fmt, io, ops::Range, sync::Arc};
+use std::{cell::Cell, fmt, io, ops::Range, sync::Arc};
 
 use crate::ids::CorrelationId;
 
-use super::columns::Zone;
+use super::{columns::Zone, disk::DiskFile};
 
 /// What rows are listed by.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,11 +21,44 @@ pub(super) enum Term<'a> {
 
 /// How far a reader may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    /// What needs the disk is answered with [`io::ErrorKind::WouldBlock`].
+pub(super) enum Access<'a> {
+    /// No file is read: what would need one is answered with [`io::ErrorKind::WouldBlock`].
     Memory,
+    /// What the system has of a file in memory is read, so many parts of files at most; the rest is answered as above.
+    AtHand(&'a Cell<u32>),
     /// The reader may block.
     Disk,
+}
+
+impl Access<'_> {
+    /// Reads from a file, as far as that is allowed.
+    pub(super) fn read_at(
+        self,
+        file: &dyn DiskFile,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> io::Result<usize> {
+        let would_block = || Err(io::ErrorKind::WouldBlock.into());
+        match self {
+            Self::Memory => would_block(),
+            Self::AtHand(left) => {
+                let Some(rest) = left.get().checked_sub(1) else {
+                    return would_block();
+                };
+                left.set(rest);
+                match file.read_cached_at(buffer, offset)? {
+                    read if read == buffer.len() => Ok(read),
+                    _ => would_block(),
+                }
+            }
+            Self::Disk => file.read_at(buffer, offset),
+        }
+    }
+
+    /// Whether the reader works beside the runtime, and may take its time.
+    pub(super) fn is_patient(self) -> bool {
+        matches!(self, Self::Disk)
+    }
 }
 
 /// What a row is sorted and hidden by.
@@ -55,27 +88,116 @@ pub(super) trait View: fmt::Debug + Send + Sync {
     fn zones(&self, zones: Range<u32>, out: &mut Vec<Zone>);
 
     /// The kinds that begin with `prefix` and how many rows have them, added to `out`.
-    fn kinds(&self, prefix: &str, access: Access, out: &mut Vec<(Arc<str>, u32)>)
-    -> io::Result<()>;
+    fn kinds(
+        &self,
+        prefix: &str,
+        access: Access<'_>,
+        out: &mut Vec<(Arc<str>, u32)>,
+    ) -> io::Result<()>;
 
     /// How many rows have the term, at the most.
-    fn count(&self, term: Term<'_>, access: Access) -> io::Result<u32>;
+    fn count(&self, term: Term<'_>, access: Access<'_>) -> io::Result<u32>;
 
     /// The rows in a range that have the term, added to `out` as they rise.
     fn rows_with(
         &self,
         term: Term<'_>,
         within: Range<u32>,
-        access: Access,
+        access: Access<'_>,
         out: &mut Vec<u32>,
     ) -> io::Result<()>;
 
     /// The keys of rows, added to `out` in the same order.
-    fn keys(&self, rows: &[u32], access: Access, out: &mut Vec<Key>) -> io::Result<()>;
+    fn keys(&self, rows: &[u32], access: Access<'_>, out: &mut Vec<Key>) -> io::Result<()>;
 
     /// The row of an event that is not pruned.
-    fn find(&self, id: u64, access: Access) -> io::Result<Option<u32>>;
+    fn find(&self, id: u64, access: Access<'_>) -> io::Result<Option<u32>>;
 
-    /// Hands a row's record to `work`. From a file, its checksum has been verified.
-    fn read(&self, row: u32, access: Access, work: &mut dyn FnMut(&[u8])) -> io::Result<()>;
+    /// Hands the records of some rows to `work`, one after the other, until it says that it has enough. From a file, a record's checksum has
+    /// been verified; what cannot be read is handed on as its error, except for what would block, which ends it.
+    ///
+    /// `work` may be called while a lock is held: it copies what it needs, and does no more.
+    fn read_while(
+        &self,
+        rows: &[u32],
+        access: Access<'_>,
+        work: &mut dyn FnMut(io::Result<&[u8]>) -> bool,
+    ) -> io::Result<()>;
+
+    /// Hands a row's record to `work`, as [`View::read_while`].
+    fn read(&self, row: u32, access: Access<'_>, work: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        let mut read = Ok(());
+        self.read_while(&[row], access, &mut |record| {
+            read = record.map(&mut *work);
+            false
+        })?;
+        read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of which the system has the first bytes in memory.
+    #[derive(Debug)]
+    struct PartlyAtHand {
+        bytes: Vec<u8>,
+        at_hand: usize,
+    }
+
+    impl DiskFile for PartlyAtHand {
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            let from = usize::try_from(offset).map_err(io::Error::other)?;
+            let found = self.bytes.get(from..).unwrap_or_default();
+            let len = found.len().min(buffer.len());
+            buffer[..len].copy_from_slice(&found[..len]);
+            Ok(len)
+        }
+
+        fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            let left = (self.at_hand as u64).saturating_sub(offset);
+            let len = buffer.len().min(usize::try_from(left).unwrap_or(0));
+            self.read_at(&mut buffer[..len], offset)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn truncate(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_at_hand_is_read_so_many_times_and_nothing_is_waited_for() {
+        let file = PartlyAtHand {
+            bytes: (0..100).collect(),
+            at_hand: 50,
+        };
+        let left = Cell::new(3);
+        let read = |access: Access<'_>, offset| {
+            let mut buffer = [0; 10];
+            let read = access.read_at(&file, &mut buffer, offset);
+            read.map(|len| buffer[..len].to_vec())
+                .map_err(|error| error.kind())
+        };
+        let would_block = Err(io::ErrorKind::WouldBlock);
+
+        assert_eq!(read(Access::AtHand(&left), 40), Ok((40..50).collect()));
+        // Half of it would have to be fetched.
+        assert_eq!(read(Access::AtHand(&left), 45), would_block);
+        assert_eq!(read(Access::AtHand(&left), 0), Ok((0..10).collect()));
+        assert_eq!(
+            (left.get(), read(Access::AtHand(&left), 0)),
+            (0, would_block)
+        );
+        assert_eq!(read(Access::Memory, 0), Err(io::ErrorKind::WouldBlock));
+        assert_eq!(read(Access::Disk, 95), Ok((95..100).collect()));
+    }
 }
