@@ -35,9 +35,15 @@ struct Node {
 
 impl Node {
     fn start(data: &Path, address: &str) -> Self {
+        Self::start_with(data, address, &[], &[])
+    }
+
+    fn start_with(data: &Path, address: &str, more: &[&Path], variables: &[(&str, &str)]) -> Self {
         let mut process = underpin()
             .args(["run", "--http", address, "--data"])
             .arg(data)
+            .args(more)
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary starts");
@@ -571,6 +577,73 @@ fn a_reader_that_has_heard_enough_is_no_error() {
             (Some(0), String::new())
         );
     }
+}
+
+#[test]
+fn a_node_follows_its_folder_of_settings_and_says_which_layer_holds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir(at("conf.d")).expect("it is made");
+    let layer = |name: &str, text: &str| std::fs::write(at(name), text).expect("it is written");
+    layer("node.toml", "[app]\nname = 'file'\nport = 1\nworkers = 1\n");
+    layer("conf.d/10.toml", "[app]\nport = 2\nworkers = 2\n");
+    layer("conf.d/20.toml", "[app]\nworkers = 3\n");
+    layer("conf.d/30.txt", "no settings");
+    let (file, conf_d) = (at("node.toml"), at("conf.d"));
+    let more = [Path::new("--config"), &file, Path::new("--conf-d"), &conf_d];
+    let variables = [
+        ("UNDERPIN__APP__HOSTS__0", "a"),
+        ("UNDERPIN__APP__HOSTS__1", "b"),
+    ];
+    let node = Node::start_with(&at("data"), "127.0.0.1:0", &more, &variables);
+    let app = || node.answers(&["config", "get", "app", "--json"])["value"].clone();
+    let expected = json!({"name": "file", "port": 2, "workers": 3, "hosts": ["a", "b"]});
+    assert_eq!(app(), expected);
+
+    std::fs::remove_file(at("conf.d/20.toml")).expect("it is there");
+    layer("conf.d/15.toml", "[app]\nport = 4\n");
+    let reloaded = node.says(&["config", "reload"]);
+
+    assert_eq!(reloaded.status.code(), Some(0), "{reloaded:?}");
+    assert_eq!((&app()["port"], &app()["workers"]), (&json!(4), &json!(2)));
+    let explained = node.says(&["config", "explain", "app.port"]);
+    let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(explained.contains("15.toml, line 2"), "{explained}");
+    layer("conf.d/15.toml", "[app\n");
+    let refused = node.says(&["config", "reload", "--json"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let told = lines(&refused.stderr)[0].to_string();
+    assert!(told.contains("15.toml, line 1"), "{told}");
+    assert_eq!(app()["port"], 4, "what held before holds");
+}
+
+#[test]
+fn a_value_is_read_by_what_stands_there() {
+    let stage = Stage::set();
+    let node = &stage.node;
+    let set = |path: &str, text: &str| {
+        let set = node.says(&["config", "set", path, text]);
+        assert_eq!(set.status.code(), Some(0), "{set:?}");
+        node.answers(&["config", "get", path, "--json"])["value"].clone()
+    };
+
+    for (text, json) in [
+        ("5", json!(5)),
+        ("-0.5", json!(-0.5)),
+        ("true", json!(true)),
+        ("[1, 2]", json!([1, 2])),
+        ("{ a = [1] }", json!({"a": [1]})),
+        (r#"{"a": null}"#, json!({"a": null})),
+        ("null", json!(null)),
+        ("\"5\"", json!("5")),
+    ] {
+        assert_eq!(set("app.x", text), json, "{text}");
+    }
+    for text in ["hello there", "5", "", "{", "[1]"] {
+        assert_eq!(set("app.x", text), json!(text), "text stands there");
+    }
+    let gone = node.says(&["config", "rollback", "999", "--json"]);
+    assert_eq!(lines(&gone.stderr)[0]["error"]["code"], "not_found");
 }
 
 #[test]

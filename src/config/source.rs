@@ -12,7 +12,7 @@ use super::{
     Origin, Problem,
     numbered::{self, Part},
 };
-use crate::value::{Map, Path, Value, ValueError};
+use crate::value::{Limits, Map, Path, Value, ValueError};
 
 /// One source's part of the document, and where each value in it stands.
 #[derive(Debug, Clone)]
@@ -224,9 +224,11 @@ pub(super) fn plain_name(key: &str) -> String {
 
 /// Reads `a.b=c` as `--set` takes it.
 pub(super) fn read_set(text: &str) -> Result<Given, Problem> {
-    let (path, value) = text.split_once('=').unwrap_or((text, ""));
+    // Without a `=`, some of it may be a value, which may be a secret.
+    let untold = || (text.split([':', ' ']).next().unwrap_or_default(), "");
+    let (path, value) = text.split_once('=').unwrap_or_else(untold);
     let origin = Origin::Flag { path: path.into() };
-    if path.len() == text.len() {
+    if !text.contains('=') {
         return Err(Problem::Unnamed {
             origin,
             reason: "there is no `=`; write it as --set section.key=value".to_owned(),
@@ -245,13 +247,13 @@ pub(super) fn read_set(text: &str) -> Result<Given, Problem> {
     }
 }
 
-/// What a text means where `like` stands now: text where text stands, otherwise a TOML value (`true`, `12`, `[1, 2]`, `{a = 1}`),
-/// otherwise the items of `a, b` where a list stands, otherwise text.
+/// What a text means where `like` stands now: text where text stands, otherwise a TOML value (`true`, `12`, `[1, 2]`, `{a = 1}`) or a
+/// list or table in JSON, otherwise the items of `a, b` where a list stands, otherwise text.
 pub(super) fn read_value(text: &str, like: Option<&Value>) -> Reading {
     let plain = Value::from(text);
-    let parsed = DeValue::parse(text.trim())
-        .ok()
-        .and_then(|value| plain_value(value.get_ref()));
+    let parsed = DeValue::parse(text.trim()).ok();
+    let parsed = parsed.and_then(|value| plain_value(value.get_ref()));
+    let parsed = parsed.or_else(|| json(text.trim()));
     match (parsed, like) {
         (None, Some(Value::List(_))) => Reading {
             first: items(text),
@@ -270,6 +272,14 @@ pub(super) fn read_value(text: &str, like: Option<&Value>) -> Reading {
             second: Some(plain),
         },
     }
+}
+
+/// A list or a table as programs write it in a variable.
+fn json(text: &str) -> Option<Value> {
+    let may_be = text.starts_with(['[', '{']);
+    may_be
+        .then(|| Value::from_json(text, Limits::CONFIG).ok())
+        .flatten()
 }
 
 /// A list as people write it in a variable: `a, b, c`; nothing is an empty list.
@@ -385,7 +395,6 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::Limits;
 
     fn json(text: &str) -> Value {
         Value::from_json(text, Limits::CONFIG).expect("test document is valid")
@@ -464,7 +473,9 @@ mod tests {
             read_set("app.x=a=b").map(|given| given.said),
             Ok(Said::Text("a=b".to_owned()))
         );
-        assert!(matches!(read_set("app.x"), Err(Problem::Unnamed { .. })));
+        let mistyped = read_set("app.x: hunter2").expect_err("there is no `=`");
+        assert!(matches!(&mistyped, Problem::Unnamed { .. }));
+        assert!(!mistyped.to_string().contains("hunter2"), "{mistyped}");
         assert!(matches!(read_set("=1"), Err(Problem::Unnamed { .. })));
     }
 
@@ -477,6 +488,10 @@ mod tests {
         );
         assert_eq!(read_value("[1, 2]", None).first, Value::from(vec![1, 2]));
         assert_eq!(read_value("{ a = 1.5 }", None).first, json(r#"{"a": 1.5}"#));
+        assert_eq!(
+            read_value(r#"[{"a": null}]"#, None).first,
+            json(r#"[{"a": null}]"#)
+        );
         assert_eq!(
             read_value("just words", None).first,
             Value::from("just words")

@@ -1,4 +1,5 @@
 use std::{
+    collections::VecDeque,
     fmt,
     future::poll_fn,
     sync::Arc,
@@ -10,6 +11,7 @@ use futures_util::{Stream, stream};
 use super::{
     Change, Record, Revision,
     followers::{Found, Seat},
+    record::Logged,
     shared::{Published, Shared},
 };
 use crate::value::{Path, Value};
@@ -41,6 +43,8 @@ pub struct Notice {
 /// Follows all changes for the books: who, when, why, and what with secrets left out.
 pub struct AuditFeed {
     feed: Feed,
+    /// Taken from the log together, so that whoever keeps the books of many changes seldom stands in the writer's way.
+    taken: VecDeque<Logged>,
     /// The document after the last change seen, where it is known.
     document: Option<Value>,
 }
@@ -55,6 +59,9 @@ pub struct Audit {
     /// What those came to, all in all, with secrets replaced; empty where that is not known any more.
     pub missed_changes: Vec<Change>,
 }
+
+/// How many changes an audit feed takes from the log at once.
+const TAKEN_AT_ONCE: usize = 64;
 
 /// A place among those who follow a path.
 struct Feed {
@@ -173,6 +180,7 @@ impl AuditFeed {
             .with_log(|_, state| (state.revision == after).then(|| state.document.clone()));
         Self {
             feed: Feed::new(shared, &Path::root(), Some(after)),
+            taken: VecDeque::new(),
             document,
         }
     }
@@ -199,27 +207,36 @@ impl AuditFeed {
 
     /// The next change, when there is one already.
     pub fn try_recv(&mut self) -> Option<Audit> {
-        if self.feed.published.revision() <= self.feed.seen {
-            return None;
-        }
-        let (seen, document) = (self.feed.seen, self.document.as_ref());
-        let (next, missed, missed_changes) = self.feed.published.with_log(|log, state| {
-            if let Some(mut steps) = log.after(seen) {
-                return (steps.next().cloned(), 0, Vec::new());
-            }
-            let floor = log.floor();
-            let next = log.after(floor).and_then(|mut steps| steps.next().cloned());
-            let known = document.zip(log.floor_document());
-            let changes = known.map(|(before, after)| state.changes(before, after));
-            (next, floor.0 - seen.0, changes.unwrap_or_default())
-        });
-        let next = next?;
+        let (missed, missed_changes) = if self.taken.is_empty() {
+            self.take()?
+        } else {
+            (0, Vec::new())
+        };
+        let next = self.taken.pop_front()?;
         self.feed.seen = next.record.revision;
         self.document = next.document;
         Some(Audit {
             record: next.record,
             missed,
             missed_changes,
+        })
+    }
+
+    /// Takes the next changes from the log; gives how many are not in it any more, and what those came to.
+    fn take(&mut self) -> Option<(u64, Vec<Change>)> {
+        if self.feed.published.revision() <= self.feed.seen {
+            return None;
+        }
+        let (seen, document) = (self.feed.seen, self.document.as_ref());
+        self.feed.published.with_log(|log, state| {
+            let floor = log.floor();
+            let from = seen.max(floor);
+            let next = log.after(from).into_iter().flatten();
+            self.taken.extend(next.take(TAKEN_AT_ONCE).cloned());
+            let known = document.zip(log.floor_document());
+            let lost = known.filter(|_| seen < floor);
+            let changes = lost.map(|(before, after)| state.changes(before, after));
+            Some((from.0 - seen.0, changes.unwrap_or_default()))
         })
     }
 

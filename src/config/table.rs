@@ -106,9 +106,11 @@ impl Table {
     fn censor(&self, fault: ReadFault) -> Refusal {
         const NOT_SHOWN: &str =
             "the value is not accepted (it is secret, so the reason is not shown)";
+        // With the numbers of list items and without them: a rule may name what is in a list either way.
         let hides = |path: &str| {
-            self.rules
-                .touches_secret(&path.split(['.', '[']).filter(|part| !part.is_empty()))
+            let parts = path.split(['.', '[']).filter(|part| !part.is_empty());
+            let keys = parts.clone().filter(|part| !part.ends_with(']'));
+            self.rules.touches_secret(&parts) || self.rules.touches_secret(&keys)
         };
         match fault {
             ReadFault::Panicked => Refusal::Panicked,

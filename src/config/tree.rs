@@ -142,8 +142,11 @@ pub(super) fn redact(rules: &Rules, at: &Path, value: &Value) -> Value {
     if !rules.touches_secret(&Components::of(at)) {
         return value.clone();
     }
-    let Value::Map(map) = value else {
-        return value.clone();
+    let map = match value {
+        Value::Map(map) => map,
+        Value::Null => return Value::Null,
+        // A rule hides something inside of what should be a table here, and cannot say where in a list that is.
+        _ => return Value::from(REDACTED),
     };
     map.iter()
         .map(|(key, value)| {
@@ -257,6 +260,19 @@ mod tests {
         );
 
         assert_eq!(shown, json(r#"{"ai": {"key": "[secret]", "model": "m"}}"#));
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_table_with_secrets_is_hidden_as_a_whole() {
+        let rules = Rules::live().secret("accounts.*.key").secret("ai.key");
+        let document = json(r#"{"accounts": [{"key": "hunter2"}], "ai": "hunter2", "x": null}"#);
+
+        let shown = redact(&rules, &Path::root(), &document);
+
+        assert_eq!(
+            shown,
+            json(r#"{"accounts": "[secret]", "ai": "[secret]", "x": null}"#)
+        );
     }
 
     #[test]

@@ -32,23 +32,45 @@ pub(super) async fn get(
     })))
 }
 
+/// One write: a value, or a text that a person gave, which is read by what stands at the path.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Put {
     path: String,
-    value: Value,
+    #[serde(default, deserialize_with = "present")]
+    value: Option<Value>,
+    text: Option<String>,
+}
+
+/// A null is a value that is there.
+fn present<'de, D: serde::Deserializer<'de>>(source: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(source).map(Some)
+}
+
+impl Put {
+    /// Adds the write to a proposal.
+    fn write(self, config: &Configuration, proposal: Proposal) -> Result<Proposal, ApiError> {
+        let path = self.path.as_str();
+        match (self.value, self.text) {
+            (Some(value), None) => Ok(proposal.set(path, value)),
+            (None, Some(text)) => {
+                let value = config.read_text(path, &text).map_err(read_error)?;
+                Ok(proposal.set(path, value))
+            }
+            _ => Err(ApiError::malformed(
+                "say one of `value` and `text`, and only one",
+            )),
+        }
+    }
 }
 
 pub(super) async fn put(
     State(interface): State<Interface>,
-    body::Json(Put { path, value }): body::Json<Put>,
+    body::Json(put): body::Json<Put>,
 ) -> Result<Json<Answer>, ApiError> {
-    let proposal = interface
-        .config
-        .propose()
-        .set(path.as_str(), value)
-        .by(HTTP);
-    let record = proposal.apply().await.map_err(update_error)?;
+    let config = &interface.config;
+    let proposal = put.write(config, config.propose())?;
+    let record = proposal.by(HTTP).apply().await.map_err(update_error)?;
     Ok(Json(json!({ "version": 1, "revision": record.revision.0 })))
 }
 
@@ -99,8 +121,8 @@ pub(super) async fn change(
 fn proposal(config: &Configuration, proposed: Proposed) -> Result<Proposal, ApiError> {
     let proposal = match (proposed.set, proposed.reset, proposed.rollback) {
         (Some(writes), None, None) => {
-            let write = |proposal: Proposal, Put { path, value }| proposal.set(path, value);
-            writes.into_iter().fold(config.propose(), write)
+            let write = |proposal: Proposal, put: Put| put.write(config, proposal);
+            writes.into_iter().try_fold(config.propose(), write)?
         }
         (None, Some(path), None) => config.propose_reset(path),
         (None, None, Some(revision)) => config.propose_rollback(Revision(revision)),
@@ -253,7 +275,9 @@ fn read_error(error: ReadError) -> ApiError {
 
 fn update_error(error: UpdateError) -> ApiError {
     let (status, code) = match &error {
-        UpdateError::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
+        UpdateError::NotFound { .. } | UpdateError::NoSuchRevision { .. } => {
+            (StatusCode::NOT_FOUND, "not_found")
+        }
         UpdateError::Fixed { .. } => (StatusCode::FORBIDDEN, "forbidden"),
         UpdateError::Stale { .. } => (StatusCode::CONFLICT, "stale"),
         UpdateError::WrongType { .. }

@@ -35,7 +35,8 @@ Examples:
   underpin config set app.retries 5 --dry-run           what it would change and break
   underpin config set app.retries 5 --expect 17         only if nobody changed anything since
 
-VALUE is JSON where it is valid JSON, else text.";
+VALUE is text where text stands, else what TOML or JSON makes of it (5, true, [1, 2], {a = 1}), else
+text; null is null.";
 
 const RESET_EXAMPLES: &str = "\
 Examples:
