@@ -88,6 +88,7 @@ const PURE: &[&str] = &[
     "intensity.rs",
     "regroup.rs",
     "phase.rs",
+    "supervisor/record.rs",
     "effect.rs",
     "strategy.rs",
     "layering.rs",

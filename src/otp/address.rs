@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     Admission, CallError, ExitReason, NotSent, Permit, Reply, Request, Unanswered,
-    admission::Gate,
+    admission::{Door, Gate},
     incarnation::Incarnation,
     scope,
     sys::{Debug, StateFormat, Sys},
@@ -93,7 +93,7 @@ pub enum AddressStatus {
 pub(crate) struct Slot {
     current: ArcSwapOption<Live>,
     filled: Notify,
-    gate: Arc<Gate>,
+    door: Door,
     /// A `fn(&M) -> &'static str` for the address's `M`.
     message_name: OnceLock<Box<dyn Any + Send + Sync>>,
     /// A `StateFormat<S>` for some `S`.
@@ -145,11 +145,15 @@ impl Slot {
     }
 
     pub(crate) fn gate(&self) -> &Gate {
-        &self.gate
+        self.door.gate()
+    }
+
+    pub(crate) fn admitted(&self) -> usize {
+        self.door.admitted()
     }
 
     pub(crate) fn debug(&self) -> &Debug {
-        self.gate.debug()
+        self.gate().debug()
     }
 
     /// How messages are named, where `M` is the address's own.
@@ -190,7 +194,7 @@ impl<M: Message> Address<M> {
             slot: Arc::new(Slot {
                 current: ArcSwapOption::empty(),
                 filled: Notify::new(),
-                gate: Gate::new(admission),
+                door: Door::new(admission),
                 message_name: OnceLock::new(),
                 state_format: OnceLock::new(),
             }),
@@ -254,7 +258,7 @@ impl<M: Message> Address<M> {
     ) -> Result<T, CallError> {
         self.check_caller()?;
         let deadline = Instant::now().checked_add(timeout);
-        let permit = match self.slot.gate.try_enter() {
+        let permit = match self.slot.door.try_enter() {
             Some(permit) => permit,
             None => self.admit_later(deadline).await?,
         };
@@ -320,7 +324,7 @@ impl<M: Message> Address<M> {
     ///
     /// Cancel safe: a dropped future has sent nothing.
     pub async fn cast(&self, message: impl FnOnce(Permit) -> M) -> Result<(), NotSent> {
-        if let Some(permit) = self.slot.gate.try_enter() {
+        if let Some(permit) = self.slot.door.try_enter() {
             return self.send(message(self.own_start(permit)));
         }
         // An actor that waits for a place at its own address waits for itself.
@@ -342,7 +346,7 @@ impl<M: Message> Address<M> {
     /// A place for a message that is made when there is one; `None` where there is none now.
     #[cfg(feature = "cluster")]
     pub(crate) fn admit_now(&self) -> Option<Permit> {
-        self.slot.gate.try_enter()
+        self.slot.door.try_enter()
     }
 
     /// The same, waiting for a place where the address is set to wait.
@@ -355,9 +359,9 @@ impl<M: Message> Address<M> {
     }
 
     fn try_admit(&self) -> Result<Permit, NotSent> {
-        let gate = &self.slot.gate;
-        gate.try_enter().ok_or_else(|| {
-            gate.refuse();
+        let door = &self.slot.door;
+        door.try_enter().ok_or_else(|| {
+            door.gate().refuse();
             NotSent::Full
         })
     }
@@ -405,25 +409,25 @@ impl<M: Message> Address<M> {
     /// How many requests are in flight.
     #[must_use]
     pub fn admitted(&self) -> usize {
-        self.slot.gate.admitted()
+        self.slot.admitted()
     }
 
     /// How many requests were refused because the address was full.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.slot.gate.refused()
+        self.slot.gate().refused()
     }
 
     /// How many requests were let go unanswered because their callers had given up ([`Reply::is_closed`]).
     #[must_use]
     pub fn expired(&self) -> u64 {
-        self.slot.gate.expired()
+        self.slot.gate().expired()
     }
 
     /// How many answers were dropped because their callers had given up.
     #[must_use]
     pub fn late(&self) -> u64 {
-        self.slot.gate.late()
+        self.slot.gate().late()
     }
 
     /// The actor that lives here now, for what only ractor offers. It does not survive a restart.
@@ -462,14 +466,14 @@ impl<M: Message> Address<M> {
 
     /// For when there was no place: the usual case does without a future of its own.
     async fn admit_later(&self, deadline: Option<Instant>) -> Result<Permit, NotSent> {
-        let gate = &self.slot.gate;
+        let door = &self.slot.door;
         let admitted = match deadline {
-            _ if !gate.waits() => None,
-            None => Some(gate.enter().await),
-            Some(deadline) => time::timeout_at(deadline, gate.enter()).await.ok(),
+            _ if !door.waits() => None,
+            None => Some(door.enter().await),
+            Some(deadline) => time::timeout_at(deadline, door.enter()).await.ok(),
         };
         admitted.ok_or_else(|| {
-            gate.refuse();
+            door.gate().refuse();
             NotSent::Full
         })
     }
@@ -612,7 +616,7 @@ impl<M> fmt::Debug for Address<M> {
         let current = self.slot.current.load();
         f.debug_struct("Address")
             .field("actor", &current.as_ref().map(|live| live.actor.get_id()))
-            .field("admitted", &self.slot.gate.admitted())
+            .field("admitted", &self.slot.admitted())
             .finish()
     }
 }

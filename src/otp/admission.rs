@@ -5,13 +5,14 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering, compiler_fence, fence},
     },
 };
 
+use crossbeam_utils::CachePadded;
 use tokio::sync::{Mutex, Notify};
 
-use super::{Context, sys::Debug};
+use super::{Context, sys::Debug, waiting::Waiting};
 
 /// How many requests an [`Address`](super::Address) admits at once, and what happens to the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,18 +60,21 @@ impl Default for Admission {
     }
 }
 
-/// Two counters that only rise, since a single one would go back and forth between the caller's core and the actor's at
-/// every message: callers write the one and look at the other only when there seems to be no place.
+/// The way into one address. Each permit holds a reference to the gate, and nobody else but this does: so the places that are
+/// taken are counted by the references, and a message pays for one count and not for two.
 #[derive(Debug)]
-pub(crate) struct Gate {
-    entered: OwnLine<Entered>,
-    left: OwnLine<AtomicU64>,
+pub(crate) struct Door {
+    gate: Arc<Gate>,
     admission: Admission,
+}
+
+/// What permits and replies find of their address.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
     /// Those that wait for a place. Nobody passes them by.
     waiting: AtomicUsize,
     /// Where they stand in line; the first one looks for a place.
     line: Mutex<()>,
-    freed: Notify,
     refused: AtomicU64,
     expired: AtomicU64,
     late: AtomicU64,
@@ -78,45 +82,41 @@ pub(crate) struct Gate {
     debug: Debug,
 }
 
-/// What callers write.
-#[derive(Debug, Default)]
-struct Entered {
-    count: AtomicU64,
-    /// How many had left when that was last looked at.
-    seen_left: AtomicU64,
+/// Where those wait who are first in line at their gates. Of the whole process, since whoever gives a place back must not look
+/// at the gate after that: it may have gone with the place. Gates that share a lot wake each other in vain at times.
+struct Lot {
+    waiting: AtomicUsize,
+    freed: Notify,
 }
 
-/// 128 bytes: two cache lines, since x86 fetches them in pairs and some ARM cores have lines of 128.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct OwnLine<T>(T);
+static LOTS: [CachePadded<Lot>; 64] = [const { CachePadded::new(Lot::new()) }; 64];
+
+impl Lot {
+    const fn new() -> Self {
+        Self {
+            waiting: AtomicUsize::new(0),
+            freed: Notify::const_new(),
+        }
+    }
+
+    fn of(gate: &Arc<Gate>) -> &'static Self {
+        // No two gates are closer to each other than this.
+        let number = Arc::as_ptr(gate).addr() / 64;
+        &LOTS[number % LOTS.len()]
+    }
+}
+
+/// Puts a count of references before a look at something else. What x86 counts with does so itself; its fence would cost as
+/// much again.
+fn in_order() {
+    if cfg!(target_arch = "x86_64") {
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}
 
 impl Gate {
-    pub(crate) fn new(admission: Admission) -> Arc<Self> {
-        Arc::new(Self {
-            entered: OwnLine::default(),
-            left: OwnLine::default(),
-            admission,
-            waiting: AtomicUsize::new(0),
-            line: Mutex::new(()),
-            freed: Notify::new(),
-            refused: AtomicU64::new(0),
-            expired: AtomicU64::new(0),
-            late: AtomicU64::new(0),
-            debug: Debug::default(),
-        })
-    }
-
-    pub(crate) fn waits(&self) -> bool {
-        self.admission.wait
-    }
-
-    pub(crate) fn admitted(&self) -> usize {
-        let left = self.left.0.load(Ordering::Relaxed);
-        let entered = self.entered.0.count.load(Ordering::Relaxed);
-        usize::try_from(entered.saturating_sub(left)).unwrap_or(usize::MAX)
-    }
-
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -139,49 +139,6 @@ impl Gate {
         &self.debug
     }
 
-    /// Takes a place if there is one and nobody waits for it.
-    #[inline]
-    pub(crate) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
-        (self.waiting() == 0 && self.take_place()).then(|| self.permit())
-    }
-
-    fn permit(self: &Arc<Self>) -> Permit {
-        Permit {
-            gate: Arc::clone(self),
-            context: Context::current_boxed(),
-        }
-    }
-
-    fn take_place(&self) -> bool {
-        let Entered { count, seen_left } = &self.entered.0;
-        let mut entered = count.load(Ordering::Relaxed);
-        loop {
-            if self.is_full(entered, seen_left.load(Ordering::Relaxed)) {
-                // In one order with a leaver's count and its look at who waits, so that one of the two sees the other.
-                let left = self.left.0.load(Ordering::SeqCst);
-                seen_left.fetch_max(left, Ordering::Relaxed);
-                if self.is_full(entered, left) {
-                    return false;
-                }
-            }
-            // It only succeeds on the newest count, so that an older one, with which a full gate may look empty, does no harm.
-            let more = count.compare_exchange_weak(
-                entered,
-                entered + 1,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
-            match more {
-                Ok(_) => return true,
-                Err(newer) => entered = newer,
-            }
-        }
-    }
-
-    fn is_full(&self, entered: u64, left: u64) -> bool {
-        entered.saturating_sub(left) >= self.admission.limit as u64
-    }
-
     /// Counts a caller that was sent away.
     pub(crate) fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
@@ -194,45 +151,93 @@ impl Gate {
     pub(crate) fn count_late(&self) {
         self.late.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+impl Door {
+    pub(crate) fn new(admission: Admission) -> Self {
+        Self {
+            gate: Arc::default(),
+            admission,
+        }
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    pub(crate) fn waits(&self) -> bool {
+        self.admission.wait
+    }
+
+    pub(crate) fn admitted(&self) -> usize {
+        // For a moment, those count who find that there is no place.
+        self.taken().min(self.admission.limit)
+    }
+
+    /// The door's own reference is no place.
+    fn taken(&self) -> usize {
+        Arc::strong_count(&self.gate) - 1
+    }
+
+    /// Takes a place if there is one and nobody waits for it.
+    #[inline]
+    pub(crate) fn try_enter(&self) -> Option<Permit> {
+        if self.gate.waiting() > 0 {
+            return None;
+        }
+        self.take_place()
+    }
+
+    /// Of several that come for one place at the same time, the last one to find it taken looks again: one of them gets it.
+    #[inline]
+    fn take_place(&self) -> Option<Permit> {
+        while self.taken() < self.admission.limit {
+            let place = Place(Some(Arc::clone(&self.gate)));
+            if self.taken() <= self.admission.limit {
+                return Some(Permit {
+                    place,
+                    context: Context::current_boxed(),
+                });
+            }
+        }
+        None
+    }
 
     /// Waits for a place, first come first served. Cancel safe: a caller that gives up takes none.
-    pub(crate) async fn enter(self: &Arc<Self>) -> Permit {
+    pub(crate) async fn enter(&self) -> Permit {
         if let Some(permit) = self.try_enter() {
             return permit;
         }
-        let _waiting = Waiting::new(&self.waiting);
-        let _first = self.line.lock().await;
+        let _waiting = Waiting::new(&self.gate.waiting);
+        let _first = self.gate.line.lock().await;
+        let lot = Lot::of(&self.gate);
+        let _in_lot = Waiting::new(&lot.waiting);
         loop {
-            let mut freed = pin!(self.freed.notified());
+            let mut freed = pin!(lot.freed.notified());
             freed.as_mut().enable();
-            if self.take_place() {
-                return self.permit();
+            // A leaver gives its place back and then looks who waits: one of the two sees the other.
+            in_order();
+            if let Some(permit) = self.take_place() {
+                return permit;
             }
             freed.await;
         }
     }
-
-    fn leave(&self) {
-        // In one order with a waiter's count and its look at the places, so that one of the two sees the other.
-        self.left.0.fetch_add(1, Ordering::SeqCst);
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.freed.notify_one();
-        }
-    }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+/// A place that is taken. There until it is dropped.
+struct Place(Option<Arc<Gate>>);
 
-impl<'a> Waiting<'a> {
-    fn new(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::SeqCst);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
+impl Drop for Place {
+    #[inline]
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        let Some(gate) = self.0.take() else { return };
+        let lot = Lot::of(&gate);
+        drop(gate);
+        in_order();
+        if lot.waiting.load(Ordering::SeqCst) > 0 {
+            lot.freed.notify_waiters();
+        }
     }
 }
 
@@ -240,7 +245,7 @@ impl Drop for Waiting<'_> {
 ///
 /// Put it into a cast's message variant and let it go when the work is done.
 pub struct Permit {
-    gate: Arc<Gate>,
+    place: Place,
     /// Mostly none; in its own place, since every byte of a message is copied several times on its way.
     context: Option<Box<Context>>,
 }
@@ -264,13 +269,10 @@ impl Permit {
     }
 
     pub(crate) fn gate(&self) -> &Gate {
-        &self.gate
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.gate.leave();
+        self.place
+            .0
+            .as_deref()
+            .expect("a place is taken until it is dropped")
     }
 }
 
@@ -287,76 +289,76 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_gate_admits_again_when_a_permit_goes() {
-        let gate = Gate::new(Admission::refuse(2));
-        let first = gate.try_enter().expect("first place");
-        let _second = gate.try_enter().expect("second place");
+    fn a_full_door_admits_again_when_a_permit_goes() {
+        let door = Door::new(Admission::refuse(2));
+        let first = door.try_enter().expect("first place");
+        let _second = door.try_enter().expect("second place");
 
-        assert!(gate.try_enter().is_none());
-        assert_eq!(gate.admitted(), 2);
+        assert!(door.try_enter().is_none());
+        assert_eq!(door.admitted(), 2);
         drop(first);
 
-        assert!(gate.try_enter().is_some());
+        assert!(door.try_enter().is_some());
     }
 
     #[tokio::test]
     async fn a_waiting_caller_gets_the_place_that_is_given_back() {
-        let gate = Gate::new(Admission::wait(1));
-        let held = gate.try_enter().expect("first place");
+        let door = Arc::new(Door::new(Admission::wait(1)));
+        let held = door.try_enter().expect("first place");
         let waiter = tokio::spawn({
-            let gate = Arc::clone(&gate);
-            async move { gate.enter().await }
+            let door = Arc::clone(&door);
+            async move { door.enter().await }
         });
         tokio::task::yield_now().await;
 
         drop(held);
 
         let _permit = waiter.await.expect("the waiter gets its place");
-        assert_eq!(gate.admitted(), 1);
+        assert_eq!(door.admitted(), 1);
     }
 
     #[tokio::test]
     async fn a_caller_that_gives_up_waiting_leaves_nothing_behind() {
-        let gate = Gate::new(Admission::wait(1));
-        let held = gate.try_enter().expect("first place");
+        let door = Door::new(Admission::wait(1));
+        let held = door.try_enter().expect("first place");
         {
-            let mut waiting = Box::pin(gate.enter());
+            let mut waiting = Box::pin(door.enter());
             assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         }
 
         drop(held);
 
-        assert_eq!(gate.admitted(), 0);
-        assert_eq!(gate.waiting.load(Ordering::SeqCst), 0);
-        assert!(gate.try_enter().is_some());
+        assert_eq!(door.admitted(), 0);
+        assert_eq!(door.gate().waiting(), 0);
+        assert!(door.try_enter().is_some());
     }
 
     #[tokio::test]
     async fn places_are_given_in_the_order_in_which_callers_came_and_nobody_passes_them_by() {
-        let gate = Gate::new(Admission::wait(1));
-        let held = gate.try_enter().expect("first place");
-        let mut first = Box::pin(gate.enter());
-        let mut second = Box::pin(gate.enter());
+        let door = Door::new(Admission::wait(1));
+        let held = door.try_enter().expect("first place");
+        let mut first = Box::pin(door.enter());
+        let mut second = Box::pin(door.enter());
         assert!(futures_util::poll!(first.as_mut()).is_pending());
         assert!(futures_util::poll!(second.as_mut()).is_pending());
 
         drop(held);
 
-        assert!(gate.try_enter().is_none(), "two others wait");
+        assert!(door.try_enter().is_none(), "two others wait");
         assert!(futures_util::poll!(second.as_mut()).is_pending());
         let permit = first.await;
         assert!(futures_util::poll!(second.as_mut()).is_pending());
         drop(permit);
         let _permit = second.await;
-        assert_eq!((gate.admitted(), gate.waiting()), (1, 0));
+        assert_eq!((door.admitted(), door.gate().waiting()), (1, 0));
     }
 
     #[tokio::test]
     async fn a_place_that_was_meant_for_one_that_gives_up_goes_to_the_next() {
-        let gate = Gate::new(Admission::wait(1));
-        let held = gate.try_enter().expect("first place");
-        let mut first = Box::pin(gate.enter());
-        let mut second = Box::pin(gate.enter());
+        let door = Door::new(Admission::wait(1));
+        let held = door.try_enter().expect("first place");
+        let mut first = Box::pin(door.enter());
+        let mut second = Box::pin(door.enter());
         assert!(futures_util::poll!(first.as_mut()).is_pending());
         assert!(futures_util::poll!(second.as_mut()).is_pending());
         drop(held);
@@ -364,7 +366,55 @@ mod tests {
         drop(first);
 
         let _permit = second.await;
-        assert_eq!(gate.admitted(), 1);
+        assert_eq!(door.admitted(), 1);
+    }
+
+    #[test]
+    fn of_those_that_come_at_the_same_time_exactly_as_many_get_in_as_there_are_places() {
+        const LIMIT: usize = 2;
+        let door = Door::new(Admission::refuse(LIMIT));
+        let (begin, end) = (std::sync::Barrier::new(4), std::sync::Barrier::new(4));
+        let got_in = AtomicUsize::new(0);
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    for _ in 0..2000 {
+                        begin.wait();
+                        let permit = door.try_enter();
+                        got_in.fetch_add(usize::from(permit.is_some()), Ordering::SeqCst);
+                        end.wait();
+                        assert_eq!(got_in.load(Ordering::SeqCst), LIMIT);
+                        begin.wait();
+                        got_in.store(0, Ordering::SeqCst);
+                        drop(permit);
+                        end.wait();
+                    }
+                });
+            }
+        });
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn no_waiting_caller_is_forgotten_and_no_more_are_in_than_may() {
+        const LIMIT: usize = 2;
+        let door = Arc::new(Door::new(Admission::wait(LIMIT)));
+        let inside = Arc::new(AtomicUsize::new(0));
+        let callers = (0..8).map(|_| {
+            let (door, inside) = (Arc::clone(&door), Arc::clone(&inside));
+            tokio::spawn(async move {
+                for _ in 0..2000 {
+                    let permit = door.enter().await;
+                    assert!(inside.fetch_add(1, Ordering::SeqCst) < LIMIT);
+                    tokio::task::yield_now().await;
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    drop(permit);
+                }
+            })
+        });
+        for caller in callers.collect::<Vec<_>>() {
+            caller.await.expect("gets in each time");
+        }
+        assert_eq!((door.admitted(), door.gate().waiting()), (0, 0));
     }
 
     proptest::proptest! {
@@ -374,14 +424,14 @@ mod tests {
             limit in 1_usize..4,
             steps in proptest::collection::vec((0_u8..3, 0_usize..8), 1..60),
         ) {
-            let gate = Gate::new(Admission::wait(limit));
+            let door = Door::new(Admission::wait(limit));
             let (mut inside, mut outside) = (Vec::new(), Vec::new());
             let (mut model_inside, mut model_outside) = (Vec::new(), Vec::new());
             let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
             for (number, (step, which)) in steps.into_iter().enumerate() {
                 match step {
                     0 => {
-                        outside.push((number, Box::pin(gate.enter())));
+                        outside.push((number, Box::pin(door.enter())));
                         model_outside.push(number);
                     }
                     1 if !inside.is_empty() => {
@@ -412,7 +462,7 @@ mod tests {
                 numbers.sort_unstable();
                 model_inside.sort_unstable();
                 proptest::prop_assert_eq!(numbers, model_inside.clone());
-                proptest::prop_assert_eq!(gate.admitted(), model_inside.len());
+                proptest::prop_assert_eq!(door.admitted(), model_inside.len());
             }
         }
     }

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Address, HealthProbe, Intensity, SupervisorSpec,
+    incarnation::Incarnation,
     office::NestedStart,
     start::{ActorStart, NotStarted, Seat, Start, Started, TaskStart},
     supervisor::Rules,
@@ -363,8 +364,7 @@ impl fmt::Debug for ChildSpec {
 #[derive(Debug, Clone)]
 pub struct ChildContext {
     pub(crate) path: Arc<str>,
-    pub(crate) incarnation: u64,
-    pub(crate) cancel: CancellationToken,
+    pub(crate) life: Arc<Incarnation>,
 }
 
 impl ChildContext {
@@ -377,7 +377,7 @@ impl ChildContext {
     /// Which life this is: 1 for the first start, one more for each restart.
     #[must_use]
     pub fn incarnation(&self) -> u64 {
-        self.incarnation
+        self.life.number
     }
 
     /// Waits until the child is asked to stop. An actor has its `post_stop` as well.
@@ -386,12 +386,12 @@ impl ChildContext {
     ///
     /// Cancel safe.
     pub async fn cancelled(&self) {
-        self.cancel.cancelled().await;
+        self.life.cancellation().cancelled().await;
     }
 
     /// A token that fires when the child is asked to stop, and at the latest when it has ended; to hand on to what it starts.
     #[must_use]
     pub fn cancellation(&self) -> CancellationToken {
-        self.cancel.clone()
+        self.life.cancellation().clone()
     }
 }

@@ -13,8 +13,11 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use super::{Context, ExitReason, monitor::Watchers, sampler::Look, scope, sys::AnyCell};
+use super::{
+    Context, ExitReason, cancel::Cancel, monitor::Watchers, sampler::Look, scope, sys::AnyCell,
+};
 
 /// Shared by the child, its address, its supervisor and the tree.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub(crate) struct Incarnation {
     pub(super) look: Mutex<Look>,
     /// Where its state is, while it has one.
     cell: OnceLock<Weak<dyn AnyCell>>,
+    /// That it was asked to end, or has ended.
+    cancel: Cancel,
     /// The reason that it was asked to end with.
     asked: OnceLock<ExitReason>,
     /// The child's task has come to its end; the notice of it may still be on its way.
@@ -38,12 +43,12 @@ pub(crate) struct Incarnation {
     /// What the child itself left: written at the moment of the failure, before anything is torn down.
     left: OnceLock<Left>,
     /// Where it was when it failed.
-    failed_in: OnceLock<Context>,
+    failed_in: OnceLock<Box<Context>>,
     /// The verdict, once everything of the child is gone.
     exit: OnceLock<ExitReason>,
     ended: Notify,
     /// Those that wait for the verdict without a task of their own.
-    watchers: Mutex<Watchers>,
+    watchers: Mutex<Option<Box<Watchers>>>,
     /// Where a test can hurt it.
     #[cfg(feature = "testing")]
     pub(crate) fault: super::fault::Fault,
@@ -71,6 +76,7 @@ impl Incarnation {
             message: Mutex::new(None),
             look: Mutex::default(),
             cell: OnceLock::new(),
+            cancel: Cancel::default(),
             asked: OnceLock::new(),
             ending: AtomicBool::new(false),
             left: OnceLock::new(),
@@ -127,6 +133,20 @@ impl Incarnation {
         }
     }
 
+    /// Tells it that it is to end, or has.
+    pub(crate) fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    /// Fires when it is told to end, and at the latest when it has ended.
+    pub(crate) fn cancellation(&self) -> &CancellationToken {
+        self.cancel.token()
+    }
+
     /// Asks for an end with this reason. The first reason counts.
     pub(crate) fn ask(&self, reason: ExitReason) {
         let _ = self.asked.set(reason);
@@ -161,7 +181,7 @@ impl Incarnation {
     /// it left last is the one it failed in.
     pub(crate) fn leave(&self, left: Left) {
         if matches!(&left, Left::Reason(reason) if !reason.is_clean()) {
-            let _ = self.failed_in.set(Context::take_left());
+            let _ = self.failed_in.set(Box::new(Context::take_left()));
         }
         let _ = self.left.set(left);
     }
@@ -179,7 +199,9 @@ impl Incarnation {
 
     /// The context that it failed in; empty where there was none.
     pub(crate) fn failed_in(&self) -> Context {
-        self.failed_in.get().copied().unwrap_or_default()
+        self.failed_in
+            .get()
+            .map_or_else(Context::default, |context| **context)
     }
 
     pub(crate) fn left(&self) -> Option<&Left> {
@@ -191,7 +213,7 @@ impl Incarnation {
         let _ = self.exit.set(reason);
         self.ended.notify_waiters();
         let watchers = std::mem::take(&mut *self.watchers.lock());
-        if let Some(reason) = self.exit.get() {
+        if let (Some(watchers), Some(reason)) = (watchers, self.exit.get()) {
             watchers.tell(reason);
         }
     }
@@ -201,7 +223,7 @@ impl Incarnation {
         let mut watchers = self.watchers.lock();
         let exit = self.exit.get();
         if exit.is_none() {
-            enter(&mut watchers);
+            enter(watchers.get_or_insert_default());
         }
         exit
     }

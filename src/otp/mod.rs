@@ -11,6 +11,7 @@
 
 mod address;
 mod admission;
+mod cancel;
 mod child;
 mod context;
 mod dynamic;
@@ -40,6 +41,7 @@ mod sys;
 mod tasks;
 mod timer;
 mod tree;
+mod waiting;
 
 pub mod names {
     #![doc = include_str!("names.md")]

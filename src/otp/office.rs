@@ -15,9 +15,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Address, Admission, CallError, ChildKind, ChildReport, ChildState, ExitReason, NotSent, Reply,
-    ReportStream, ShutdownCause, ShutdownReport, StartError, Stuck, SupervisorError, Sys, Tree,
-    TreeLimits,
+    Address, Admission, CallError, ChildKind, ChildState, ExitReason, NotSent, Reply, ReportStream,
+    ShutdownCause, ShutdownReport, StartError, Stuck, SupervisorError, Sys, Tree, TreeLimits,
     address::{Live, Slot},
     incarnation::Incarnation,
     lifecycle::Reports,
@@ -278,7 +277,7 @@ impl<S: AnySupervisorSpec> Start for NestedStart<S> {
             let arguments = Arguments {
                 node: Arc::clone(&seat.node),
                 reports: seat.reports.clone(),
-                cancel: seat.context.cancel.clone(),
+                cancel: seat.context.cancellation(),
             };
             let actor = spec.actor(Arc::clone(&seat.incarnation));
             let mut started = spawn_actor(actor, arguments, seat).await?;
@@ -302,7 +301,7 @@ impl<S: AnySupervisorSpec> Start for NestedStart<S> {
         Some(Arc::clone(self.spec.office().address.slot()))
     }
 
-    fn stopped_children(&self) -> Vec<ChildReport> {
-        self.spec.office().stopped.lock().children.clone()
+    fn stopped_children(&self) -> ShutdownReport {
+        self.spec.office().stopped.lock().clone()
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::{sync::oneshot, time};
+use tokio::{sync::oneshot, task::coop, time};
 
 use super::{
     Unanswered,
@@ -182,8 +182,12 @@ impl<L, T> Requests<L, T> {
     ///
     /// Cancel safe: no answer is lost.
     pub async fn next(&mut self) -> Option<(L, Result<T, Unanswered>)> {
+        // The answers are looked at outside of tokio's budget: with many of them it would be spent before all were looked at, again
+        // and again. So it is this that gives way to others.
+        coop::consume_budget().await;
         loop {
-            let (label, answer) = poll_fn(|cx| self.under_way.poll_next_unpin(cx)).await?;
+            let next = poll_fn(|cx| self.under_way.poll_next_unpin(cx));
+            let (label, answer) = coop::unconstrained(next).await?;
             if let Some(label) = label {
                 return Some((label, answer));
             }

@@ -8,15 +8,13 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    BoxError, ChildContext, ExitReason, SupervisorError,
+    BoxError, ChildContext, ExitReason, ShutdownReport, SupervisorError,
     address::Slot,
     incarnation::{Incarnation, Left},
     lifecycle::Reports,
     supervised::Supervised,
-    supervisor::ChildReport,
     tree::TreeNode,
 };
 
@@ -38,8 +36,8 @@ pub(crate) trait Start: Send + Sync + 'static {
     fn hurry(&self, _deadline: Instant) {}
 
     /// How the child's own children were stopped, the last time.
-    fn stopped_children(&self) -> Vec<ChildReport> {
-        Vec::new()
+    fn stopped_children(&self) -> ShutdownReport {
+        ShutdownReport::default()
     }
 }
 
@@ -72,7 +70,7 @@ where
         self.inner.hurry(deadline);
     }
 
-    fn stopped_children(&self) -> Vec<ChildReport> {
+    fn stopped_children(&self) -> ShutdownReport {
         self.inner.stopped_children()
     }
 }
@@ -116,8 +114,7 @@ impl Seat {
         Self {
             context: ChildContext {
                 path: Arc::clone(node.path()),
-                incarnation: life,
-                cancel: CancellationToken::new(),
+                life: Arc::clone(&incarnation),
             },
             notice: ExitNotice {
                 overseer: overseer.clone(),
@@ -202,17 +199,10 @@ pub(crate) struct Started {
     pub(crate) join: Option<JoinHandle<()>>,
     pub(crate) incarnation: Arc<Incarnation>,
     pub(crate) slot: Option<Arc<Slot>>,
-    /// Fires when the child is asked to stop, and at the latest when it has ended.
-    pub(crate) cancel: CancellationToken,
 }
 
 impl Started {
-    fn new(
-        control: Control,
-        join: JoinHandle<()>,
-        incarnation: Arc<Incarnation>,
-        cancel: CancellationToken,
-    ) -> Self {
+    fn new(control: Control, join: JoinHandle<()>, incarnation: Arc<Incarnation>) -> Self {
         #[cfg(feature = "testing")]
         incarnation.fault.aim(&control);
         Self {
@@ -220,7 +210,6 @@ impl Started {
             join: Some(join),
             incarnation,
             slot: None,
-            cancel,
         }
     }
 }
@@ -235,7 +224,7 @@ pub(crate) enum Control {
 impl Started {
     /// Asks the child to end.
     pub(crate) fn stop(&self) {
-        self.cancel.cancel();
+        self.incarnation.cancel();
         if let Control::Actor(actor) = &self.control {
             self.incarnation.resume();
             actor.stop(Some("shutdown".into()));
@@ -264,7 +253,7 @@ impl Started {
 
     /// Ends the child at its next `.await`.
     pub(crate) fn kill(&self) {
-        self.cancel.cancel();
+        self.incarnation.cancel();
         self.control.kill();
     }
 }
@@ -280,7 +269,7 @@ impl Control {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        self.cancel.cancel();
+        self.incarnation.cancel();
         if !self.is_gone() {
             self.kill();
         }
@@ -351,7 +340,6 @@ async fn spawn_watched<A: Actor>(
     watch: Option<Arc<Slot>>,
 ) -> Result<Started, NotStarted> {
     let incarnation = Arc::clone(&seat.incarnation);
-    let cancel = seat.context.cancel.clone();
     let supervised = Supervised::new(
         actor,
         Arc::clone(&incarnation),
@@ -365,7 +353,7 @@ async fn spawn_watched<A: Actor>(
     };
     let (actor, join) = spawned.map_err(|error| why_not_spawned(&incarnation, &error))?;
     let control = Control::Actor(actor.get_cell());
-    Ok(Started::new(control, join, incarnation, cancel))
+    Ok(Started::new(control, join, incarnation))
 }
 
 fn why_not_spawned(incarnation: &Incarnation, error: &SpawnErr) -> NotStarted {
@@ -401,12 +389,10 @@ where
             notice,
             ..
         } = seat;
-        let cancel = context.cancel.clone();
         let made = incarnation.catch(supervisor_id, || (self.make)(context));
         Box::pin(async move {
             let work = made?;
             let watched = Arc::clone(&incarnation);
-            let asked = cancel.clone();
             let join = tokio::spawn(async move {
                 let _notice = notice;
                 let outcome = {
@@ -414,7 +400,7 @@ where
                     watched.run(work).await
                 };
                 let left = match outcome {
-                    Ok(Ok(())) if asked.is_cancelled() => ExitReason::Shutdown(None),
+                    Ok(Ok(())) if watched.is_cancelled() => ExitReason::Shutdown(None),
                     Ok(Ok(())) => ExitReason::Normal,
                     Ok(Err(error)) => ExitReason::from_error(&*error),
                     Err(panicked) => panicked,
@@ -422,7 +408,7 @@ where
                 watched.leave(Left::Reason(left));
             });
             let control = Control::Task(join.abort_handle());
-            Ok(Started::new(control, join, incarnation, cancel))
+            Ok(Started::new(control, join, incarnation))
         })
     }
 }

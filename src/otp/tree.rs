@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -181,8 +182,9 @@ impl Tree {
 /// What a supervisor notes of a child, for those who look.
 #[derive(Debug)]
 pub(crate) struct TreeNode {
-    id: Arc<str>,
     path: Arc<str>,
+    /// Its last bytes are the id among its siblings.
+    id_bytes: usize,
     kind: ChildKind,
     slot: Option<Arc<Slot>>,
     /// Milliseconds.
@@ -217,18 +219,19 @@ pub(crate) struct Cursor(Vec<u64>);
 
 impl TreeNode {
     pub(crate) fn new(
-        id: &Arc<str>,
+        id: impl fmt::Display,
         parent: Option<&str>,
         kind: ChildKind,
         slot: Option<Arc<Slot>>,
         now: Instant,
     ) -> Arc<Self> {
-        let path = match parent {
-            None => Arc::clone(id),
+        let path: Arc<str> = match parent {
+            None => id.to_string().into(),
             Some(parent) => format!("{parent}/{id}").into(),
         };
+        let parent_bytes = parent.map_or(0, |parent| parent.len() + 1);
         Arc::new(Self {
-            id: Arc::clone(id),
+            id_bytes: path.len() - parent_bytes,
             path,
             kind,
             slot,
@@ -245,6 +248,10 @@ impl TreeNode {
             }),
             children: Mutex::default(),
         })
+    }
+
+    fn id(&self) -> &str {
+        &self.path[self.path.len() - self.id_bytes..]
     }
 
     pub(crate) fn path(&self) -> &Arc<str> {
@@ -346,7 +353,7 @@ impl TreeNode {
         let in_message = work.and_then(|work| work.in_message);
         let gate = self.slot.as_ref().map(|slot| slot.gate());
         Tree {
-            id: Arc::clone(&self.id),
+            id: self.id().into(),
             path: Arc::clone(&self.path),
             kind: self.kind,
             state: facts.state,
@@ -356,7 +363,7 @@ impl TreeNode {
             for_ms: millis(now, facts.since),
             uptime_ms: running.then(|| millis(now, facts.since)),
             restart_in_ms: facts.restart_at.map(|at| millis(at, now)),
-            admitted: gate.map_or(0, Gate::admitted),
+            admitted: self.slot.as_ref().map_or(0, |slot| slot.admitted()),
             waiting: gate.map_or(0, Gate::waiting),
             refused: gate.map_or(0, Gate::refused),
             expired: gate.map_or(0, Gate::expired),
@@ -575,13 +582,7 @@ mod tests {
 
     fn node(id: &str, parent: Option<&TreeNode>) -> Arc<TreeNode> {
         let parent = parent.map(|parent| &*parent.path);
-        TreeNode::new(
-            &id.into(),
-            parent,
-            ChildKind::Supervisor,
-            None,
-            Instant::now(),
-        )
+        TreeNode::new(id, parent, ChildKind::Supervisor, None, Instant::now())
     }
 
     /// A root with `wide` children, each with `below` of its own.

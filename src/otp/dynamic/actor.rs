@@ -12,7 +12,7 @@ use super::{
     spec::Desk,
 };
 use crate::otp::{
-    ExitReason, ShutdownReport,
+    ExitReason,
     incarnation::{Incarnation, Left},
     office::Arguments,
 };
@@ -117,13 +117,9 @@ impl Actor for DynamicActor {
         _: ActorRef<Message>,
         shift: &mut Shift,
     ) -> Result<(), ActorProcessingErr> {
-        let begin = Instant::now();
-        let children = shift.nursery.stop_all().await;
+        let stopped = shift.nursery.stop_all().await;
         let office = &self.spec.desk.office;
-        *office.stopped.lock() = ShutdownReport {
-            children,
-            took: begin.elapsed(),
-        };
+        *office.stopped.lock() = stopped;
         self.incarnation.leave(Left::Reason(office.asked_reason()));
         Ok(())
     }

@@ -6,13 +6,14 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ChildRef, state::Record};
+use super::ChildRef;
 use crate::otp::{
     ChildSpec, ChildState, ExitReason, StartError, SupervisorError,
     start::Started,
     supervisor::{
         body::spawn,
         launch::Slow,
+        record::Record,
         stop::{self, Ended, Patience},
     },
     tree::TreeNode,

@@ -51,11 +51,13 @@
 
 mod actor;
 mod child;
+mod ending;
 mod handle;
 mod message;
 mod nursery;
 mod spec;
-mod state;
+mod starting;
+mod stopping;
 mod together;
 
 pub use handle::{ChildRef, DynamicChild, DynamicSupervisor};

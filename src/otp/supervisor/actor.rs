@@ -113,6 +113,7 @@ impl Actor for SupervisorActor {
         let children = room.stop_all().await;
         *self.spec.office.stopped.lock() = ShutdownReport {
             children,
+            unlisted: 0,
             took: begin.elapsed(),
         };
         let reason = self.spec.office.asked_reason();

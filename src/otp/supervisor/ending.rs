@@ -36,7 +36,7 @@ impl Room {
             if let Some(mut report) = ended.report {
                 note_stop(&self.place.reports, &body.node, &report);
                 report.asked_after = asked_after;
-                report.children = body.spec.start.stopped_children();
+                report.of_nested(body.spec.start.stopped_children());
                 reports.push(report);
             }
             let leaked = ended.leaked.map(|_| ChildState::Leaked);

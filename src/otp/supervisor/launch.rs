@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::stop::{self, Deadline, Ended, Patience};
 use crate::otp::{
     ChildKind, ChildSpec, ExitReason, StartError,
+    incarnation::Incarnation,
     start::{NotStarted, Seat, Started},
 };
 
@@ -21,7 +22,7 @@ pub(in crate::otp) struct Launch {
     start: BoxFuture<'static, Result<Started, NotStarted>>,
     /// The incarnation's own id.
     pub(in crate::otp) incarnation: u64,
-    cancel: CancellationToken,
+    life: Arc<Incarnation>,
     /// How long it may take to take it back.
     patience: Patience,
 }
@@ -31,17 +32,17 @@ pub(in crate::otp) struct Slow {
     pub(in crate::otp) incarnation: u64,
     task: AbortOnDropHandle<()>,
     outcome: Arc<Mutex<Option<Outcome>>>,
-    cancel: CancellationToken,
+    life: Arc<Incarnation>,
 }
 
 impl Launch {
     /// Begins a start of this child, in this place.
     pub(in crate::otp) fn of(spec: &ChildSpec, seat: Seat, deadline: Deadline) -> Self {
-        let (incarnation, cancel) = (seat.incarnation.id, seat.context.cancel.clone());
+        let life = Arc::clone(&seat.incarnation);
         Self {
             start: spec.begin(seat),
-            incarnation,
-            cancel,
+            incarnation: life.id,
+            life,
             patience: Patience::of(spec, deadline),
         }
     }
@@ -82,7 +83,7 @@ impl Launch {
 
     /// Only a nested supervisor has anything to take back in order; what else starts is cut off where it awaits.
     async fn take_back(&mut self, spec: &ChildSpec) {
-        self.cancel.cancel();
+        self.life.cancel();
         if spec.kind != ChildKind::Supervisor {
             return;
         }
@@ -98,7 +99,7 @@ impl Launch {
         done: impl FnOnce() + Send + 'static,
     ) -> Slow {
         let outcome = Arc::new(Mutex::new(None));
-        let (incarnation, cancel) = (self.incarnation, self.cancel.clone());
+        let (incarnation, life) = (self.incarnation, Arc::clone(&self.life));
         let done = OnDrop(Some(done));
         let task = tokio::spawn({
             let outcome = Arc::clone(&outcome);
@@ -112,7 +113,7 @@ impl Launch {
             incarnation,
             task: AbortOnDropHandle::new(task),
             outcome,
-            cancel,
+            life,
         }
     }
 }
@@ -133,7 +134,7 @@ impl Slow {
     /// awaits.
     pub(in crate::otp) async fn end(mut self, spec: &ChildSpec, mut patience: Patience) -> Ended {
         let begin = Instant::now();
-        self.cancel.cancel();
+        self.life.cancel();
         if spec.kind == ChildKind::Supervisor {
             let _ = patience.wait(&mut self.task).await;
         }
@@ -151,7 +152,7 @@ impl Slow {
 
     /// Cuts it off, and waits until nothing of it is left: it may have been done already, with nobody told yet.
     pub(in crate::otp) async fn cut_off(mut self) {
-        self.cancel.cancel();
+        self.life.cancel();
         self.task.abort();
         if !self.task.is_finished() {
             let _ = (&mut self.task).await;

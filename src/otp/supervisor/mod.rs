@@ -1,7 +1,7 @@
 //! Supervisors: start children in order, restart them when they end, give up when that does not help, stop them in
 //! reverse order.
 //!
-//! The decisions are in `state`, `phase` and `regroup` (what to stop and start, in which order), `intensity` and `verdict`: pure. `room` carries
+//! The decisions are in `state`, `phase` and `regroup` (what to stop and start, in which order), `record`, `intensity` and `verdict`: pure. `room` carries
 //! them out and tells what came of it, with `launch` and `stop` for one start and one stop; `actor` is the table of contents.
 
 mod actor;
@@ -15,6 +15,7 @@ mod message;
 #[cfg(test)]
 mod model;
 mod phase;
+pub(in crate::otp) mod record;
 mod regroup;
 mod report;
 mod requests;

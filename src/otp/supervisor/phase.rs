@@ -1,12 +1,9 @@
 //! What one child is doing, and what becomes of it when that is over.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
-use super::{intensity::Window, state::Rules};
+use super::{record::Record, state::Rules};
 use crate::otp::{ChildState, ExitReason};
-
-/// How many exits a child's history keeps for the record of a give-up.
-const HISTORY: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Child {
@@ -14,12 +11,7 @@ pub(super) struct Child {
     pub(super) phase: Phase,
     /// Lives so far.
     pub(super) lives: u64,
-    /// Ends since the last stable run: what the backoff grows with.
-    pub(super) failures: u32,
-    pub(super) window: Option<Window>,
-    /// Its budget was used up, and it has not run stably since.
-    pub(super) slow: bool,
-    pub(super) history: VecDeque<ExitReason>,
+    pub(super) record: Record,
 }
 
 /// What a child is doing.
@@ -70,28 +62,6 @@ pub(super) enum Then {
         since: Duration,
         reason: ExitReason,
     },
-}
-
-impl Child {
-    pub(super) fn note_end(&mut self, lived: Duration, reason: &ExitReason) {
-        if self.rules.backoff.is_stable(lived) {
-            self.failures = 0;
-        }
-        let window = self.window.as_ref().map(Window::intensity);
-        if window.is_none_or(|window| lived >= window.period) {
-            self.slow = false;
-        }
-        if self.history.len() == HISTORY {
-            self.history.pop_front();
-        }
-        self.history.push_back(reason.clone());
-    }
-
-    pub(super) fn next_delay(&mut self, luck: f64) -> Duration {
-        let failures = self.failures;
-        self.failures = failures.saturating_add(1);
-        self.rules.backoff.delay(failures, luck)
-    }
 }
 
 impl Phase {

@@ -32,15 +32,28 @@ pub struct ChildReport {
     pub reason: ExitReason,
     /// For a supervisor, how its own children were stopped.
     pub children: Vec<ChildReport>,
+    /// How many more of these there were: [`ShutdownReport::unlisted`].
+    pub unlisted: usize,
 }
 
 /// How a supervisor and its children were stopped, in the order in which it happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ShutdownReport {
-    /// The children, last started first.
+    /// The children, last started first; a dynamic supervisor's in no order.
     pub children: Vec<ChildReport>,
+    /// How many more children there were: of those that ended when asked, a dynamic supervisor lists a thousand and counts the
+    /// others here. Whoever had to be killed or leaked is always listed.
+    pub unlisted: usize,
     /// How long the whole took.
     pub took: Duration,
+}
+
+impl ChildReport {
+    /// Takes over how a nested supervisor's own children were stopped.
+    pub(in crate::otp) fn of_nested(&mut self, stopped: ShutdownReport) {
+        self.children = stopped.children;
+        self.unlisted = stopped.unlisted;
+    }
 }
 
 impl ShutdownReport {

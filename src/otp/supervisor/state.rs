@@ -12,22 +12,20 @@ use super::{
     effect::{Effect, How, Timer},
     intensity::Window,
     phase::{Child, Phase, Then, Why},
+    record::{Demand, Record},
     regroup::{Group, Stage},
     verdict::{Verdict, verdict},
 };
 use crate::{
     otp::{
-        Budget, ChildKind, ChildState, ExitReason, IntensityExceeded, Lifecycle, OnExceed, Restart,
-        ShutdownCause, StartError, SupervisorError,
+        Budget, ChildKind, ChildState, ExitReason, Lifecycle, Restart, ShutdownCause, StartError,
+        SupervisorError,
     },
     resilience::Backoff,
 };
 
 /// Names a child for as long as it is known, and its place: children start in the order of their keys.
 pub(super) type Key = u64;
-
-/// A slow retry without a pause would be a fast one.
-const SLOW_RETRY_MIN: Duration = Duration::from_millis(10);
 
 /// What the decisions need to know of a child's spec.
 #[derive(Debug, Clone)]
@@ -121,15 +119,11 @@ impl Children {
         let key = self.next_key;
         self.next_key += 1;
         self.keys.insert(Arc::clone(&rules.id), key);
-        let window = rules.budget.map(|budget| Window::new(budget.intensity));
         let child = Child {
+            record: Record::new(rules.backoff, rules.budget),
             rules,
             phase: Phase::Stopped,
             lives: 0,
-            failures: 0,
-            window,
-            slow: false,
-            history: VecDeque::new(),
         };
         self.known.insert(key, child);
         self.start_in_turn(key, Why::Add);
@@ -267,7 +261,7 @@ impl Children {
             }
             Why::Restart => {
                 if let Some(child) = self.known.get_mut(&key) {
-                    child.note_end(Duration::ZERO, &reason);
+                    child.record.note_end(Duration::ZERO, &reason);
                 }
                 self.demand_restart(key, reason, now, luck, true);
             }
@@ -386,7 +380,7 @@ impl Children {
         let Some(child) = self.known.get_mut(&key) else {
             return;
         };
-        child.note_end(lived, &reason);
+        child.record.note_end(lived, &reason);
         let (restart, incarnation) = (child.rules.restart, child.lives);
         let exited = Lifecycle::Exited {
             incarnation,
@@ -442,23 +436,10 @@ impl Children {
         let Some(child) = self.known.get_mut(&key) else {
             return;
         };
-        let backoff = child.next_delay(luck);
-        let within = match &mut child.window {
-            Some(own) => !child.slow && own.record(now),
-            None => self.window.record(now),
-        };
-        let on_exceed = child
-            .rules
-            .budget
-            .map_or(OnExceed::Escalate, |own| own.on_exceed);
-        let (delay, slow) = match on_exceed {
-            _ if within => (backoff, false),
-            OnExceed::SlowRetry(pause) => {
-                child.slow = true;
-                (backoff.max(pause).max(SLOW_RETRY_MIN), true)
-            }
-            OnExceed::Escalate => return self.give_up(key, reason),
-            OnExceed::Stop => {
+        let (delay, slow) = match child.record.demand(now, luck, &mut self.window) {
+            Demand::Again { after, slow } => (after, slow),
+            Demand::GiveUp => return self.give_up(key, reason),
+            Demand::Exceeded => {
                 self.tell(key, Lifecycle::BudgetExceeded { reason });
                 return self.end_for_good(key, &Then::Rest);
             }
@@ -486,14 +467,8 @@ impl Children {
         let Some(child) = self.known.get(&key) else {
             return;
         };
-        let window = child.window.as_ref().unwrap_or(&self.window).intensity();
         let id = Arc::clone(&child.rules.id);
-        let facts = IntensityExceeded {
-            child: Arc::clone(&id),
-            intensity: window.restarts,
-            period: window.period,
-            history: child.history.iter().cloned().collect(),
-        };
+        let facts = child.record.exceeded(Arc::clone(&id), &self.window);
         let gave_up = Lifecycle::GaveUp { child: id, reason };
         self.end(ShutdownCause::IntensityExceeded(Arc::new(facts)), gave_up);
     }

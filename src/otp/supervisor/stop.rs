@@ -144,6 +144,7 @@ pub(crate) async fn stop(id: Arc<str>, mut started: Started, mut patience: Patie
         took: begin.elapsed(),
         reason,
         children: Vec::new(),
+        unlisted: 0,
     };
     Ended {
         report: Some(report),
@@ -162,6 +163,7 @@ pub(crate) fn leaked_start(spec: &ChildSpec, took: Duration, task: JoinHandle<()
             took,
             reason: ExitReason::Killed,
             children: Vec::new(),
+            unlisted: 0,
         }),
         leaked: Some(task),
     }

@@ -3,6 +3,7 @@
 use std::{
     any::{Any, type_name},
     fmt,
+    mem::ManuallyDrop,
     ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
@@ -21,12 +22,13 @@ use tokio::{
     time,
 };
 
-use crate::otp::{ExitReason, incarnation::discard, start::ExitNotice};
+use crate::otp::{ExitReason, incarnation::discard, start::ExitNotice, waiting::Waiting};
 
-/// Holds an actor's state. The actor takes it out for each message and puts it back, each a single exchange; whoever looks
-/// inside takes it out for a moment as well, in its turn.
+/// Holds an actor's state. The actor takes it out for each message, by one exchange, and puts it back, by a plain write;
+/// whoever looks inside takes it out for a moment as well, in its turn.
 pub(crate) struct Cell<S> {
-    state: AtomicCell<Option<Box<S>>>,
+    /// Only [`Cell::take`] and [`Cell::set`] touch it.
+    state: AtomicCell<Option<ManuallyDrop<Box<S>>>>,
     /// Those that wait for the state. The actor looks here before each message, and lines up behind them.
     waiting: AtomicUsize,
     line: sync::Mutex<()>,
@@ -68,8 +70,19 @@ impl<S> Cell<S> {
         }
     }
 
+    fn take(&self) -> Option<Box<S>> {
+        self.state.take().map(ManuallyDrop::into_inner)
+    }
+
+    /// Whoever has the state alone says this, so that there is none here: one would be lost, and what must be dropped could not
+    /// be written without an exchange.
+    fn set(&self, state: Box<S>) {
+        self.state.store(Some(ManuallyDrop::new(state)));
+    }
+
+    /// The actor puts its state back.
     pub(crate) fn put(&self, state: Box<S>) {
-        self.state.store(Some(state));
+        self.set(state);
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.changed.notify_waiters();
         }
@@ -81,7 +94,7 @@ impl<S> Cell<S> {
         if self.waiting.load(Ordering::Relaxed) > 0 {
             return None;
         }
-        let state = self.state.take()?;
+        let state = self.take()?;
         Some(Lent {
             cell: self,
             state: Some(state),
@@ -93,7 +106,8 @@ impl<S> Cell<S> {
         if let Some(lent) = self.try_lend() {
             return Ok(lent);
         }
-        match self.reach(Aside::Wait).await {
+        // In its own place: this is rare, and what each actor's future holds would be larger by it.
+        match Box::pin(self.reach(Aside::Wait)).await {
             Reached::Lent(lent) => Ok(lent),
             Reached::Aside | Reached::Gone => Err(Gone),
         }
@@ -102,7 +116,7 @@ impl<S> Cell<S> {
     /// The actor ends: what it has here goes, and nobody waits for it any more.
     pub(crate) fn end(&self) -> Result<(), ExitReason> {
         self.gone.store(true, Ordering::SeqCst);
-        let own = discard(self.state.take());
+        let own = discard(self.take());
         let aside = discard(self.take_aside());
         self.changed.notify_waiters();
         own.and(aside)
@@ -153,7 +167,13 @@ impl<S> Cell<S> {
         loop {
             match self.reach(Aside::Take).await {
                 Reached::Gone => return Err(Gone),
-                Reached::Lent(mut lent) => return Ok(caught(|| code(&mut lent))),
+                Reached::Lent(mut lent) => {
+                    let result = caught(|| code(&mut lent));
+                    drop(lent);
+                    // The actor may have come to wait unseen, and does not look again by itself.
+                    self.changed.notify_waiters();
+                    return Ok(result);
+                }
                 Reached::Aside => {
                     if let Some(state) = self.aside.lock().as_mut() {
                         return Ok(caught(|| code(state)));
@@ -177,7 +197,7 @@ impl<S> Cell<S> {
                 return Reached::Aside;
             }
             if turn.is_some()
-                && let Some(state) = self.state.take()
+                && let Some(state) = self.take()
             {
                 return Reached::Lent(Lent {
                     cell: self,
@@ -194,9 +214,9 @@ impl<S> Cell<S> {
 
     /// From somebody else than the actor, which may have ended meanwhile.
     fn give_back(&self, state: Box<S>) {
-        self.state.store(Some(state));
+        self.set(state);
         if self.gone.load(Ordering::SeqCst) {
-            let _ = discard(self.state.take());
+            let _ = discard(self.take());
         }
         self.changed.notify_waiters();
     }
@@ -222,21 +242,6 @@ fn caught<R>(code: impl FnOnce() -> R) -> Result<R, ExitReason> {
         let _ = discard(payload);
         reason
     })
-}
-
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::SeqCst);
-        Self(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 impl<S> Lent<'_, S> {
@@ -267,7 +272,7 @@ impl<S> Drop for Lent<'_, S> {
         if let Some(state) = self.state.take() {
             self.cell.put(state);
             if self.cell.gone.load(Ordering::Relaxed) {
-                let _ = discard(self.cell.state.take());
+                let _ = discard(self.cell.take());
             }
         }
     }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tokio::time::{self, Instant};
+use tokio::{
+    task::coop::unconstrained,
+    time::{self, Instant},
+};
 
 use super::{Task, TaskError, TaskExit};
 use crate::otp::ExitReason;
@@ -48,7 +51,7 @@ pub async fn yield_many<T>(
         let waiting = tasks
             .iter_mut()
             .enumerate()
-            .map(|(index, task)| async move { (index, task.await) });
+            .map(|(index, task)| unconstrained(async move { (index, task.await) }));
         let mut waiting: FuturesUnordered<_> = waiting.collect();
         let enough = async {
             for _ in 0..wanted {
@@ -85,7 +88,7 @@ pub async fn await_many<T>(
     let deadline = Instant::now().checked_add(timeout);
     let indexed = tasks.into_iter().enumerate();
     let mut waiting: FuturesUnordered<_> = indexed
-        .map(|(index, task)| async move { (index, task.await) })
+        .map(|(index, task)| unconstrained(async move { (index, task.await) }))
         .collect();
     let all = async {
         while let Some((input, result)) = waiting.next().await {

@@ -217,6 +217,76 @@ async fn d07_ten_times_the_children_stop_in_ten_times_the_time() {
     assert!(long <= 50 * short, "{long:?} for ten times {short:?}");
 }
 
+fn idle(id: &str) -> ChildSpec {
+    ChildSpec::task(id, |ctx| async move {
+        ctx.cancelled().await;
+        Ok(())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_children_start_and_stop_in_a_hundred_times_the_time_of_a_thousand() {
+    async fn start_and_stop(children: usize) -> (Duration, Duration, usize) {
+        let many = patient().await;
+        let begin = std::time::Instant::now();
+        for _ in 0..children {
+            // However long all of them take together, nobody is late.
+            let child = idle("a").shutdown(Shutdown::Infinity);
+            many.start_child(child).await.expect("starts");
+        }
+        let start = begin.elapsed();
+        assert_eq!(many.count_children().expect("answers").active, children);
+        let begin = std::time::Instant::now();
+        let report = many.stop().await;
+        let stop = begin.elapsed();
+        assert!(report.is_graceful());
+        (start, stop, report.children.len() + report.unlisted)
+    }
+    let (start, stop, told) = start_and_stop(1000).await;
+    assert_eq!(told, 1000);
+
+    let (starts, stops, told) = start_and_stop(100_000).await;
+
+    assert_eq!(told, 100_000);
+    // Ten times as long each would not be linear; noise is.
+    assert!(starts <= 1000 * start, "{starts:?} beside {start:?}");
+    assert!(stops <= 1000 * stop, "{stops:?} beside {stop:?}");
+}
+
+#[tokio::test]
+async fn a_report_counts_the_graceful_ones_that_it_does_not_list_and_lists_whoever_was_killed() {
+    let inner = DynamicSupervisorSpec::new("inner", Intensity::new(0, S));
+    let many = inner.handle();
+    let outer = SupervisorSpec::new("outer", Intensity::new(0, S)).child(inner.child_spec());
+    let outer = Supervisor::start(outer).await.expect("starts");
+    for n in 0..1500 {
+        let child = idle("polite");
+        many.start_child(child).await.expect("starts");
+        if n % 500 == 0 {
+            let child = idle("rude").shutdown(Shutdown::Brutal);
+            many.start_child(child).await.expect("starts");
+        }
+    }
+
+    let report = outer.stop().await;
+
+    let [inner] = &report.children[..] else {
+        panic!("one child: {report:?}");
+    };
+    assert_eq!((report.unlisted, inner.unlisted), (0, 500));
+    let how_many = |how| {
+        inner
+            .children
+            .iter()
+            .filter(|child| child.how == how)
+            .count()
+    };
+    assert_eq!(
+        (how_many(StopKind::Graceful), how_many(StopKind::Killed)),
+        (1000, 3)
+    );
+}
+
 #[tokio::test]
 async fn d09_and_d10_what_makes_no_sense_is_refused_and_no_time_to_stop_is_fine() {
     let no_period = DynamicSupervisorSpec::new("many", Intensity::new(1, Duration::ZERO));

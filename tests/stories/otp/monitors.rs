@@ -132,7 +132,10 @@ async fn m05_ten_thousand_observers_that_left_leave_nothing_behind() {
     assert!(monitors.is_empty());
     // The life itself holds none: its picture would name them.
     let life = format!("{:?}", a.monitor());
-    assert!(life.contains("watchers: Mutex { data: {} }"), "{life}");
+    assert!(
+        life.contains("watchers: Mutex { data: Some({}) }"),
+        "{life}"
+    );
     supervisor.stop().await;
 }
 

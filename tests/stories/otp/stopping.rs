@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use underpin::otp::{
-    Address, ChildSpec, ExitReason, Lifecycle, Shutdown, ShutdownReport, StopKind, Supervisor,
-    SupervisorError,
+    Address, ChildSpec, ExitReason, Intensity, Lifecycle, Shutdown, ShutdownReport, StopKind,
+    Supervisor, SupervisorError, SupervisorSpec,
 };
 
 use super::probe::{Do, LONG, Notes, Probe, broken, incarnation, lenient, probe, report};
@@ -31,6 +31,37 @@ fn kinds(report: &ShutdownReport) -> Vec<(&str, StopKind)> {
         .walk()
         .map(|child| (&*child.id, kind(child)))
         .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn d08_twenty_times_the_children_start_and_stop_in_twenty_times_the_time() {
+    async fn start_and_stop(children: usize) -> (Duration, Duration) {
+        let mut spec = SupervisorSpec::new("many", Intensity::new(0, Duration::from_secs(1)));
+        for n in 0..children {
+            spec = spec.child(ChildSpec::task(n.to_string(), |ctx| async move {
+                ctx.cancelled().await;
+                Ok(())
+            }));
+        }
+        let begin = std::time::Instant::now();
+        let many = Supervisor::start(spec).await.expect("starts");
+        let start = begin.elapsed();
+        let counts = many.count_children().await.expect("answers");
+        assert_eq!(counts.active, children);
+        let begin = std::time::Instant::now();
+        let report = many.stop().await;
+        let stop = begin.elapsed();
+        assert!(report.is_graceful());
+        assert_eq!((report.children.len(), report.unlisted), (children, 0));
+        (start, stop)
+    }
+    let (start, stop) = start_and_stop(1000).await;
+
+    let (starts, stops) = start_and_stop(20_000).await;
+
+    // Ten times as long each would not be linear; noise is.
+    assert!(starts <= 200 * start, "{starts:?} beside {start:?}");
+    assert!(stops <= 200 * stop, "{stops:?} beside {stop:?}");
 }
 
 #[tokio::test]

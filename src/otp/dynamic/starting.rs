@@ -1,0 +1,201 @@
+//! How the children of a dynamic supervisor come to life, for the first time or again.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    ChildRef,
+    child::{Child, Life},
+    message::Message,
+    nursery::{Begun, Birth, Nursery, Room},
+};
+use crate::otp::{
+    ChildSpec, ChildState, Lifecycle, SupervisorError,
+    incarnation::Incarnation,
+    start::{Control, Overseer, Seat, Started},
+    supervisor::launch::{Launch, Outcome},
+    tree::TreeNode,
+};
+
+impl Nursery {
+    pub(super) fn node(&self, key: u64, spec: &ChildSpec) -> Arc<TreeNode> {
+        let (id, slot) = (format_args!("{}#{key}", spec.id), spec.start.slot());
+        let (parent, now) = (Some(&**self.place.node.path()), Instant::now());
+        let node = TreeNode::new(id, parent, spec.kind, slot, now);
+        node.heed(spec, now);
+        node
+    }
+
+    pub(super) fn tell(&self, child: &Child, what: Lifecycle) {
+        let own_budget = child.spec.budget.is_some();
+        let (reports, supervisor) = (&self.place.reports, &self.place.node);
+        reports.of_child(supervisor, &child.node, own_budget, what);
+    }
+
+    /// Everything for the next life of a child but the life.
+    pub(super) fn conceive(&self, key: u64, child: &mut Child) -> Birth {
+        child.lives += 1;
+        let overseer = Overseer::new(&self.place.me, self.place.incarnation.id);
+        let (node, reports) = (&child.node, &self.place.reports);
+        let seat = Seat::new(Some(overseer), key, child.lives, node, reports);
+        child.incarnation = seat.incarnation.id;
+        child.life = Life::Launching(Vec::new());
+        Birth {
+            key,
+            spec: Arc::clone(&child.spec),
+            seat,
+        }
+    }
+
+    /// Makes the start. Most are done in a moment; one that is not goes on in a task, and answers later. `wanted`: somebody waits
+    /// for it.
+    pub(super) fn bear(&self, birth: Birth, wanted: bool) -> Result<Begun, SupervisorError> {
+        let Birth { key, spec, seat } = birth;
+        let mut launch = Launch::of(&spec, seat, self.place.office.deadline());
+        let incarnation = launch.incarnation;
+        if let Some(outcome) = launch.at_once(&spec) {
+            let settled = self.with(|room| {
+                room.launching -= 1;
+                self.settle(room, key, wanted, outcome)
+            });
+            return settled.map(Ok);
+        }
+        let (reply, wait) = oneshot::channel();
+        let reply = wanted.then_some(reply);
+        let me = self.place.me.clone();
+        let done = move || {
+            let _ = me.send_message(Message::StartDone {
+                child: key,
+                incarnation,
+            });
+        };
+        self.with(|room| {
+            room.launching -= 1;
+            // In the lock, so that it is not done before it is known.
+            let slow = launch.go_on(ChildSpec::clone(&spec), done);
+            let Some(child) = room.children.get_mut(&key) else {
+                return;
+            };
+            let starting = Life::Starting(Box::new((slow, reply)));
+            if let Life::Launching(replies) = std::mem::replace(&mut child.life, starting)
+                && !replies.is_empty()
+            {
+                self.stop(room, key, replies, None);
+            }
+        });
+        Ok(Err(wait))
+    }
+
+    pub(super) fn start_done(&self, key: u64, incarnation: u64) {
+        self.with(|room| {
+            let Some(child) = room.current(key, incarnation) else {
+                return;
+            };
+            if !matches!(child.life, Life::Starting(_)) {
+                return;
+            }
+            if let Life::Starting(starting) = child.take_life() {
+                let (slow, reply) = *starting;
+                let outcome = slow.outcome(&child.spec);
+                let answer = self.settle(room, key, reply.is_some(), outcome);
+                if let Some(reply) = reply {
+                    // Whoever wanted it has gone; the child stays all the same.
+                    let _ = reply.send(answer);
+                }
+            }
+        });
+    }
+
+    /// A start has come to its end. When nobody waits for it, it was a restart.
+    fn settle(
+        &self,
+        room: &mut Room,
+        key: u64,
+        wanted: bool,
+        outcome: Outcome,
+    ) -> Result<ChildRef, SupervisorError> {
+        // It went with the supervisor's end meanwhile, and what has started goes with this.
+        let child = room.children.get(&key).ok_or(SupervisorError::Down)?;
+        let id = Arc::clone(&child.spec.id);
+        match outcome {
+            Ok(Some(started)) => {
+                self.run(room, key, started);
+                let supervisor = self.place.incarnation.id;
+                Ok(ChildRef {
+                    id,
+                    key,
+                    supervisor,
+                })
+            }
+            Ok(None) => {
+                self.tell(child, Lifecycle::Ignored);
+                room.remove(key, &self.place.node);
+                Err(SupervisorError::Ignored(id))
+            }
+            Err(error) => {
+                let reason = error.reason();
+                child.node.start_failed(&reason);
+                let failed = Lifecycle::StartFailed {
+                    reason: reason.clone(),
+                };
+                self.tell(child, failed);
+                if wanted {
+                    room.remove(key, &self.place.node);
+                } else if let Some(after) = self.judge(room, key, &reason, Duration::ZERO) {
+                    // Through the mailbox also when it is due at once, as in OTP: other things come first.
+                    self.wait(room, key, after);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn run(&self, room: &mut Room, key: u64, started: Started) {
+        let Some(child) = room.children.get_mut(&key) else {
+            return;
+        };
+        if let Control::Actor(cell) = &started.control {
+            room.actors.insert(cell.get_id(), key);
+        }
+        let since = Instant::now();
+        child.node.enter(ChildState::Running, since);
+        let life = Arc::clone(&started.incarnation);
+        let before = std::mem::replace(&mut child.life, Life::Running { started, since });
+        child.probe = self.watch(key, &child.spec, &life);
+        let incarnation = life.number;
+        let started = Lifecycle::Started { incarnation };
+        self.tell(child, started);
+        if life.has_ended() {
+            // Its notice may have come while it still counted as starting.
+            self.tell_me(Message::Exited {
+                child: key,
+                incarnation: life.id,
+                asked_again: false,
+            });
+        }
+        if let Life::Launching(replies) = before
+            && !replies.is_empty()
+        {
+            self.stop(room, key, replies, None);
+        }
+    }
+
+    fn watch(
+        &self,
+        key: u64,
+        spec: &ChildSpec,
+        life: &Arc<Incarnation>,
+    ) -> Option<AbortOnDropHandle<()>> {
+        let hang = spec.health.clone()?.hang(Arc::clone(life));
+        let (me, incarnation) = (self.place.me.clone(), life.id);
+        Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let _ = me.send_message(Message::Unhealthy {
+                child: key,
+                incarnation,
+                reason: hang.await,
+            });
+        })))
+    }
+}

@@ -1,0 +1,232 @@
+//! How the children of a dynamic supervisor are brought to their end: one that is asked for, all together, or cut off.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{future::join_all, join};
+use parking_lot::Mutex;
+use tokio::{
+    task::coop::unconstrained,
+    time::{self, Instant},
+};
+
+use super::{
+    child::{Child, Life, StopReply, Stopping, answer},
+    message::Message,
+    nursery::{Nursery, Room},
+    together::{Leaving, stop_together},
+};
+use crate::otp::{
+    ChildKind, ChildSpec, ChildState, ExitReason, Lifecycle, ShutdownReport, StopKind,
+    incarnation::discard,
+    lifecycle::Reports,
+    supervisor::{
+        ChildReport,
+        stop::{Deadline, Ended, KILL_GRACE, Patience},
+    },
+    tree::TreeNode,
+};
+
+/// How many children that stopped when asked a report lists; those that did not are listed all.
+const LISTED: usize = 1000;
+
+impl Nursery {
+    /// Brings a child to its end in a task of its own; at once when it hung.
+    pub(super) fn stop(
+        &self,
+        room: &mut Room,
+        key: u64,
+        replies: Vec<StopReply>,
+        hung: Option<(Duration, ExitReason)>,
+    ) {
+        let Some(child) = room.children.get_mut(&key) else {
+            return;
+        };
+        let life = child.take_life();
+        child.node.enter(ChildState::Stopping, Instant::now());
+        let (spec, incarnation) = (Arc::clone(&child.spec), child.incarnation);
+        let patience = Patience::of(&spec, self.place.office.deadline());
+        let patience = if hung.is_some() {
+            patience.none()
+        } else {
+            patience
+        };
+        if let Life::Running { started, .. } = &life {
+            room.forget_actor(started);
+        }
+        room.stops.remove(&key);
+        let ended = Arc::new(Mutex::new(Ended::NOTHING));
+        let me = self.place.me.clone();
+        let task = tokio::spawn({
+            let ended = Arc::clone(&ended);
+            async move {
+                let outcome = life.end(&spec, patience).await;
+                *ended.lock() = outcome;
+                let _ = me.send_message(Message::StopDone {
+                    child: key,
+                    incarnation,
+                });
+            }
+        });
+        if let Some(child) = room.children.get_mut(&key) {
+            child.life = Life::Stopping(Box::new(Stopping {
+                task,
+                ended,
+                replies,
+                hung,
+            }));
+        }
+    }
+
+    pub(super) fn stop_done(&self, key: u64, incarnation: u64) {
+        let next = self.with(|room| {
+            let child = room.current(key, incarnation)?;
+            if !matches!(child.life, Life::Stopping(_)) {
+                return None;
+            }
+            let Life::Stopping(stopping) = child.take_life() else {
+                return None;
+            };
+            let mut ended = std::mem::replace(&mut *stopping.ended.lock(), Ended::NOTHING);
+            let name: Arc<str> = format!("{}#{key}", child.spec.id).into();
+            if let Some(report) = &ended.report {
+                note_stop(&self.place.reports, &child.node, report);
+            }
+            answer(stopping.replies, &name, &ended);
+            if let Some(task) = ended.leaked.take() {
+                child.node.enter(ChildState::Leaked, Instant::now());
+                child.life = Life::Leaked(self.tell_when_gone(key, incarnation, task));
+                return None;
+            }
+            let Some((lived, reason)) = stopping.hung else {
+                room.remove(key, &self.place.node);
+                return None;
+            };
+            self.go_on(room, key, &reason, lived)
+        });
+        self.bear_again(next);
+    }
+
+    /// Stops all children at the same time. A deadline that is set meanwhile is passed on.
+    pub(super) async fn stop_all(&self) -> ShutdownReport {
+        let begin = Instant::now();
+        self.close().await;
+        let children = self.with(|room| std::mem::take(&mut room.children));
+        let deadline = self.place.office.deadline();
+        let (mut running, mut others, mut nested) = (Vec::new(), Vec::new(), Vec::new());
+        let now = Instant::now();
+        for mut child in children.into_values() {
+            child.node.enter(ChildState::Stopping, now);
+            if child.spec.kind == ChildKind::Supervisor {
+                nested.push(Arc::clone(&child.spec));
+            }
+            let life = child.take_life();
+            let Child { spec, node, .. } = *child;
+            match life {
+                Life::Running { started, .. } => running.push(Leaving::new(spec, node, started)),
+                Life::Ending(ending) => running.push(Leaving::new(spec, node, ending.0)),
+                other => {
+                    let patience = Patience::of(&spec, deadline.clone());
+                    // As in `together`.
+                    others.push(unconstrained(async move {
+                        let ended = other.end(&spec, patience).await;
+                        (spec, node, ended)
+                    }));
+                }
+            }
+        }
+        let all = async { join!(stop_together(running, &deadline), join_all(others)) };
+        let pass_on = pass_on(self.place.office.deadline(), &nested);
+        let (running, others) = tokio::select! {
+            biased;
+            stopped = all => stopped,
+            never = pass_on => match never {},
+        };
+        let running = running.into_iter().map(Leaving::ended);
+        let (children, unlisted) = self.tell_of(running.chain(others));
+        ShutdownReport {
+            children,
+            unlisted,
+            took: begin.elapsed(),
+        }
+    }
+
+    /// Lets no more children in, and waits for those whose start is being made: that takes a moment, unless a start blocks
+    /// its thread.
+    async fn close(&self) {
+        self.with(|room| room.open = false);
+        let all_there = async {
+            while self.with(|room| room.launching > 0) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let _ = time::timeout(KILL_GRACE, all_there).await;
+    }
+
+    /// Reports how children ended: each to whoever listens, and those that are worth it to whoever stopped them.
+    fn tell_of(
+        &self,
+        ended: impl Iterator<Item = (Arc<ChildSpec>, Arc<TreeNode>, Ended)>,
+    ) -> (Vec<ChildReport>, usize) {
+        let (mut graceful, mut reports) = (0_usize, Vec::new());
+        let now = Instant::now();
+        for (spec, node, ended) in ended {
+            let leaked = ended.leaked.map(|_| ChildState::Leaked);
+            node.enter(leaked.unwrap_or(ChildState::Stopped), now);
+            let Some(mut report) = ended.report else {
+                continue;
+            };
+            note_stop(&self.place.reports, &node, &report);
+            report.of_nested(spec.start.stopped_children());
+            let plain = report.how == StopKind::Graceful && report.children.is_empty();
+            graceful += usize::from(plain);
+            if !plain || graceful <= LISTED {
+                reports.push(report);
+            }
+            let _ = discard(spec);
+        }
+        (reports, graceful.saturating_sub(LISTED))
+    }
+
+    /// The supervisor has ended: without its stop there are children still. They are cut off; its next life waits for them.
+    pub(super) fn abandon(&self) {
+        let children = self.with(|room| {
+            room.open = false;
+            std::mem::take(&mut room.children)
+        });
+        let now = Instant::now();
+        let mut left = self.place.office.left_behind.lock();
+        for mut child in children.into_values() {
+            child.node.enter(ChildState::Stopped, now);
+            let task = child.take_life().abandon();
+            left.extend(task.map(|task| (Arc::clone(&child.spec.id), task)));
+            let _ = discard(child);
+        }
+        drop(left);
+        self.place.node.enter(ChildState::Stopped, now);
+        self.place.office.close();
+    }
+}
+
+/// Tells nested supervisors of each deadline.
+async fn pass_on(mut deadline: Deadline, nested: &[Arc<ChildSpec>]) -> std::convert::Infallible {
+    loop {
+        if let Some(at) = *deadline.borrow_and_update() {
+            for spec in nested {
+                spec.start.hurry(at);
+            }
+        }
+        if deadline.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn note_stop(reports: &Reports, node: &TreeNode, ended: &ChildReport) {
+    node.exited(&ended.reason);
+    let stopped = Lifecycle::Stopped {
+        how: ended.how,
+        took: ended.took,
+        reason: ended.reason.clone(),
+    };
+    reports.send(node.path(), stopped);
+}
