@@ -5,9 +5,9 @@ use super::{
 };
 use crate::otp::Context;
 
-/// Executed by the service when a metric has got as many series as it may have, so that further label sets count in its overflow series:
-/// measurements `series` (how many it may have), `monotonic_time` and `system_time` (ns), metadata `metric`. Once for each metric, in the
-/// [`Context`] of the lookup that was the first one too many.
+/// Executed by the service when label sets of a metric begin to share its overflow series, because it has as many series as it may have or
+/// a label's value was too long: measurements `series` (how many it may have), `monotonic_time` and `system_time` (ns), metadata `metric`.
+/// Once for each metric, in the [`Context`] of the lookup that was the first one.
 pub static METRIC_OVERFLOW: EventName =
     EventName::from_static(&["telemetry", "metric", "overflow"]);
 
@@ -15,7 +15,7 @@ pub static METRIC_OVERFLOW: EventName =
 /// so on): measurements `monotonic_time` and `system_time` (ns), metadata `poll` and `kind` (`panic` or `overdue`).
 pub static POLL_FAILURE: EventName = EventName::from_static(&["telemetry", "poll", "failure"]);
 
-/// A metric that got its overflow series, and in whose context.
+/// A metric that got its overflow series, and in which context.
 #[derive(Debug)]
 pub(super) struct Overflow {
     pub(super) metric: MetricName,

@@ -122,7 +122,7 @@ impl Shared {
         }
     }
 
-    /// Tells of metrics that got as many series as they may have.
+    /// Tells of metrics that got their overflow series.
     pub(super) fn tell_overflows(&self) {
         for overflow in self.registry.take_overflows() {
             let metric = overflow.metric.as_str();
@@ -130,7 +130,7 @@ impl Shared {
             tracing::warn!(
                 metric,
                 max,
-                "a metric has as many series as it may have; further label sets share one"
+                "label sets of a metric share a series: there are too many, or a value is too long"
             );
             alarms::tell_overflow(&self.handlers, &self.clock, &overflow, max);
         }
