@@ -54,8 +54,13 @@ enum Own {
     To,
 }
 
-/// What they are called; a field called so is kept as `fields.<name>`.
+/// What they are called, in their order.
 const OWN_NAMES: [&str; 6] = ["at", "busy_ns", "idle_ns", "level", "name", "to"];
+
+/// Whether a field of this name is kept as `fields.<name>`. A link has no fields beside its `to`.
+fn is_taken(name: &str) -> bool {
+    name != "to" && OWN_NAMES.contains(&name)
+}
 
 /// What stands for a hidden value.
 const REDACTED: &str = "[redacted]";
@@ -167,7 +172,7 @@ impl Callsite {
             (None, _) => Value::Null,
         };
         let shown = |name: &str| -> Arc<str> {
-            if OWN_NAMES.contains(&name) {
+            if is_taken(name) {
                 format!("fields.{name}").into()
             } else {
                 name.into()

@@ -306,6 +306,26 @@ mod tests {
     }
 
     #[test]
+    fn more_than_a_buffer_holds_comes_out_in_order_and_is_counted_until_then() {
+        let queue = Queue::new(16 << 20);
+        let count = 2 * BUFFER_ENTRIES + 1;
+        for number in 0..count {
+            queue
+                .push(entry(), &number.to_le_bytes())
+                .expect("there is room");
+        }
+        assert_eq!(queue.waiting(), count as u64);
+
+        let taken = queue.take();
+
+        let fields = taken.iter().flat_map(Taken::iter).map(|(_, fields)| fields);
+        assert!(fields.eq((0..count).map(usize::to_le_bytes)));
+        assert_eq!(taken.len(), 3);
+        queue.give_back(taken);
+        assert_eq!((queue.waiting(), queue.queued_bytes()), (0, 0));
+    }
+
+    #[test]
     fn a_full_queue_refuses_until_what_was_taken_is_given_back() {
         let room_for_ten = 10 * usize::try_from(cost(100)).expect("small");
         let queue = Queue::new(room_for_ten);

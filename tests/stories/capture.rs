@@ -544,6 +544,28 @@ async fn secrets_are_hidden_long_texts_cut_and_fields_that_cannot_be_written_har
 }
 
 #[tokio::test]
+async fn a_field_called_as_one_of_ours_is_kept_beside_it() {
+    with_node(in_memory(), async |node| {
+        let (capture, subscriber) = capture_of(node);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "shop", level = 3, at = "the till", name = "tea", to = "ann", busy_ns = 1, "sold");
+        });
+
+        let sold = captured(node, &capture).await.remove(0);
+
+        let texts = [("fields.at", "the till"), ("fields.name", "tea"), ("to", "ann"), ("level", "INFO"), ("message", "sold")];
+        for (name, value) in texts {
+            assert_eq!(field(&sold, name), &Value::from(value));
+        }
+        assert_eq!(field(&sold, "fields.level"), &Value::from(3));
+        assert_eq!(field(&sold, "fields.busy_ns"), &Value::from(1));
+        let names = sold.data().as_map().expect("a map").iter().map(|(name, _)| name);
+        assert!(names.is_sorted());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_trace_that_came_in_is_gone_on_with_and_goes_out_again() {
     with_node(in_memory(), async |node| {
         let (capture, subscriber) = capture_of(node);
