@@ -542,6 +542,9 @@ pub(super) struct Timeline {
     /// The store as it was at this time: without what was stored later
     #[arg(long, value_name = "TIME")]
     pub(super) as_of: Option<String>,
+    /// Only what changed from this time on, for what has changed more than a hundred thousand times
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<String>,
     /// The states at this time [default: now]
     #[arg(long, value_name = "TIME", conflicts_with_all = ["from", "to"])]
     pub(super) at: Option<String>,
@@ -562,6 +565,7 @@ impl Timeline {
             source: self.source.clone(),
             correlation: self.correlation.clone(),
             as_of: self.as_of.clone(),
+            since: self.since.clone(),
             ..Filter::default()
         }
     }
