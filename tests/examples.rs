@@ -51,6 +51,25 @@ fn files(folder: &tempfile::TempDir) -> usize {
 }
 
 #[test]
+fn many_events_says_what_so_many_cost() {
+    let folder = folder();
+
+    let output = example("many_events", &folder)
+        .args(["store", "2000"])
+        .output()
+        .expect("runs");
+
+    let said = lines(&output);
+    assert_eq!(
+        said[0].split_whitespace().collect::<Vec<_>>(),
+        ["events", "2000"]
+    );
+    for what in ["opened in", "a correlation", "older half pruned in"] {
+        assert!(said.iter().any(|line| line.starts_with(what)), "{said:?}");
+    }
+}
+
+#[test]
 fn hello_stores_events_changes_a_setting_and_counts() {
     let folder = folder();
 

@@ -4,6 +4,8 @@
 //! * What is acknowledged is there after a crash, as [`Durability`] says; with [`Durability::Always`], the default, also after a power cut.
 //! * A batch is there whole or not at all, and so are an import's events and its [`Checkpoint`].
 //! * An event is what was stored or an error, never something else: every read from disk verifies a checksum.
+//! * Damage costs what it hits: one write of a segment that grows, the events of one block (16 KiB and a record at the most) of a sealed one. A
+//!   damaged index is made anew from its blocks when the store is opened.
 //! * What is missing is reported: in [`EventStats::opened`], and by [`Events::health`] until the segment is pruned.
 //! * Queries run beside the writer; a long one delays no `store` by more than a few microseconds.
 //! * Everything is bounded: events, batches, bytes in flight, answers, memory.
@@ -78,7 +80,7 @@
 //! sequence number of the segment (8 bytes each); a 4-byte count and that many missing ranges (8 bytes first, 8 last); bytes of the segment
 //! and of the blocks (4 each); a count and for each block its offset in the segment and in its file (4 each); the number of events (4); for
 //! each 256 of them lowest and highest time (8 each, with the sign bit flipped) and lowest and highest id; the membership filter, a count of
-//! 32-byte blocks as Apache Parquet's split block Bloom filter has them; a count and the lowest id of each page of ids in their order (none
+//! 32-byte blocks as Apache Parquet's split block Bloom filter has them, with ids, parents and correlations by their hashes; a count and the lowest id of each page of ids in their order (none
 //! where ids rise); four tables, of kinds, sources, hashes of correlations and parents: a count and for each page of terms its first key
 //! (2-byte length, bytes) and its number from 0 (4); a count and where each page's frame starts behind the directory, and last where they
 //! end (4 each).
@@ -87,6 +89,10 @@
 //! the segment; *ids in their order*: a count, packed ids, packed event numbers; *terms* and *lists*, as they come: a term is its key (2-byte
 //! length, bytes; numbers with the highest byte first), a 4-byte count, and up to 128 event numbers as distances in seven bits a byte, or
 //! for each 1024 of them the first one and the number of the page that has them (4 each); a list is a count and packed event numbers.
+//! *Hashes*, with *m* the finalizer of MurmurHash3 and *s* that of splitmix64, both for 64 bits. Of a correlation
+//! ([`CorrelationId::hash64`](crate::ids::CorrelationId::hash64)): where it is a trace id or a UUID `m(high ^ m(low))` of its 128 bits, else *m* of
+//! the text's FNV-1a. In the filter, of an id `s(id ^ 0x6964)`, of a parent `s(parent ^ 0x706172656e740000)`.
+//!
 //! *Packed numbers*: the lowest (8 bytes), a width in bits (1), and each one's distance from the lowest, from the lowest bit on.
 //!
 //! # Example
