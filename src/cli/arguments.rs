@@ -320,7 +320,7 @@ pub(super) enum ClusterCommand {
 #[cfg(feature = "cluster")]
 #[derive(Debug, Args)]
 pub(super) struct Joining {
-    /// Listen for other nodes here; port 0 takes a free one. Anything but loopback needs --insecure
+    /// Listen for other nodes here; port 0 takes a free one. Anything but loopback needs TLS, or --insecure
     #[arg(long, value_name = "ADDR")]
     pub(super) cluster_listen: Option<SocketAddr>,
     /// Where other nodes reach this one, when that is not where it listens
@@ -332,6 +332,15 @@ pub(super) struct Joining {
     /// File with the secret that all nodes of the cluster share, readable by its owner alone [default: the variable UNDERPIN_COOKIE]
     #[arg(long, value_name = "FILE")]
     pub(super) cookie_file: Option<PathBuf>,
+    /// Certificate of this node (PEM); names the host at which others dial it. Read again when it changes
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca"])]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// Key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_key: Option<PathBuf>,
+    /// Authority that has signed the certificates of all nodes (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_ca: Option<PathBuf>,
     /// Talk to other machines in clear text: everybody in between can read and change what is said
     #[arg(long)]
     pub(super) insecure: bool,

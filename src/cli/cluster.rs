@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use underpin::{
-    cluster::{ClusterOptions, Cookie, CookieError},
+    cluster::{ClusterOptions, Cookie, CookieError, Tls},
     node::NodeBuilder,
 };
 
@@ -35,6 +35,12 @@ pub(super) fn join(builder: NodeBuilder, joining: &Joining) -> Result<NodeBuilde
         options = options.advertise(address);
     }
     options = joining.join.iter().fold(options, ClusterOptions::join);
+    if let (Some(certificate), Some(key), Some(authority)) =
+        (&joining.tls_cert, &joining.tls_key, &joining.tls_ca)
+    {
+        let tls = Tls::from_files(certificate, key, authority);
+        options = options.tls(tls.map_err(|error| Failure::refused("tls", error.to_string()))?);
+    }
     if joining.insecure {
         options = options.insecure();
     }

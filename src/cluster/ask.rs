@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time;
 
 use super::{
-    connect::{may_dial, plain},
+    connect::{may_dial, outgoing},
     error::Refusal,
     greet::{self, Failed},
     handshake::About,
@@ -44,7 +44,7 @@ async fn ask(options: &ClusterOptions, me: &About, seed: &str) -> Option<Refusal
         let Ok(stream) = tokio::net::TcpStream::connect(target).await else {
             continue;
         };
-        let mut wires = plain(stream).ok()?;
+        let mut wires = outgoing(options, stream, seed).await.ok()?;
         return match greet::dial(&mut wires, &options.cookie, me, greet::ASKING).await {
             Err(Failed::Refused(refusal)) => Some(refusal),
             _ => None,

@@ -1,6 +1,6 @@
 //! From an address, or an accepted socket, to a connection that the membership knows.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpStream, sync::oneshot, time};
 
@@ -36,7 +36,8 @@ pub(super) async fn dial(shared: Arc<Shared>, address: String) {
 async fn connect(shared: &Arc<Shared>, address: &str) -> Result<(Arc<Link>, Wires), ConnectError> {
     let failed = |error| failure(address, error);
     let stream = reach(shared, address).await?;
-    let mut wires = plain(stream).map_err(|error| failed(Failed::Io(error)))?;
+    let wires = outgoing(&shared.options, stream, address).await;
+    let mut wires = wires.map_err(|error| failed(Failed::Io(error)))?;
     let serial = shared.serial();
     let about = greet::dial(&mut wires, &shared.options.cookie, &shared.me, serial)
         .await
@@ -52,7 +53,7 @@ async fn reach(shared: &Shared, address: &str) -> Result<TcpStream, ConnectError
         address: address.to_owned(),
         source: Arc::new(source),
     };
-    let mut last = std::io::Error::other("the name leads to no address");
+    let mut last = io::Error::other("the name leads to no address");
     for target in tokio::net::lookup_host(address).await.map_err(io)? {
         if !may_dial(&shared.options, target) {
             return Err(ConnectError::Insecure {
@@ -68,30 +69,53 @@ async fn reach(shared: &Shared, address: &str) -> Result<TcpStream, ConnectError
 }
 
 pub(super) fn may_dial(options: &ClusterOptions, target: SocketAddr) -> bool {
-    target.ip().is_loopback() || options.insecure
+    target.ip().is_loopback() || options.may_leave_the_machine()
 }
 
-pub(super) fn plain(stream: TcpStream) -> std::io::Result<Wires> {
-    // Small messages go at once: they are gathered before.
-    stream.set_nodelay(true)?;
+fn plain(stream: TcpStream) -> Wires {
     let (read, write) = stream.into_split();
-    Ok(Wires {
+    Wires {
         read: Box::new(read),
         write: Box::new(write),
-    })
+    }
+}
+
+/// The halves of a connection that this node opened.
+pub(super) async fn outgoing(
+    options: &ClusterOptions,
+    stream: TcpStream,
+    address: &str,
+) -> io::Result<Wires> {
+    // Small messages go at once: they are gathered before.
+    stream.set_nodelay(true)?;
+    match &options.tls {
+        Some(tls) => tls.connect(stream, address).await,
+        None => Ok(plain(stream)),
+    }
+}
+
+async fn incoming(options: &ClusterOptions, stream: TcpStream) -> io::Result<Wires> {
+    stream.set_nodelay(true)?;
+    match &options.tls {
+        Some(tls) => tls.accept(stream).await,
+        None => Ok(plain(stream)),
+    }
 }
 
 /// An accepted connection, up to its end. What it has not proven in time is dropped.
 pub(super) async fn accepted(
     shared: Arc<Shared>,
-    mut wires: Wires,
+    stream: TcpStream,
     place: &Place,
 ) -> Result<(), Failed> {
     let within = shared.options.greeting_time;
-    let greeting = time::timeout(within, enter(&shared, &mut wires));
-    let link = greeting.await.unwrap_or(Err(Failed::Foreign))?;
+    let greeting = time::timeout(within, async {
+        let mut wires = incoming(&shared.options, stream).await?;
+        let link = enter(&shared, &mut wires).await?;
+        Ok::<_, Failed>((link, wires))
+    });
+    let (link, Wires { read, write }) = greeting.await.unwrap_or(Err(Failed::Foreign))?;
     place.give_back();
-    let Wires { read, write } = wires;
     serve::run(shared, link, read, write).await;
     Ok(())
 }

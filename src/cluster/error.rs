@@ -400,6 +400,16 @@ pub enum CookieError {
     },
 }
 
+/// Why certificates cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the TLS file {file} cannot be used: {why}; give PEM files of a certificate, its key and its authority", file = file.display())]
+pub struct TlsError {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+}
+
 /// Why a node cannot be in a cluster as its options say.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

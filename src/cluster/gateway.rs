@@ -28,8 +28,8 @@ pub(super) trait Route: Send + Sync {
     /// Delivers a cast; what it gives, if anything, has to be polled until it is delivered.
     fn cast(&self, incoming: Incoming<'_>) -> Option<BoxFuture<'static, ()>>;
 
-    /// Watches whoever serves now.
-    fn monitor(&self) -> Monitor;
+    /// Watches whoever serves now; `None` where there is no life to watch.
+    fn monitor(&self) -> Option<Monitor>;
 }
 
 type Routes = HashMap<Arc<str>, Arc<dyn Route>>;

@@ -14,6 +14,8 @@ use super::{
     listener::{self, Listening},
     member::{Member, MemberMonitor, MemberState},
     message::Message,
+    node::NodeAddress,
+    offered::Offered,
     options::ClusterOptions,
     service::{RemoteAddress, RemoteService, Served},
     shared::Shared,
@@ -264,6 +266,18 @@ impl Cluster {
     #[must_use]
     pub fn remote<S: RemoteService>(&self, node: &NodeName) -> RemoteAddress<S> {
         RemoteAddress::new(Arc::clone(&self.shared), node.clone())
+    }
+
+    /// Shows this node to the others: its settings, events, metrics and tree. A node that is assembled by `node` does it by itself.
+    pub fn offer(&self, offered: Offered) {
+        let allow_changes = self.shared.options.allow_changes;
+        offered.open(&self.shared.gateway, allow_changes);
+    }
+
+    /// Another node as a whole: its settings, events, metrics and tree. It need not be there yet.
+    #[must_use]
+    pub fn node(&self, node: &NodeName) -> NodeAddress {
+        NodeAddress::new(Arc::clone(&self.shared), node.clone())
     }
 
     /// A group whose members may be at any node: `M` is what they understand, `T` what is sent to them. Every node that has members

@@ -52,20 +52,17 @@ pub(super) async fn listen(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, from)) => match connect::plain(stream) {
-                Ok(wires) => {
-                    let (shared, life) = (Arc::clone(&shared), shared.life());
-                    let place = strangers.enter(&shared);
-                    tokio::spawn(async move {
-                        tokio::select! {
-                            () = life.cancelled() => {}
-                            () = place.evicted.cancelled() => {}
-                            ended = connect::accepted(shared, wires, &place) => told(from, ended),
-                        }
-                    });
-                }
-                Err(error) => tracing::debug!(%from, %error, "a connection ended before it began"),
-            },
+            Ok((stream, from)) => {
+                let (shared, life) = (Arc::clone(&shared), shared.life());
+                let place = strangers.enter(&shared);
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = life.cancelled() => {}
+                        () = place.evicted.cancelled() => {}
+                        ended = connect::accepted(shared, stream, &place) => told(from, ended),
+                    }
+                });
+            }
             Err(error) => {
                 tracing::warn!(%error, "no connection could be accepted");
                 time::sleep(PAUSE).await;

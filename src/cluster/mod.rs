@@ -2,7 +2,8 @@
 //!
 //! Every node is connected with every other. [`ClusterOptions`] say where a node listens and whom it joins; one that is joined tells of
 //! all others. [`Cluster`] shows the [`Member`]s and tells when they come and go; a [`RemoteAddress`] leads to a [`RemoteService`] of
-//! another node, a [`ClusterGroup`] to members at all of them. `examples/two_nodes.rs` is a whole program.
+//! another node, a [`ClusterGroup`] to members at all of them,
+//! a [`NodeAddress`] to the settings, events, metrics and tree of another node. `examples/two_nodes.rs` is a whole program.
 //!
 //! Guarantees:
 //! * A node whose process ends is down at once; one that is frozen or cut off, within its timeout and a heartbeat. It is tried again,
@@ -16,8 +17,8 @@
 //! * Two nodes in one process share nothing.
 //!
 //! Not offered: a leader, a singleton, consensus, or one view of who is up: each node sees with its own eyes, and after a cut both sides
-//! go on. Use etcd, or a database, for what there must be one of. A message is not stored for a node that is down. Without TLS what is
-//! said is neither secret nor safe from change, so that only loopback may be used unless one says otherwise.
+//! go on. Use etcd, or a database, for what there must be one of. A message is not stored for a node that is down. Without [`Tls`] what
+//! is said is neither secret nor safe from change, so that only loopback may be used unless one says otherwise.
 //!
 //! # Why not over `ractor_cluster`
 //!
@@ -45,22 +46,30 @@ mod message;
 #[cfg(test)]
 mod model;
 mod monitor;
+mod node;
+mod offered;
 mod options;
 mod outbox;
 mod serve;
 mod service;
 mod shared;
 mod state;
+mod tls;
 mod wire;
 
 pub use ask::is_taken;
 pub use cookie::Cookie;
-pub use error::{ClusterError, ConnectError, CookieError, Part, Refusal, RemoteError};
+pub use error::{ClusterError, ConnectError, CookieError, Part, Refusal, RemoteError, TlsError};
 pub use groups::{ClusterBroadcast, ClusterGroup};
 pub use handle::{Cluster, Identity};
 pub use member::{
     Connection, DownReason, Member, MemberEvent, MemberKind, MemberMonitor, MemberState,
 };
 pub use monitor::{RemoteDown, RemoteMonitor};
+pub use node::{
+    EventFollower, NodeAddress, NodeAskError, RemotePage, RemoteSetting, SettingFollower,
+};
+pub use offered::Offered;
 pub use options::ClusterOptions;
 pub use service::{RemoteAddress, RemoteService};
+pub use tls::Tls;

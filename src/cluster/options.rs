@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, time::Duration};
 
-use super::{cookie::Cookie, error::ClusterError, handshake::ADDRESS_BYTES_MAX};
+use super::{cookie::Cookie, error::ClusterError, handshake::ADDRESS_BYTES_MAX, tls::Tls};
 use crate::resilience::Backoff;
 
 /// How a node is in a cluster.
@@ -32,6 +32,7 @@ pub struct ClusterOptions {
     pub(super) window: u32,
     pub(super) allow_changes: bool,
     pub(super) insecure: bool,
+    pub(super) tls: Option<Tls>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,6 +64,7 @@ impl ClusterOptions {
             window: 4 << 20,
             allow_changes: false,
             insecure: false,
+            tls: None,
         }
     }
 
@@ -127,10 +129,21 @@ impl ClusterOptions {
         self
     }
 
+    /// Speaks TLS on every connection, and with nobody who shows no certificate of the same authority.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Listens and dials in clear text also beyond this machine. Everybody in between can read and change what is said.
     pub fn insecure(mut self) -> Self {
         self.insecure = true;
         self
+    }
+
+    /// Whether other machines may be talked to.
+    pub(super) fn may_leave_the_machine(&self) -> bool {
+        self.insecure || self.tls.is_some()
     }
 
     /// Whether a socket is to be opened at all.
@@ -179,7 +192,7 @@ impl ClusterOptions {
         for address in self.seeds.iter().chain(&self.advertise) {
             check_address(address)?;
         }
-        if self.insecure {
+        if self.may_leave_the_machine() {
             return Ok(());
         }
         match self.listen {

@@ -349,12 +349,11 @@ impl<'a> Reader<'a> {
     }
 
     fn watch(&mut self, reference: u64, service: &str) {
-        let monitor = match self.shared.gateway.route(service) {
-            Some(route) if self.watches.len() < WATCHES_MAX => route.monitor(),
-            _ => {
-                let gone = Gone::no_service();
-                return self.done(Done::Gone { reference, gone });
-            }
+        let has_room = self.watches.len() < WATCHES_MAX;
+        let route = self.shared.gateway.route(service).filter(|_| has_room);
+        let Some(monitor) = route.and_then(|route| route.monitor()) else {
+            let gone = Gone::no_service();
+            return self.done(Done::Gone { reference, gone });
         };
         let (abort, registration) = AbortHandle::new_pair();
         self.watches.insert(reference, abort);

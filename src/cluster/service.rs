@@ -101,6 +101,14 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     from_value(&value).map_err(|error| error.to_string())
 }
 
+pub(super) fn may_change(changes: bool, allowed: bool) -> Result<(), Failure> {
+    if changes && !allowed {
+        let why = "it changes something; start the node with leave for others to change things";
+        return Err(Failure::Refused(why.to_owned()));
+    }
+    Ok(())
+}
+
 /// Leads from requests to the actor at an address.
 pub(super) struct Served<S: RemoteService> {
     pub(super) address: Address<S::Message>,
@@ -110,12 +118,7 @@ pub(super) struct Served<S: RemoteService> {
 impl<S: RemoteService> Served<S> {
     fn read(&self, incoming: Incoming<'_>) -> Result<S::Request, Failure> {
         let request = decode(incoming.payload).map_err(Failure::RequestUnreadable)?;
-        if S::changes(&request) && !self.allow_changes {
-            return Err(Failure::Refused(
-                "it changes something; start the node with leave for others to change things"
-                    .to_owned(),
-            ));
-        }
+        may_change(S::changes(&request), self.allow_changes)?;
         Ok(request)
     }
 }
@@ -161,8 +164,8 @@ impl<S: RemoteService> Route for Served<S> {
         Some(delivery.boxed())
     }
 
-    fn monitor(&self) -> Monitor {
-        self.address.monitor()
+    fn monitor(&self) -> Option<Monitor> {
+        Some(self.address.monitor())
     }
 }
 

@@ -217,6 +217,15 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
     let app = app_spec.handle();
     root = root.child(patient(ChildSpec::supervisor(app_spec)));
     let root_handle = root.handle();
+    #[cfg(feature = "cluster")]
+    if let Some(cluster) = &cluster {
+        cluster.offer(crate::cluster::Offered {
+            config: config.clone(),
+            events: events.clone(),
+            telemetry: telemetry.clone(),
+            root: root_handle.clone(),
+        });
+    }
     watch.look_at(root_handle.clone());
 
     let supervisor = match Supervisor::start(root).await {

@@ -3,4 +3,6 @@
 mod calling;
 mod groups;
 mod joining;
+mod nodes;
+mod securing;
 mod support;
