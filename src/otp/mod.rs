@@ -91,7 +91,7 @@ pub(crate) use fault::Subject;
 /// Makes an enum a message for actors, with and without ractor's `cluster` feature.
 ///
 /// ractor implements `Message` for every type, except under its `cluster` feature, where each message type says so itself.
-/// Say this once beside each message enum and it is right both ways, as long as underpin's own `ractor-cluster` feature is on when
+/// Say this once beside each message enum and it is right both ways, as long as underpin's own `cluster` feature is on when
 /// ractor's is.
 ///
 /// ```
@@ -99,7 +99,7 @@ pub(crate) use fault::Subject;
 /// underpin::otp::message!(Greeting);
 /// # let _ = Greeting::Hello;
 /// ```
-#[cfg(feature = "ractor-cluster")]
+#[cfg(feature = "cluster")]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __message {
@@ -108,8 +108,8 @@ macro_rules! __message {
     };
 }
 
-/// Without the `ractor-cluster` feature every type is a message already.
-#[cfg(not(feature = "ractor-cluster"))]
+/// Without the `cluster` feature every type is a message already.
+#[cfg(not(feature = "cluster"))]
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __message {
