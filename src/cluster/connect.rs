@@ -173,7 +173,7 @@ async fn admit(
         ours,
         serial,
     };
-    let link = Link::new(about, linked, shared.clock);
+    let link = Link::new(about, linked, shared.clock, shared.options.frame_bytes_max);
     let (admitted, answer) = oneshot::channel();
     let guard = Abandoned {
         shared,

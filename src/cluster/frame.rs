@@ -19,7 +19,10 @@
 //!
 //! A context is trace u128, cause u64, hops u8. A payload is what is left of the frame.
 
-use super::wire::{Fault, Reader, Write, framed};
+use super::{
+    handshake::ADDRESS_BYTES_MAX,
+    wire::{Fault, Reader, Write, framed},
+};
 use crate::ids::{NodeId, NodeName};
 
 /// The version of this protocol.
@@ -164,7 +167,11 @@ impl Carried {
 impl Peer {
     fn read(reader: &mut Reader<'_>) -> Result<Self, Fault> {
         let name = NodeName::new(reader.text()?).map_err(|_| Fault::Damaged("a node's name"))?;
-        let address = reader.text()?.to_owned();
+        let address = reader.text()?;
+        if address.len() > ADDRESS_BYTES_MAX {
+            return Err(Fault::Damaged("a node's address"));
+        }
+        let address = address.to_owned();
         let id = NodeId::new(reader.u16()?).map_err(|_| Fault::Damaged("a node's id"))?;
         Ok(Self {
             name,

@@ -28,6 +28,9 @@ use crate::{
 /// How many groups one other node may tell of.
 const GROUPS_MAX: usize = 65_536;
 
+/// The longest name of a group that others are told of.
+const GROUP_BYTES_MAX: usize = 256;
+
 /// The groups that this node shares, and who is in them elsewhere.
 pub(super) struct SharedGroups {
     groups: Groups,
@@ -99,7 +102,7 @@ impl SharedGroups {
         for (group, count) in groups {
             if *count == 0 {
                 told.counts.remove(*group);
-            } else if told.counts.len() < GROUPS_MAX {
+            } else if told.counts.len() < GROUPS_MAX && group.len() <= GROUP_BYTES_MAX {
                 told.counts.insert((*group).into(), *count);
             }
         }
@@ -253,7 +256,7 @@ where
         }
     }
 
-    /// Its name.
+    /// Its name. Others hear of names of up to 256 bytes.
     #[must_use]
     pub fn name(&self) -> &str {
         self.group.name()

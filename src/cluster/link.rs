@@ -20,6 +20,7 @@ use super::{
     error::{Failure, Part, RemoteError},
     frame::{Carried, Frame, OVERHEAD},
     handshake::About,
+    options::WINDOW_BYTES_MAX,
     outbox::{Outbox, Unsent},
     state::{LinkNumber, Linked, LostWhy},
 };
@@ -89,8 +90,17 @@ pub(super) struct Traffic {
 }
 
 impl Link {
-    pub(super) fn new(about: About, linked: Linked, clock: Clock) -> Arc<Self> {
-        let outbox = Outbox::new(about.window, about.frame_bytes_max);
+    /// What a peer says of its own limits is taken as far as this node's own: it is this node's memory.
+    pub(super) fn new(
+        about: About,
+        linked: Linked,
+        clock: Clock,
+        frame_bytes_max: u32,
+    ) -> Arc<Self> {
+        let closing = CancellationToken::new();
+        let window = about.window.min(WINDOW_BYTES_MAX);
+        let longest = about.frame_bytes_max.min(frame_bytes_max);
+        let outbox = Outbox::new(window, longest, closing.clone());
         Arc::new(Self {
             about,
             linked,
@@ -101,7 +111,7 @@ impl Link {
             traffic: Traffic::default(),
             tags: AtomicU64::new(1),
             pending: Mutex::default(),
-            closing: CancellationToken::new(),
+            closing,
             serving: AtomicU64::new(0),
             why: Mutex::default(),
         })

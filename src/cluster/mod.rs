@@ -12,8 +12,8 @@
 //! * What one caller sends to a service arrives in order, or not at all: what comes behind a lost connection finds a new one.
 //! * A peer can do what the gateway offers, and nothing else: call the services that were given to [`Cluster::serve`], watch them, send
 //!   to groups that were opened. There is no stop and no kill, no name of this process that it could take, and no actor that it sees.
-//! * Memory for a peer is bounded: by its window of credit, each message with 256 bytes of its own, and one frame; by twice both for
-//!   answers that it does not read; by 4,096 requests under way. A stranger has a place among 128, for 5 s, and costs a few KiB.
+//! * Memory for a peer is bounded: by its window of credit, each message with 256 bytes of its own, and one frame; by four times
+//!   both for what it does not read; by 4,096 requests under way. A stranger has a place among 128, for 5 s, and costs a few KiB.
 //! * Two nodes in one process share nothing.
 //!
 //! Not offered: a leader, a singleton, consensus, or one view of who is up: each node sees with its own eyes, and after a cut both sides

@@ -182,11 +182,8 @@ impl ClusterOptions {
         if self.frame_bytes_max < FRAME_BYTES_LEAST || self.frame_bytes_max > FRAME_BYTES_MOST {
             return wrong("frame_bytes_max", "has to be 64 KiB to 1 GiB");
         }
-        if self.window < 4096 {
-            return wrong(
-                "window_bytes",
-                "is below 4096; hardly a message could be on its way",
-            );
+        if !(4096..=WINDOW_BYTES_MAX).contains(&self.window) {
+            return wrong("window_bytes", "has to be 4 KiB to 64 MiB");
         }
         self.backoff()?;
         for address in self.seeds.iter().chain(&self.advertise) {
@@ -211,6 +208,9 @@ impl ClusterOptions {
         })
     }
 }
+
+/// The largest window. Others count on getting credit back in quarters of it, and hold so much at most.
+pub(super) const WINDOW_BYTES_MAX: u32 = 64 << 20;
 
 /// Below it what a node tells of others would not fit.
 const FRAME_BYTES_LEAST: u32 = 64 << 10;

@@ -8,6 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::{credit::Window, frame::Frame};
 
@@ -22,6 +23,8 @@ pub(super) struct Outbox {
     waiting: AtomicUsize,
     /// How much may wait beside what has credit: answers.
     answers_max: usize,
+    /// Ends the connection of a peer that asks and asks and does not read.
+    overflow: CancellationToken,
 }
 
 struct Inner {
@@ -38,7 +41,7 @@ pub(super) enum Unsent {
 }
 
 impl Outbox {
-    pub(super) fn new(window: u32, frame_bytes_max: u32) -> Self {
+    pub(super) fn new(window: u32, frame_bytes_max: u32, overflow: CancellationToken) -> Self {
         let most = u64::from(window) + u64::from(frame_bytes_max);
         Self {
             inner: Mutex::new(Inner {
@@ -51,6 +54,7 @@ impl Outbox {
             line: tokio::sync::Mutex::new(()),
             waiting: AtomicUsize::new(0),
             answers_max: usize::try_from(most.saturating_mul(2)).unwrap_or(usize::MAX),
+            overflow,
         }
     }
 
@@ -102,9 +106,18 @@ impl Outbox {
     }
 
     /// Appends what needs no credit: few and small, as each belongs to something that had credit or comes with time.
+    ///
+    /// A peer that goes on asking for such and reads none of it is cut off when twice as much waits as may wait of answers.
     pub(super) fn control(&self, frame: &Frame<'_>) {
         let mut inner = self.inner.lock();
         if inner.closed {
+            return;
+        }
+        if inner.buffer.len() > self.answers_max.saturating_mul(2) {
+            inner.closed = true;
+            drop(inner);
+            self.freed.notify_waiters();
+            self.overflow.cancel();
             return;
         }
         let was_empty = inner.buffer.is_empty();
@@ -207,7 +220,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_has_no_credit_waits_and_what_one_sends_stays_in_order() {
-        let outbox = Arc::new(Outbox::new(1, 1000));
+        let outbox = Arc::new(Outbox::new(1, 1000, CancellationToken::new()));
         assert_eq!(outbox.try_send(10, &cast(b"0")), Ok(()));
         assert_eq!(outbox.try_send(10, &cast(b"1")), Err(Unsent::Full));
 
@@ -236,7 +249,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_end_wakes_everybody() {
-        let outbox = Arc::new(Outbox::new(1, 1000));
+        let outbox = Arc::new(Outbox::new(1, 1000, CancellationToken::new()));
         outbox.try_send(10, &cast(b"0")).expect("credit");
         let waiting: Vec<_> = (0..3)
             .map(|_| {
@@ -261,7 +274,7 @@ mod tests {
 
     #[test]
     fn answers_that_nobody_reads_are_bounded() {
-        let outbox = Outbox::new(1000, 1000);
+        let outbox = Outbox::new(1000, 1000, CancellationToken::new());
         let payload = [0; 900];
         let frame = Frame::Answer {
             tag: 1,
@@ -271,5 +284,18 @@ mod tests {
             .filter(|_| outbox.answer(&frame, payload.len()))
             .count();
         assert!((3..=4).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn a_peer_that_asks_and_asks_and_reads_nothing_is_cut_off() {
+        let cut_off = CancellationToken::new();
+        let outbox = Outbox::new(1000, 1000, cut_off.clone());
+
+        for sent in 0..10_000 {
+            outbox.control(&Frame::Pong { sent });
+        }
+
+        assert!(cut_off.is_cancelled() && outbox.is_closed());
+        assert!(outbox.backlog() < 10_000, "{}", outbox.backlog());
     }
 }
