@@ -41,6 +41,8 @@ struct World {
     there: BTreeMap<Key, There>,
     ids: BTreeMap<Key, Arc<str>>,
     timers: Vec<Timer>,
+    /// How long the newest timer takes.
+    delay: Duration,
     /// Every start and every stop, in order.
     done: Vec<Act>,
     told: Vec<(Key, Lifecycle)>,
@@ -91,6 +93,7 @@ impl World {
             there: BTreeMap::new(),
             ids: BTreeMap::new(),
             timers: Vec::new(),
+            delay: Duration::ZERO,
             done: Vec::new(),
             told: Vec::new(),
             start_asked: BTreeSet::new(),
@@ -167,7 +170,10 @@ impl World {
                     self.there.insert(key, There::Stopping(life));
                     self.done.push(Stop(key));
                 }
-                Effect::Wake(timer, _) => self.timers.push(timer),
+                Effect::Wake(timer, delay) => {
+                    self.timers.push(timer);
+                    self.delay = delay;
+                }
                 Effect::Settled(key, _) => {
                     assert!(self.start_asked.remove(&key), "nobody asked to start {key}");
                 }
@@ -443,6 +449,86 @@ fn an_earlier_child_that_ends_meanwhile_takes_the_restart_over() {
 
     let plan = [Stop(1), Start(0), Start(1), Start(2), Start(3)];
     assert_eq!(world.take_done(), plan);
+}
+
+#[test]
+fn a_restart_that_is_taken_over_waits_as_long_as_it_had_to_and_its_old_timer_does_nothing() {
+    const LATER: Duration = Duration::from_secs(10);
+    let backoff = Backoff::new(LATER, LATER)
+        .and_then(|backoff| backoff.with_jitter(crate::resilience::Jitter::None));
+    let slow = Rules {
+        backoff: backoff.expect("is valid"),
+        ..rules("2", PERMANENT)
+    };
+    let mut world = World::with(terms(Strategy::RestForOne), &[PERMANENT; 2]);
+    world.add(slow).expect("new");
+    world.start_all();
+    world.take_done();
+    world.ends(2, crash());
+    let [old] = world.timers[..] else {
+        panic!("one timer: {:?}", world.timers);
+    };
+
+    world.ends(0, crash());
+    world.stopped(1, 1, false);
+    assert_eq!(world.take_done(), [Stop(1)]);
+    assert_eq!(world.delay, LATER, "what was to come late comes no sooner");
+    world.fires(old);
+    assert!(world.take_done().is_empty());
+
+    world.settle();
+    assert_eq!(world.take_done(), [Start(0), Start(1), Start(2)]);
+}
+
+#[test]
+fn what_is_of_no_use_any_more_is_forgotten_however_often_it_is_terminated() {
+    let mut world = World::with(terms(Strategy::OneForOne), &[TEMPORARY, PERMANENT]);
+    for key in [0, 0, 1, 1] {
+        world.terminate(key).expect("is known");
+    }
+    world.settle();
+    assert_eq!(
+        (world.state.key("0"), world.state.key("1")),
+        (None, Some(1))
+    );
+
+    let late = world.add(rules("late", PERMANENT)).expect("new");
+    world.started(late, 1, failed(late));
+    assert_eq!(world.state.key("late"), None, "its first start failed");
+
+    let never = world.add(rules("never", PERMANENT)).expect("new");
+    world.terminate(never).expect("is known");
+    world.terminate(never).expect("is known");
+    world.settle();
+    assert_eq!(world.state.key("never"), None, "it never lived");
+}
+
+#[test]
+fn a_restart_that_fails_is_tried_again_when_others_were_served() {
+    let mut world = World::with(terms(Strategy::OneForOne), &[PERMANENT]);
+    world.ends(0, crash());
+    world.started(0, 2, failed(0));
+    assert_eq!(world.take_done(), [Start(0)], "it waits for its turn");
+
+    world.settle();
+
+    assert_eq!(world.take_done(), [Start(0)]);
+    assert_eq!(world.state(0), ChildState::Running);
+}
+
+#[test]
+fn a_child_that_is_not_significant_ends_nothing() {
+    for auto_shutdown in [AutoShutdown::AnySignificant, AutoShutdown::AllSignificant] {
+        let terms = Terms {
+            auto_shutdown,
+            ..terms(Strategy::OneForOne)
+        };
+        let mut world = World::with(terms, &[TRANSIENT, TEMPORARY]);
+        world.ends(0, ExitReason::Normal);
+        world.ends(1, crash());
+        world.settle();
+        assert_eq!(world.ended, None);
+    }
 }
 
 #[test]
