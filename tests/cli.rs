@@ -1370,3 +1370,77 @@ fn an_import_that_follows_takes_what_is_written_and_stays_with_a_rotated_file() 
     let mut follow = follow;
     assert_eq!(follow.process.wait().expect("it ends").code(), Some(130));
 }
+
+#[test]
+fn a_data_folder_is_verified_copied_written_out_and_mended() {
+    let mut stage = Stage::set();
+    let log = stage.write("app.log", numbered(500));
+    stage.node.import(&log, &[]);
+    let stored = stage.node.count();
+    let (data, copy) = (stage.path("data"), stage.path("copy"));
+    let on = |data: &Path, arguments: &[&str]| {
+        let mut command = underpin();
+        command
+            .arg("events")
+            .args(arguments)
+            .arg("--data")
+            .arg(data);
+        command.output().expect("the binary starts")
+    };
+
+    let verified = on(&data, &["verify", "--json"]);
+    assert!(verified.status.success(), "{verified:?}");
+    let told = &lines(&verified.stdout)[0];
+    assert_eq!(told["version"], 1);
+    assert_eq!(told["verified"]["live"], true);
+    assert_eq!(told["verified"]["events"], stored);
+    let refused = on(&data, &["repair", "--json"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("in_use"), "{refused:?}");
+
+    let backed_up = on(&data, &["backup", copy.to_str().expect("UTF-8")]);
+    assert!(backed_up.status.success(), "{backed_up:?}");
+    let restored = Node::start(&copy, "127.0.0.1:0");
+    assert_exactly_once(&restored, "app.log", 500);
+
+    let exported = on(&data, &["export"]);
+    assert!(exported.status.success(), "{exported:?}");
+    assert_eq!(lines(&exported.stdout).len() as u64, stored);
+    let file = stage.path("events.ndjson");
+    let to_file = on(&data, &["export", "--out", file.to_str().expect("UTF-8")]);
+    assert!(to_file.status.success(), "{to_file:?}");
+    assert_eq!(fs::read(&file).expect("written"), exported.stdout);
+    let elsewhere = Node::start(&stage.path("elsewhere"), "127.0.0.1:0");
+    elsewhere.import(&file, &[]);
+    assert_exactly_once(&elsewhere, "app.log", 500);
+
+    // Stopped in good order: all that is there is known to be synced.
+    signal(&stage.node.process, "-TERM");
+    stage.node.process.wait().expect("it ran");
+    let segment = fs::read_dir(data.join("events"))
+        .expect("readable")
+        .map(|file| file.expect("readable").path())
+        .find(|path| path.extension().is_some_and(|ending| ending == "seg"));
+    let segment = segment.expect("a segment");
+    let mut bytes = fs::read(&segment).expect("readable");
+    bytes[1000] ^= 1;
+    fs::write(&segment, bytes).expect("writable");
+    let damaged = on(&data, &["verify"]);
+    assert_eq!(damaged.status.code(), Some(1), "{damaged:?}");
+    let words = String::from_utf8_lossy(&damaged.stdout).into_owned();
+    let name = segment.file_name().expect("a name").to_string_lossy();
+    assert!(words.contains(&format!("{name}: byte ")), "{words}");
+    let repaired = on(&data, &["repair", "--json"]);
+    assert!(repaired.status.success(), "{repaired:?}");
+    let result = lines(&repaired.stdout).pop().expect("a result");
+    assert_eq!(result["repaired"]["after"]["faults"], 0, "{result}");
+    assert_eq!(
+        result["repaired"]["quarantined"].as_array().map(Vec::len),
+        Some(1),
+        "{result}"
+    );
+
+    let nowhere = on(&stage.path("nowhere"), &["verify"]);
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(stderr(&nowhere).contains("--data"), "{nowhere:?}");
+}

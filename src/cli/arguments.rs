@@ -182,6 +182,34 @@ Exit codes:
   2  wrong usage
   3  the node could not be reached, or could not answer at this time";
 
+const MAINTENANCE_EXAMPLES: &str = "\
+Examples:
+  underpin events verify --data /var/lib/underpin
+  underpin events verify --json | jq -c 'select(.fault) | .fault'
+  underpin events repair --data /var/lib/underpin
+  underpin events export > events.ndjson
+  underpin events backup /mnt/backup/today && underpin run --data /mnt/backup/today
+
+They work on the data folder itself. verify, export and backup change nothing in it and may run beside
+the node; repair wants it stopped.
+
+verify looks at every frame, block and index, and tells each fault with its file, byte and length. An
+interrupted write at the end is no fault: nobody was told that it is stored.
+repair makes damaged indexes anew, and damaged segments without what is lost in them, which stays
+reported as missing. What is taken out of a file is kept in <file>.<offset>.damaged; when you need
+it no more, remove it yourself.
+export writes every event as a line of JSON, in the order in which they were stored.
+backup links what never changes, so that it costs little where DIR is on the same file system, and
+copies the rest; all that was stored before it began is in it. Start a node on it to restore it.
+
+With --json a fault is {\"version\":1,\"fault\":{\"file\":..,\"offset\":..,\"bytes\":..,\"what\":\"..\"}} and the
+last line is the result; that of export goes to stderr.
+
+Exit codes:
+  0  done; verify: all is there as it was written; repair: nothing is left to mend
+  1  something is damaged or missing, refused, or failed
+  2  wrong usage";
+
 const METRICS_EXAMPLES: &str = "\
 Examples:
   underpin metrics
@@ -281,6 +309,18 @@ pub(super) enum EventsCommand {
     /// Write a correlation as a Chrome trace, which Perfetto opens
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(Trace),
+    /// Look at every byte of a data folder
+    #[command(after_help = MAINTENANCE_EXAMPLES)]
+    Verify(Place),
+    /// Mend a data folder; what is damaged is kept beside
+    #[command(after_help = MAINTENANCE_EXAMPLES)]
+    Repair(Place),
+    /// Write all events of a data folder as lines of JSON
+    #[command(after_help = MAINTENANCE_EXAMPLES)]
+    Export(Export),
+    /// Copy the events of a data folder, also while its node runs
+    #[command(after_help = MAINTENANCE_EXAMPLES)]
+    Backup(Backup),
 }
 
 /// Which node, and how it should answer.
@@ -599,6 +639,35 @@ pub(super) struct Trace {
     pub(super) reach: Reach,
 }
 
+/// Which data folder.
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    /// Data folder of the node
+    #[arg(long, value_name = "DIR", default_value = "./underpin-data")]
+    pub(super) data: PathBuf,
+    /// Write JSON, one object or one a line, each with "version":1
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// Write to this new file instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Backup {
+    /// Folder of the copy: new, or without events
+    #[arg(value_name = "DIR")]
+    pub(super) to: PathBuf,
+    #[command(flatten)]
+    pub(super) place: Place,
+}
+
 /// Where a node listens: `http://host:port`, without a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NodeUrl(String);
@@ -642,6 +711,9 @@ impl Command {
             ) => get.reach.json,
             Self::Events(EventsCommand::Tail(tail)) => tail.reach.json,
             Self::Events(EventsCommand::Timeline(timeline)) => timeline.reach.json,
+            Self::Events(EventsCommand::Verify(place) | EventsCommand::Repair(place)) => place.json,
+            Self::Events(EventsCommand::Export(export)) => export.place.json,
+            Self::Events(EventsCommand::Backup(backup)) => backup.place.json,
             Self::Config(command) => command.json(),
             Self::Check(check) => check.json(),
             Self::Metrics(metrics) => metrics.reach.json,

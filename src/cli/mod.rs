@@ -1,4 +1,5 @@
-//! The command line: `run` starts a node through the library, every other command talks HTTP to one that runs.
+//! The command line: `run` starts a node through the library, every other command talks HTTP to one that runs,
+//! but for those that work on a data folder itself.
 //!
 //! Results go to stdout, everything else to stderr. With `--json` a result is one object or NDJSON, each with `"version":1`, and an
 //! error is one line `{"version":1,"error":{"code":"..","message":".."}}` on stderr: stdout never holds anything but results.
@@ -64,6 +65,12 @@ fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         Command::Events(EventsCommand::Timeline(arguments)) => {
             events::timeline(&arguments, &mut out)?;
         }
+        Command::Events(EventsCommand::Verify(place)) => return events::verify(&place, &mut out),
+        Command::Events(EventsCommand::Repair(place)) => return events::repair(&place, &mut out),
+        Command::Events(EventsCommand::Export(arguments)) => {
+            return events::export(&arguments, &mut out);
+        }
+        Command::Events(EventsCommand::Backup(arguments)) => events::backup(&arguments, &mut out)?,
         Command::Config(command) => config::config(&command, &mut out)?,
         Command::Check(arguments) => config::check(&arguments, &mut out)?,
         Command::Metrics(arguments) => metrics::metrics(&arguments, &mut out)?,

@@ -92,8 +92,8 @@ impl Columns {
         self.offsets.push(offset);
         self.kinds.push(row, record.kind);
         self.sources.push(row, record.source);
-        if let Some(correlation) = record.correlation.and_then(correlation_of) {
-            self.correlations.push(row, correlation.hash64());
+        if let Some(hash) = record.correlation.and_then(CorrelationId::hash64_of) {
+            self.correlations.push(row, hash);
         }
         if let Some(parent) = record.parent {
             self.parents.push(row, self.hasher.hash_one(parent));

@@ -64,7 +64,7 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// Any [`io::Error`]; part of `bytes` may have been written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Reads into `buffer` from `offset`, fewer bytes only where the file ends.
+    /// Reads into `buffer` from `offset`: as many bytes as come at once, none only where the file ends.
     ///
     /// # Errors
     ///
@@ -79,6 +79,24 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let _ = (buffer, offset);
         Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Fills `buffer` from `offset`, fewer bytes only where the file ends.
+    ///
+    /// # Errors
+    ///
+    /// Any [`io::Error`] but [`io::ErrorKind::Interrupted`].
+    fn fill_from(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.read_at(&mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
     }
 
     /// Makes all written bytes and the length durable.
@@ -214,17 +232,14 @@ impl DiskFile for RealFile {
         Ok(())
     }
 
+    #[cfg(unix)]
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut done = 0;
-        while done < buffer.len() {
-            match read_some(&self.file, &mut buffer[done..], offset + done as u64) {
-                Ok(0) => break,
-                Ok(n) => done += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(done)
+        std::os::unix::fs::FileExt::read_at(&self.file, buffer, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_read(&self.file, buffer, offset)
     }
 
     #[cfg(target_os = "linux")]
@@ -243,16 +258,6 @@ impl DiskFile for RealFile {
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
     }
-}
-
-#[cfg(unix)]
-fn read_some(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
-}
-
-#[cfg(windows)]
-fn read_some(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
 }
 
 #[cfg(test)]
@@ -294,7 +299,7 @@ mod tests {
 
         file.write_at(b"12345", 0).expect("disk has room");
         let mut buffer = [0; 8];
-        let read = file.read_at(&mut buffer, 2).expect("file is readable");
+        let read = file.fill_from(&mut buffer, 2).expect("file is readable");
 
         assert_eq!(&buffer[..read], b"345");
     }

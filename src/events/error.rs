@@ -252,6 +252,12 @@ pub enum OpenError {
     /// It was stopped while it was opened.
     #[error("the store was stopped while it was opened; start it again")]
     Unwanted,
+    /// The folder for a copy has something in it.
+    #[error("{} is not empty; give a new folder for the copy", .0.display())]
+    NotEmpty(std::path::PathBuf),
+    /// What exported events were handed to failed.
+    #[error("the events cannot be handed on: {0}")]
+    Stopped(io::Error),
     /// The writer of an earlier start still waits for the disk.
     #[error("an earlier write still waits for the disk; it is reopened once the disk answers")]
     Busy,

@@ -3,8 +3,10 @@
 use crate::value::{Limits, codec};
 
 use super::{
+    blocks,
     event::Event,
     frame::{Header, Kind},
+    index::{self, Directory, Field, Keys, PAGE_ROWS},
     notes::{self, LowWater},
     record::{self, Record},
     recovery,
@@ -114,6 +116,67 @@ pub fn values(bytes: &[u8]) {
     assert_eq!(again, Ok((value, written.len())));
 }
 
+/// Any bytes as a directory, a page and a block, as if their checksums were right: refused or read, never beyond what is there.
+///
+/// # Panics
+///
+/// Where that does not hold.
+pub fn indexes(bytes: &[u8]) {
+    let header = |kind| Header::of(kind, LOG, 0, 0, bytes);
+    if let Some(directory) = Directory::decode(&header(Kind::Directory), bytes) {
+        look_into(&directory);
+    }
+    if let Some(keys) = Keys::read(bytes) {
+        for at in 0..=PAGE_ROWS {
+            if let Some((id, _)) = keys.get(at) {
+                keys.find(id);
+            }
+            keys.offset(at);
+        }
+        assert!(keys.below(u32::MAX) <= PAGE_ROWS);
+    }
+    index::rows_of_id(bytes, 7);
+    for (key, count) in index::terms(bytes).unwrap_or_default() {
+        if let Some(Some(found)) = index::find_term(bytes, key) {
+            // A forged page may name a key twice, with another list.
+            let _ = found.count() == count;
+        }
+    }
+    if let Some(rows) = index::list_page(bytes) {
+        for at in 0..rows.len() {
+            rows.get(at);
+        }
+    }
+    if let Some((_, expanded)) = blocks::expand(&header(Kind::Block), bytes) {
+        // Each byte of an LZ4 block stands for 255 at the most.
+        assert!(expanded.len() <= 255 * bytes.len());
+    }
+}
+
+fn look_into(directory: &Directory) {
+    for number in [0, 1, 7, u32::MAX] {
+        if let Some((from, to)) = directory.page(number) {
+            assert!(from <= to);
+        }
+        directory.block_at(number);
+    }
+    for id in [0, 1, u64::MAX] {
+        let _ = directory.pages_of_id(id);
+    }
+    for field in [
+        Field::Kind,
+        Field::Source,
+        Field::Correlation,
+        Field::Parent,
+    ] {
+        for key in [&b""[..], b"order", &[255; 9]] {
+            directory.page_of_term(field, key);
+            assert!(directory.pages_from(field, key).count() <= directory.memory());
+        }
+    }
+    directory.disk_bytes();
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
@@ -164,6 +227,26 @@ mod tests {
         );
         for bytes in corpus {
             values(&bytes);
+        }
+    }
+
+    #[test]
+    fn the_corpus_of_indexes_is_refused_or_read() {
+        let corpus = corpus("index");
+        let directory = |bytes: &Vec<u8>| {
+            let header = Header::of(Kind::Directory, LOG, 0, 0, bytes);
+            Directory::decode(&header, bytes).is_some()
+        };
+        let keys = |bytes: &Vec<u8>| Keys::read(bytes).is_some();
+        assert!(corpus.iter().any(directory) && corpus.iter().any(keys));
+        for bytes in corpus {
+            indexes(&bytes);
+            for at in 0..bytes.len() {
+                indexes(&bytes[..at]);
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << (at % 8);
+                indexes(&changed);
+            }
         }
     }
 }

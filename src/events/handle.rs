@@ -491,6 +491,11 @@ impl Events {
     }
 }
 
+/// Room made at once for an event: most are smaller, and making room again and again costs more than encoding them.
+const ROOM_BYTES: usize = 400;
+/// Room is made at once for so many.
+const ROOM_EVENTS_MAX: usize = 4096;
+
 /// Encodes events into one frame's body.
 fn prepare<E: Borrow<Event>>(
     events: impl Iterator<Item = Result<E, EventError>>,
@@ -505,6 +510,9 @@ fn prepare<E: Borrow<Event>>(
         prepared.front = prepared.body.len();
     }
     prepared.checkpoint = checkpoint;
+    prepared
+        .body
+        .reserve(events.size_hint().0.min(ROOM_EVENTS_MAX) * ROOM_BYTES);
     let mut rising = true;
     for event in events {
         let event = event?;

@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 
+use crate::ids::CorrelationId;
+
 use super::{
     blocks::Block,
     bloom::{Member, Membership},
-    columns::{ZONE_ROWS, Zone, correlation_of},
+    columns::{ZONE_ROWS, Zone},
     frame::{HEADER_BYTES, Header, Kind},
     packed::{self, Packed},
     record::Record,
@@ -87,9 +89,9 @@ impl IndexBuilder {
         self.offsets.push(offset);
         list(&mut self.kinds, record.kind, row);
         list(&mut self.sources, record.source, row);
-        let correlation = record.correlation.and_then(correlation_of);
+        let correlation = record.correlation.and_then(CorrelationId::hash64_of);
         self.correlations
-            .extend(correlation.map(|id| (id.hash64(), row)));
+            .extend(correlation.map(|hash| (hash, row)));
         self.parents.extend(record.parent.map(|id| (id, row)));
     }
 

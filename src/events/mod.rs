@@ -151,6 +151,8 @@ mod index;
 mod language;
 mod lineage;
 mod log;
+mod maintenance;
+mod mending;
 mod message;
 mod notes;
 mod opening;
@@ -195,6 +197,9 @@ pub use finding::Pages;
 pub use handle::{Checkpoint, Events, ImportOutcome};
 pub use language::{Misread, QueryReader};
 pub use lineage::{Causes, Effect, Effects, End};
+pub use maintenance::{
+    BackedUp, Exported, Fault, Repaired, Verified, backup, export, repair, verify,
+};
 pub use options::{Admission, Durability, Options, Retention};
 pub use plan::{Index, Plan};
 pub use portable::BytesError;

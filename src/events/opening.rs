@@ -9,12 +9,12 @@ use std::{
 };
 
 use super::{
-    blocks,
     cache::Cache,
     disk::{Disk, DiskFile, DiskLock},
     error::OpenError,
     frame::{HEADER_BYTES, Header, Kind},
     log::{Found, Log, parse_blocks_name, parse_segment_name},
+    mending,
     notes::{self, LowWater, Position},
     options::Options,
     recovery::{self, Damage, Scan, Summary},
@@ -70,7 +70,7 @@ pub(super) fn open(
 }
 
 /// Waits a moment for a store that is just leaving the folder: one that was stopped while it was opened does so at its next step.
-fn lock(disk: &dyn Disk, patience: Duration) -> Result<Box<dyn DiskLock>, OpenError> {
+pub(super) fn lock(disk: &dyn Disk, patience: Duration) -> Result<Box<dyn DiskLock>, OpenError> {
     const AGAIN: Duration = Duration::from_millis(5);
     let begin = Instant::now();
     loop {
@@ -87,13 +87,14 @@ fn lock(disk: &dyn Disk, patience: Duration) -> Result<Box<dyn DiskLock>, OpenEr
 
 /// A segment by its files.
 #[derive(Debug, Clone)]
-struct Named {
-    base: u64,
-    log: u64,
+pub(super) struct Named {
+    pub(super) base: u64,
+    pub(super) log: u64,
     /// Of the file that it has before it is sealed.
-    name: String,
-    is_sealed: bool,
-    bytes: u64,
+    pub(super) name: String,
+    pub(super) is_sealed: bool,
+    /// Of that file, or else of its blocks.
+    pub(super) bytes: u64,
 }
 
 struct FolderReader<'a> {
@@ -116,11 +117,14 @@ impl<'a> FolderReader<'a> {
         previous: Option<&Log>,
     ) -> Result<Self, OpenError> {
         let files = disk.list().map_err(OpenError::Folder)?;
+        for name in unfinished(&files) {
+            sealing::remove_sealed(disk, &name);
+        }
         let known = previous.map_or_else(Vec::new, |previous| previous.segments().to_vec());
         Ok(Self {
             disk,
             cache,
-            names: segments_of(&files, disk),
+            names: segments_of(&files),
             known,
             found: Found::default(),
             summaries: Vec::new(),
@@ -179,64 +183,13 @@ impl<'a> FolderReader<'a> {
         Ok(())
     }
 
-    /// Makes the index of a sealed segment anew from its blocks.
     fn rebuild(&mut self, named: &Named, blocks: &str, index: &str) -> Result<Sealed, OpenError> {
-        tracing::warn!(
-            file = index,
-            "the index is damaged or missing and is made anew"
-        );
-        let failed = |error| OpenError::Read {
-            file: blocks.to_owned(),
-            error,
-        };
-        let file = self.disk.open(blocks).map_err(failed)?;
-        let bytes = read_whole(file.as_ref(), named.bytes).map_err(failed)?;
-        let unknown = |unknown: recovery::Unknown| OpenError::Unknown {
-            file: blocks.to_owned(),
-            version: unknown.version,
-            codec: unknown.codec,
-        };
-        let scan = recovery::scan(&bytes, named.log, 1).map_err(unknown)?;
-        for damage in &scan.damage {
-            self.quarantine(blocks, &bytes, damage);
-        }
-        let (placed, segment) = blocks::expand_all(&bytes, &scan);
-        let inner = recovery::scan(&segment, named.log, named.base).map_err(unknown)?;
-        let made = sealing::index_of(&segment, &inner).finish(
-            named.log,
-            &inner.summary(named.base),
-            len32(segment.len()),
-            &placed,
-            len32(bytes.len()),
-        );
-        self.put_aside(index);
-        sealing::write_new(self.disk, index, &made).map_err(failed)?;
+        let place = (named.base, named.log);
+        let rebuilt = mending::rebuild_index(self.disk, &named.name, place)?;
+        self.opened.quarantined += rebuilt.quarantined;
         self.opened.rebuilt += 1;
         Sealed::open(self.disk, (blocks, index), self.cache)
             .map_err(|fault| fault.into_open_error(index.to_owned()))
-    }
-
-    /// Keeps a damaged index beside, for whoever looks into it.
-    fn put_aside(&mut self, index: &str) {
-        let len = self.disk.list().ok().and_then(|files| {
-            let file = files.into_iter().find(|(name, _)| name == index)?;
-            Some(file.1)
-        });
-        let Some(len) = len else {
-            return;
-        };
-        let bytes = self.disk.open(index);
-        if let Ok(bytes) = bytes.and_then(|file| read_whole(file.as_ref(), len)) {
-            let whole = Damage {
-                offset: 0,
-                bytes: len32(bytes.len()),
-                sequence: 0,
-            };
-            self.quarantine(index, &bytes, &whole);
-        }
-        if let Err(error) = self.disk.remove(index) {
-            tracing::warn!(file = index, %error, "a damaged index was not removed");
-        }
     }
 
     fn read(&mut self, named: &Named, is_last: bool) -> Result<(), OpenError> {
@@ -343,16 +296,8 @@ impl<'a> FolderReader<'a> {
 
     /// Copies damaged bytes to a side file; they also stay where they are, so that every opening sees them.
     fn quarantine(&mut self, file: &str, bytes: &[u8], damage: &Damage) {
-        let name = format!("{file}.{}.damaged", damage.offset);
-        let range = damage.offset as usize..(damage.offset + damage.bytes) as usize;
-        let copied = match self.disk.create(&name) {
-            Ok(file) => file.write_at(&bytes[range], 0).and_then(|()| file.sync()),
-            // Copied by an earlier opening.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = copied {
-            tracing::warn!(file = name, %error, "damaged bytes were not copied to a side file");
+        if let Err(error) = mending::quarantine(self.disk, file, bytes, damage) {
+            tracing::warn!(file, %error, "damaged bytes were not copied to a side file");
         }
         self.opened.quarantined += 1;
     }
@@ -429,11 +374,8 @@ impl<'a> FolderReader<'a> {
         self.found.id = self.names.last().map_or(draw, |named| named.log);
         self.disk.sync_folder().map_err(OpenError::Folder)?;
         let low = self.found.low.clone();
-        for segment in &self.found.segments {
-            hide(segment, &low).map_err(|error| OpenError::Read {
-                file: segment.name.clone(),
-                error,
-            })?;
+        for at in 0..self.found.segments.len() {
+            self.hide_in(at, &low)?;
         }
         let gaps = recovery::gaps(&self.summaries, &low.dropped);
         self.opened.gaps = gaps
@@ -441,6 +383,34 @@ impl<'a> FolderReader<'a> {
             .map(|(first, last)| Gap { first, last })
             .collect();
         Ok((self.found, self.opened))
+    }
+
+    /// Hides what was pruned of a segment. That may need pages of its index, which is made anew where they are damaged.
+    fn hide_in(&mut self, at: usize, low: &LowWater) -> Result<(), OpenError> {
+        let segment = self.found.segments[at].clone();
+        let failed = |error| OpenError::Read {
+            file: segment.name.clone(),
+            error,
+        };
+        let named = self.names.iter().find(|named| named.name == segment.name);
+        match (hide(&segment, low), named.cloned()) {
+            (Err(error), Some(named))
+                if error.kind() == io::ErrorKind::InvalidData && named.is_sealed =>
+            {
+                let (blocks, index) = sealed_names(&named.name);
+                let sealed = self.rebuild(&named, &blocks, &index)?;
+                let summary = &sealed.directory.summary;
+                let before = self.summaries.iter_mut();
+                for before in before.filter(|before| before.base == summary.base) {
+                    *before = summary.clone();
+                }
+                let again = Segment::sealed(named.name, sealed);
+                hide(&again, low).map_err(failed)?;
+                self.found.segments[at] = Arc::new(again);
+                Ok(())
+            }
+            (done, _) => done.map_err(failed),
+        }
     }
 
     /// Goes on with a prune that a crash cut short.
@@ -475,38 +445,40 @@ impl<'a> FolderReader<'a> {
     }
 }
 
-/// Every segment that has files, oldest first. What was made of one that still has its first file goes.
-fn segments_of(files: &[(String, u64)], disk: &dyn Disk) -> Vec<Named> {
+/// Every segment that has files, oldest first. As long as one has its first file, that is the truth.
+pub(super) fn segments_of(files: &[(String, u64)]) -> Vec<Named> {
     let mut names: Vec<Named> = Vec::new();
-    for (name, bytes) in files {
-        if let Some((base, log)) = parse_segment_name(name) {
-            names.push(Named {
-                base,
-                log,
-                name: name.clone(),
-                is_sealed: false,
-                bytes: *bytes,
-            });
-        }
-    }
-    let unsealed: HashSet<String> = names.iter().map(|named| named.name.clone()).collect();
     for (file, bytes) in files {
-        if let Some((base, log, name)) = parse_blocks_name(file) {
-            if unsealed.contains(&name) {
-                sealing::remove_sealed(disk, &name);
-                continue;
-            }
-            names.push(Named {
-                base,
-                log,
-                name,
-                is_sealed: true,
-                bytes: *bytes,
-            });
-        }
+        let (base, log, name, is_sealed) = if let Some((base, log)) = parse_segment_name(file) {
+            (base, log, file.clone(), false)
+        } else if let Some((base, log, name)) = parse_blocks_name(file) {
+            (base, log, name, true)
+        } else {
+            continue;
+        };
+        names.push(Named {
+            base,
+            log,
+            name,
+            is_sealed,
+            bytes: *bytes,
+        });
     }
-    names.sort_by_key(|named| named.base);
+    names.sort_by(|one, next| {
+        (one.base, &one.name, one.is_sealed).cmp(&(next.base, &next.name, next.is_sealed))
+    });
+    names.dedup_by(|sealed, first| sealed.name == first.name);
     names
+}
+
+/// The names of segments that still have their first file beside what was made of it: it is not finished, or not known to be.
+fn unfinished(files: &[(String, u64)]) -> Vec<String> {
+    let first: HashSet<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    let sealed = files.iter().filter_map(|(file, _)| parse_blocks_name(file));
+    sealed
+        .map(|(.., name)| name)
+        .filter(|name| first.contains(name.as_str()))
+        .collect()
 }
 
 /// Whether a segment is as an earlier log of the same process knew it.

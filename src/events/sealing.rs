@@ -213,7 +213,7 @@ pub(super) fn index_of(bytes: &[u8], scan: &Scan) -> IndexBuilder {
 pub(super) fn read_whole(file: &dyn DiskFile, len: u64) -> io::Result<Vec<u8>> {
     let len = usize::try_from(len).map_err(io::Error::other)?;
     let mut bytes = vec![0; len];
-    let read = file.read_at(&mut bytes, 0)?;
+    let read = file.fill_from(&mut bytes, 0)?;
     bytes.truncate(read);
     Ok(bytes)
 }

@@ -1,4 +1,5 @@
-//! A disk in memory that fails as disks do: it tears, loses what was not synced, fails a sync, runs full, flips bits; all from a seed.
+//! A disk in memory that fails as disks do: it tears, loses and reorders what was not synced, fails a sync or a read, lies about syncs, comes
+//! short, runs full, flips bits; all from a seed.
 
 use std::{collections::BTreeMap, fmt, io, sync::Arc};
 
@@ -26,6 +27,12 @@ struct Platter {
     power_cut_at: Option<u64>,
     /// Syncs fail until this many have failed.
     failing_syncs: u32,
+    /// Syncs do nothing and say that they did until this many have lied.
+    lying_syncs: u32,
+    /// Reads fail until this many have failed.
+    failing_reads: u32,
+    /// Reads end before they have all that was asked for.
+    reads_short: bool,
     /// Calls of someone who looks on: they neither count nor fail.
     looked_at: bool,
     /// Bytes that may still be written.
@@ -86,7 +93,10 @@ impl SimulatedDisk {
     #[must_use]
     pub fn will_fail(&self) -> bool {
         let platter = self.platter.lock();
-        platter.power_cut_at.is_some() || platter.failing_syncs > 0 || platter.room.is_some()
+        platter.power_cut_at.is_some()
+            || platter.failing_syncs > 0
+            || platter.failing_reads > 0
+            || platter.room.is_some()
     }
 
     /// Runs `work` on the disk as if nothing could fail, and as if it had made no calls: for whoever looks on.
@@ -102,6 +112,22 @@ impl SimulatedDisk {
         self.platter.lock().failing_syncs = n;
     }
 
+    /// The next `n` syncs say that they did what they did not: what was written is lost at the next power cut, unless a later sync of the
+    /// same file, or for names of the folder, is honest.
+    pub fn lie_about_syncs(&self, n: u32) {
+        self.platter.lock().lying_syncs = n;
+    }
+
+    /// The next `n` reads fail.
+    pub fn fail_reads(&self, n: u32) {
+        self.platter.lock().failing_reads = n;
+    }
+
+    /// From now on a read gives as much as it likes, at least a byte where there is one.
+    pub fn read_short(&self) {
+        self.platter.lock().reads_short = true;
+    }
+
     /// Only `bytes` more fit; `None` lifts the limit.
     pub fn leave_room(&self, bytes: Option<usize>) {
         self.platter.lock().room = bytes;
@@ -115,6 +141,8 @@ impl SimulatedDisk {
         platter.locked = false;
         platter.room = None;
         platter.failing_syncs = 0;
+        platter.lying_syncs = 0;
+        platter.failing_reads = 0;
         for content in &mut platter.files {
             content.lose_power(&mut platter.random);
         }
@@ -209,6 +237,13 @@ impl fmt::Debug for SimulatedDisk {
 }
 
 impl Platter {
+    /// Whether this sync is a lie.
+    fn lies(&mut self) -> bool {
+        let lies = self.lying_syncs > 0;
+        self.lying_syncs = self.lying_syncs.saturating_sub(1);
+        lies
+    }
+
     fn file(&self, name: &str) -> io::Result<usize> {
         self.names
             .get(name)
@@ -339,6 +374,9 @@ impl Disk for SimulatedDisk {
 
     fn sync_folder(&self) -> io::Result<()> {
         self.call(|platter| {
+            if platter.lies() {
+                return Ok(());
+            }
             platter.durable_names.clone_from(&platter.names);
             Ok(())
         })
@@ -374,9 +412,19 @@ impl DiskFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.disk.call(|platter| {
             let at = usize::try_from(offset).map_err(io::Error::other)?;
-            let seen = &platter.files[self.file].seen;
-            let from = seen.get(at..).unwrap_or_default();
-            let len = from.len().min(buffer.len());
+            if !platter.looked_at && platter.failing_reads > 0 {
+                platter.failing_reads -= 1;
+                return Err(io::Error::other("simulated read failure"));
+            }
+            let whole = platter.files[self.file].seen.len().saturating_sub(at);
+            let whole = whole.min(buffer.len());
+            let ends_early = platter.reads_short && whole > 1 && platter.random.chance(2);
+            let len = if ends_early {
+                1 + platter.random.below(whole)
+            } else {
+                whole
+            };
+            let from = platter.files[self.file].seen.get(at..).unwrap_or_default();
             buffer[..len].copy_from_slice(&from[..len]);
             Ok(len)
         })
@@ -393,13 +441,17 @@ impl DiskFile for SimulatedFile {
 
     fn sync(&self) -> io::Result<()> {
         self.disk.call(|platter| {
-            let content = &mut platter.files[self.file];
             if platter.failing_syncs > 0 {
                 platter.failing_syncs -= 1;
+                let content = &mut platter.files[self.file];
                 // The system calls these pages clean from now on, and does not write them again.
                 content.unsynced.clear();
                 return Err(io::Error::other("simulated sync failure"));
             }
+            if platter.lies() {
+                return Ok(());
+            }
+            let content = &mut platter.files[self.file];
             for write in std::mem::take(&mut content.unsynced) {
                 match write {
                     Write::At(at, bytes) => write_at(&mut content.durable, at, &bytes),

@@ -51,7 +51,7 @@ impl Access<'_> {
                     _ => would_block(),
                 }
             }
-            Self::Disk => file.read_at(buffer, offset),
+            Self::Disk => file.fill_from(buffer, offset),
         }
     }
 

@@ -92,6 +92,19 @@ impl CorrelationId {
             }
         }
     }
+
+    /// [`CorrelationId::hash64`] of an id by its text, without making it; `None` where that is no id.
+    pub(crate) fn hash64_of(text: &[u8]) -> Option<u64> {
+        if text.is_empty() || text.len() > Self::BYTES_MAX {
+            return None;
+        }
+        if let Some(id) = TraceId::from_lower_hex(text) {
+            return Some(hash_trace(id));
+        }
+        let text = str::from_utf8(text).ok()?;
+        let hash_text = || mix(fnv_1a(text.as_bytes()));
+        Some(TraceId::read(text).map_or_else(hash_text, hash_trace))
+    }
 }
 
 impl From<TraceId> for CorrelationId {
@@ -183,6 +196,8 @@ mod tests {
             assert_eq!(other.hash64(), hex.hash64());
             assert!(other.is_same_trace(&hex));
             assert_eq!(other.to_string(), spelling);
+            let by_text = CorrelationId::hash64_of(spelling.as_bytes());
+            assert_eq!(by_text, Some(other.hash64()));
         }
         assert!(!hex.is_same_trace(&id("4bf92f3577b34da6a3ce929d0e0e4737")));
         assert!(!id("req-a").is_same_trace(&id("req-b")));
@@ -193,6 +208,12 @@ mod tests {
     fn hashes_stay_as_they_are() {
         assert_eq!(fnv_1a(b"foobar"), 0x8594_4171_f739_67e8);
         assert_eq!(id("req-abc").hash64(), mix(fnv_1a(b"req-abc")));
+        assert_eq!(
+            CorrelationId::hash64_of(b"req-abc"),
+            Some(id("req-abc").hash64())
+        );
+        assert_eq!(CorrelationId::hash64_of(b""), None);
+        assert_eq!(CorrelationId::hash64_of(&[b'a'; 257]), None);
         assert_eq!(mix(1), 0xb456_bcfc_34c2_cb2c);
         assert_eq!(id("00000000000000000000000000000001").hash64(), mix(mix(1)));
     }

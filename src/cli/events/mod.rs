@@ -1,6 +1,7 @@
-//! `events query`, `get`, `tail`, `trace`, `why`, `effects` and `timeline`.
+//! `events query`, `get`, `tail`, `trace`, `why`, `effects` and `timeline`; `verify`, `repair`, `export` and `backup`.
 
 mod lineage;
+mod maintenance;
 mod show;
 mod states;
 mod tail;
@@ -24,6 +25,7 @@ use super::{
 };
 
 pub(super) use lineage::{effects, why};
+pub(super) use maintenance::{backup, export, repair, verify};
 pub(super) use states::timeline;
 pub(super) use tail::tail;
 pub(super) use trace::trace;

@@ -4,6 +4,7 @@ mod durability;
 mod finding;
 mod following;
 mod formats;
+mod maintenance;
 mod making;
 mod models;
 mod pruning;

@@ -1,0 +1,140 @@
+//! A copy of a folder, taken while its store runs.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::Path,
+};
+
+use serde::Serialize;
+
+use super::{
+    super::{Disk, Folder, OpenError, Progress, opening::Named, segment::sealed_names},
+    segments,
+};
+
+/// What [`backup`] copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+pub struct BackedUp {
+    /// Files that are hard links of the originals: they cost no space, and never change.
+    pub linked: u64,
+    /// Files that were copied.
+    pub copied: u64,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
+/// Copies the folder of a store, which may be running, to a folder that is new or empty: sealed segments and side files as hard links where
+/// the file system has them, and what has been written of the segments that are not sealed. Everything that is acknowledged when it begins
+/// is in the copy; of what is stored meanwhile the first part may be. All of the copy is synced.
+/// A store starts on it as it is.
+///
+/// # Errors
+///
+/// [`OpenError::NotEmpty`]: nothing was done. [`OpenError::Folder`], [`OpenError::Read`]: an unfinished copy stays and has to be removed.
+pub fn backup(from: &Path, to: &Path, progress: &dyn Fn(Progress)) -> Result<BackedUp, OpenError> {
+    fs::create_dir_all(to).map_err(OpenError::Folder)?;
+    if fs::read_dir(to)
+        .map_err(OpenError::Folder)?
+        .next()
+        .is_some()
+    {
+        return Err(OpenError::NotEmpty(to.to_owned()));
+    }
+    let source = Folder::new(from);
+    for _ in 0..ATTEMPTS {
+        let mut copy = Copy {
+            from,
+            to,
+            done: BackedUp::default(),
+        };
+        let left_out = segments::each(&source, progress, |named, _| copy.segment(named))?;
+        // Pruned meanwhile: that it was may stand in a segment that is newer than the copy, which would miss it.
+        if left_out > 0 {
+            clear(to).map_err(OpenError::Folder)?;
+            continue;
+        }
+        for (name, _) in source.list().map_err(OpenError::Folder)? {
+            if name.ends_with(".damaged") {
+                copy.link(&name)?;
+            }
+        }
+        Folder::new(to).sync_folder().map_err(OpenError::Folder)?;
+        return Ok(copy.done);
+    }
+    let busy = io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        "segments are pruned faster than they are copied",
+    );
+    Err(OpenError::Folder(busy))
+}
+
+/// How often a copy begins anew because the store pruned a segment meanwhile, which it does once in many minutes.
+const ATTEMPTS: usize = 10;
+
+/// Removes what an attempt left in the folder, which was empty before.
+fn clear(to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(to)? {
+        fs::remove_file(entry?.path())?;
+    }
+    Ok(())
+}
+
+struct Copy<'a> {
+    from: &'a Path,
+    to: &'a Path,
+    done: BackedUp,
+}
+
+impl Copy<'_> {
+    fn segment(&mut self, named: &Named) -> Result<(), OpenError> {
+        if !named.is_sealed {
+            return self.copy(&named.name);
+        }
+        let (blocks, index) = sealed_names(&named.name);
+        self.link(&index)?;
+        self.link(&blocks)
+    }
+
+    /// The file may grow meanwhile: its bytes up to some place are copied, and a frame that this cuts in two is a torn end.
+    fn copy(&mut self, name: &str) -> Result<(), OpenError> {
+        let copied = || -> io::Result<u64> {
+            let mut source = File::open(self.from.join(name))?;
+            let mut copy = File::create_new(self.to.join(name))?;
+            let bytes = io::copy(&mut source, &mut copy)?;
+            copy.flush()?;
+            copy.sync_all()?;
+            Ok(bytes)
+        };
+        self.done.bytes += copied().map_err(|error| failed(name, error))?;
+        self.done.copied += 1;
+        Ok(())
+    }
+
+    /// The file never changes, though it may go.
+    fn link(&mut self, name: &str) -> Result<(), OpenError> {
+        let (source, copy) = (self.from.join(name), self.to.join(name));
+        let len = fs::metadata(&source)
+            .map_err(|error| failed(name, error))?
+            .len();
+        match fs::hard_link(&source, &copy) {
+            Ok(()) => {
+                self.done.linked += 1;
+                self.done.bytes += len;
+                Ok(())
+            }
+            // Linked before its segment changed its form.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(failed(name, error)),
+            // Another file system, or one without links.
+            Err(_) => self.copy(name),
+        }
+    }
+}
+
+fn failed(name: &str, error: io::Error) -> OpenError {
+    OpenError::Read {
+        file: name.to_owned(),
+        error,
+    }
+}

@@ -1,0 +1,122 @@
+//! The segments of a folder one after the other, whatever form each has, also while a store works on them.
+
+use std::io;
+
+use super::super::{
+    Disk, OpenError, Progress, blocks,
+    frame::{HEADER_BYTES, Kind},
+    mending::read_file,
+    notes::LowWater,
+    opening::{Named, segments_of},
+    recovery::{self, Scan},
+    segment::sealed_names,
+    wire::Reader,
+};
+
+/// All segments of a folder, oldest first.
+pub(super) fn list(disk: &dyn Disk) -> Result<Vec<Named>, OpenError> {
+    let files = disk.list().map_err(OpenError::Folder)?;
+    Ok(segments_of(&files))
+}
+
+/// Does `work` on every segment, oldest first, and says how far it is. One that is sealed meanwhile is taken in its new form; one that is
+/// pruned meanwhile is left out; answers how many were.
+pub(super) fn each(
+    disk: &dyn Disk,
+    progress: &dyn Fn(Progress),
+    mut work: impl FnMut(&Named, bool) -> Result<(), OpenError>,
+) -> Result<usize, OpenError> {
+    let names = list(disk)?;
+    let mut left_out = 0;
+    let mut told = Progress {
+        segments_total: names.len(),
+        bytes_total: names.iter().map(|named| named.bytes).sum(),
+        ..Progress::default()
+    };
+    for (n, named) in names.iter().enumerate() {
+        progress(told);
+        let is_last = n + 1 == names.len();
+        let mut now = Some(named.clone());
+        while let Some(named) = now.take() {
+            match work(&named, is_last) {
+                Err(OpenError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                    let other = |again: &Named| {
+                        again.base == named.base && again.is_sealed != named.is_sealed
+                    };
+                    now = list(disk)?.into_iter().find(other);
+                    left_out += usize::from(now.is_none());
+                }
+                done => done?,
+            }
+        }
+        told.segments_read += 1;
+        told.bytes_read += named.bytes;
+    }
+    progress(told);
+    Ok(left_out)
+}
+
+/// All bytes of one of a segment's files.
+pub(super) fn read(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, OpenError> {
+    read_file(disk, name).map_err(|error| OpenError::Read {
+        file: name.to_owned(),
+        error,
+    })
+}
+
+/// The whole frames of a file, of which the first has number `first`.
+pub(super) fn scan(name: &str, bytes: &[u8], log: u64, first: u64) -> Result<Scan, OpenError> {
+    recovery::scan(bytes, log, first).map_err(|unknown| OpenError::Unknown {
+        file: name.to_owned(),
+        version: unknown.version,
+        codec: unknown.codec,
+    })
+}
+
+/// A segment's bytes as they were before it was sealed, and the frames in them that count.
+pub(super) fn load(
+    disk: &dyn Disk,
+    named: &Named,
+    is_last: bool,
+) -> Result<(Vec<u8>, Scan), OpenError> {
+    if named.is_sealed {
+        let (name, _) = sealed_names(&named.name);
+        let file = read(disk, &name)?;
+        let outer = scan(&name, &file, named.log, 1)?;
+        let (_, bytes) = blocks::expand_all(&file, &outer);
+        let inner = scan(&name, &bytes, named.log, named.base)?;
+        return Ok((bytes, inner));
+    }
+    let bytes = read(disk, &named.name)?;
+    let mut scan = scan(&named.name, &bytes, named.log, named.base)?;
+    let synced = scan.summary(named.base).synced.max(named.base - 1);
+    if let Some(end) = scan.torn_at(synced).filter(|_| is_last) {
+        scan.cut(end);
+    }
+    Ok((bytes, scan))
+}
+
+/// What was pruned, by the newest frame that says so.
+pub(super) fn low_water(disk: &dyn Disk) -> Result<LowWater, OpenError> {
+    for (n, named) in list(disk)?.iter().rev().enumerate() {
+        let (bytes, scan) = match load(disk, named, n == 0) {
+            Err(OpenError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                continue;
+            }
+            loaded => loaded?,
+        };
+        let mut frames = scan.frames.iter().rev();
+        let told = frames.find_map(|(at, header)| {
+            let body = *at as usize + HEADER_BYTES;
+            let front = bytes.get(body..body + header.front as usize)?;
+            match header.kind {
+                Kind::Head | Kind::LowWater => LowWater::read(&mut Reader::new(front)),
+                _ => None,
+            }
+        });
+        if let Some(low) = told {
+            return Ok(low);
+        }
+    }
+    Ok(LowWater::default())
+}

@@ -1,0 +1,133 @@
+//! Small sealed stores with every bit flipped and cut at every byte.
+
+use std::collections::BTreeMap;
+
+use super::{
+    super::{disk::Disk as _, log::Appended, options::Durability, simulated::SimulatedDisk},
+    Rig, on_all_processors, options, prepare,
+};
+
+type Files = BTreeMap<String, Vec<u8>>;
+type Held = Vec<(u64, Vec<u8>)>;
+
+/// A store of two segments, the first of them sealed: its files, and what it holds.
+fn sealed_store() -> (Files, Held) {
+    let disk = SimulatedDisk::new(5);
+    let mut rig = Rig::open(&disk, &options(Durability::Always), None);
+    for id in 1..=20_u64 {
+        // Compresses well: each bit of the files is an opening.
+        let data = vec![u8::try_from(id).expect("small"); 130];
+        let prepared = prepare(&[(id * 10, 0, data)], None);
+        assert!(matches!(rig.log.append(&prepared), Appended::Waiting(_)));
+        rig.turn();
+    }
+    rig.seal().expect("a healthy disk");
+    let events = rig.read();
+    assert_eq!(events.len(), 20);
+    let disk = rig.stop();
+    let files: BTreeMap<_, _> = disk
+        .names()
+        .into_iter()
+        .map(|name| (name.clone(), disk.bytes(&name).expect("it is there")))
+        .collect();
+    let of = |suffix: &str| files.keys().filter(|name| name.ends_with(suffix)).count();
+    assert_eq!((of(".blocks"), of(".index"), of(".seg")), (1, 1, 1));
+    (files, events)
+}
+
+/// Opens the store with other bytes in one of its files: nothing in it is false, and what is missing is reported or refused by a read.
+fn right_or_reported(
+    files: &Files,
+    events: &[(u64, Vec<u8>)],
+    damaged: (&str, Option<&[u8]>),
+    what: &str,
+) {
+    let disk = SimulatedDisk::new(0);
+    for (name, bytes) in files.iter().filter(|(name, _)| *name != damaged.0) {
+        disk.put(name, bytes);
+    }
+    if let Some(bytes) = damaged.1 {
+        disk.put(damaged.0, bytes);
+    }
+
+    let rig = Rig::open(&disk, &options(Durability::Always), None);
+
+    let (found, unreadable) = rig.read_what_can_be_read();
+    for event in &found {
+        assert!(events.contains(event), "{what} brought forth {}", event.0);
+    }
+    let missing = events.len() - found.len();
+    assert!(
+        missing == 0 || unreadable > 0 || rig.reported(),
+        "{what}: {missing} events are missing, and nobody says so"
+    );
+}
+
+#[test]
+fn a_sealed_store_with_any_bit_flipped_is_right_or_says_what_is_missing() {
+    let (files, events) = sealed_store();
+    for (name, bytes) in files
+        .iter()
+        .filter(|(name, _)| name.strip_suffix(".seg").is_none())
+    {
+        on_all_processors(0..bytes.len() as u64 * 8, |bit| {
+            let at = usize::try_from(bit / 8).expect("small");
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (bit % 8);
+            right_or_reported(
+                &files,
+                &events,
+                (name, Some(&damaged)),
+                &format!("bit {bit} of {name}"),
+            );
+        });
+    }
+}
+
+#[test]
+fn a_sealed_store_cut_at_any_byte_is_right_or_says_what_is_missing() {
+    let (files, events) = sealed_store();
+    for (name, bytes) in files
+        .iter()
+        .filter(|(name, _)| name.strip_suffix(".seg").is_none())
+    {
+        on_all_processors(0..bytes.len() as u64, |len| {
+            let cut = &bytes[..usize::try_from(len).expect("small")];
+            right_or_reported(
+                &files,
+                &events,
+                (name, Some(cut)),
+                &format!("{name} cut at {len}"),
+            );
+        });
+        right_or_reported(&files, &events, (name, None), &format!("{name} gone"));
+    }
+}
+
+#[test]
+fn a_damaged_or_missing_index_is_made_anew_and_costs_nothing() {
+    let (files, events) = sealed_store();
+    let (index, bytes) = files
+        .iter()
+        .find(|(name, _)| name.strip_suffix(".index").is_some())
+        .expect("an index");
+    for damaged in [None, Some(&bytes[..7])] {
+        let disk = SimulatedDisk::new(0);
+        for (name, bytes) in files.iter().filter(|(name, _)| *name != index) {
+            disk.put(name, bytes);
+        }
+        if let Some(bytes) = damaged {
+            disk.put(index, bytes);
+        }
+
+        let rig = Rig::open(&disk, &options(Durability::Always), None);
+        assert_eq!((rig.opened.rebuilt, rig.opened.gaps.len()), (1, 0));
+        assert_eq!(rig.read(), events);
+        let disk = rig.stop();
+
+        assert_eq!(disk.bytes(index).as_ref(), Some(bytes), "it is what it was");
+        let rig = Rig::open(&disk, &options(Durability::Always), None);
+        assert_eq!((rig.opened.rebuilt, rig.read()), (0, events.clone()));
+        disk.list().expect("readable");
+    }
+}

@@ -1,0 +1,312 @@
+//! Folders that are looked at, mended, copied and written out.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tempfile::TempDir;
+use underpin::events::{
+    self, Disk, Event, EventBuilder, EventsHealth, Fault, Folder, OpenError, Options, Query,
+    Timestamp, Verified,
+};
+
+use super::support::{Store, id, ids_of, is_healthy, until};
+
+/// More than a few segments of this size are sealed.
+const EVENTS: u64 = 300;
+
+fn options() -> Options {
+    Options {
+        segment_bytes: 10_000,
+        ..Options::default()
+    }
+}
+
+/// Not two are alike, so that they do not compress to nothing.
+fn event(number: u64) -> Event {
+    let words: String = (0..20)
+        .map(|n| format!("{:x} ", (number * 7919 + n).pow(3)))
+        .collect();
+    let nanos = i64::try_from(number).expect("small");
+    EventBuilder::new(id(number), "order.paid")
+        .time(Timestamp::from_nanos(nanos))
+        .source("till/1")
+        .data(words)
+        .build()
+        .expect("valid")
+}
+
+/// A store of [`EVENTS`] events of which all segments but the newest are sealed.
+async fn sealed_store() -> Store {
+    let store = Store::with(options()).await;
+    for number in 1..=EVENTS {
+        store.events.store(event(number)).await.expect("stored");
+    }
+    until("sealing", || {
+        let stats = store.events.stats();
+        stats.segments > 3 && stats.sealed + 1 == stats.segments
+    })
+    .await;
+    store
+}
+
+/// The same, stopped.
+async fn sealed_folder() -> Arc<TempDir> {
+    let store = sealed_store().await;
+    store.supervisor.stop().await;
+    store.folder
+}
+
+fn verify(folder: &Path) -> (Verified, Vec<Fault>) {
+    let mut faults = Vec::new();
+    let disk = Folder::new(folder);
+    let verified = events::verify(&disk, &|_| (), &mut |fault| faults.push(fault));
+    let verified = verified.expect("it can be looked at");
+    assert_eq!(verified.faults, faults.len() as u64);
+    (verified, faults)
+}
+
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let all = fs::read_dir(folder).expect("readable").flatten();
+    let mut files: Vec<_> = all
+        .map(|file| file.path())
+        .filter(|path| path.extension().is_some_and(|found| found == ending))
+        .collect();
+    files.sort();
+    files
+}
+
+fn flip(file: &Path, at: usize) -> u8 {
+    let mut bytes = fs::read(file).expect("readable");
+    let before = bytes[at];
+    bytes[at] ^= 4;
+    fs::write(file, bytes).expect("writable");
+    before
+}
+
+async fn numbers_in(folder: &Arc<TempDir>) -> (Store, Vec<u64>) {
+    let store = Store::open(Arc::clone(folder), options()).await;
+    let page = store.events.query(Query::new().limit(10_000)).await;
+    let numbers = ids_of(&page.expect("answered"));
+    (store, numbers)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_folder_is_whole_also_while_its_store_runs() {
+    let store = sealed_store().await;
+
+    let told = AtomicU64::new(0);
+    let disk = Folder::new(store.folder.path());
+    let progress = |progress: events::Progress| {
+        told.fetch_max(progress.bytes_read, Ordering::Relaxed);
+    };
+    let live = events::verify(&disk, &progress, &mut |fault| panic!("{fault:?}"));
+    let live = live.expect("it can be looked at");
+
+    assert!(live.is_whole() && live.live, "{live:?}");
+    assert_eq!((live.events, live.torn), (EVENTS, None));
+    assert_eq!(live.sealed + 1, live.segments);
+    assert!(told.load(Ordering::Relaxed) > 10_000);
+
+    store.supervisor.stop().await;
+    let (stopped, _) = verify(store.folder.path());
+    assert!(stopped.is_whole() && !stopped.live);
+    assert_eq!(stopped.events, EVENTS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_damaged_place_is_told_with_file_and_offset_and_repair_keeps_what_it_takes_out() {
+    let folder = sealed_folder().await;
+    let path = folder.path();
+    let blocks = files(path, "blocks").remove(1);
+    let index = files(path, "index").remove(2);
+    let middle = fs::read(&blocks).expect("readable").len() / 2;
+    let before = flip(&blocks, middle);
+    flip(&index, 60);
+
+    let (verified, faults) = verify(path);
+
+    let at = |file: &Path, byte: u64| {
+        let name = file.file_name().expect("a name").to_string_lossy();
+        let holds = |fault: &&Fault| {
+            fault.file == name && (fault.offset..fault.offset + fault.bytes).contains(&byte)
+        };
+        faults.iter().find(holds).cloned()
+    };
+    let lost = at(&blocks, middle as u64).expect("the block is told");
+    assert!(at(&index, 60).is_some(), "{faults:?}");
+    assert!(!verified.is_whole());
+    assert_eq!(verified.gaps.len(), 1, "what stood in the block");
+
+    let disk: Arc<dyn Disk> = Arc::new(Folder::new(path));
+    let repaired = events::repair(&disk, &|_| (), &mut |_| ()).expect("mended");
+
+    assert_eq!(repaired.before, verified);
+    assert_eq!(
+        (repaired.after.faults, &repaired.after.gaps),
+        (0, &verified.gaps)
+    );
+    assert_eq!(repaired.after.events, verified.events);
+    let side = path.join(format!("{}.{}.damaged", lost.file, lost.offset));
+    let kept = fs::read(side).expect("what was damaged is kept");
+    let flipped = middle - usize::try_from(lost.offset).expect("small");
+    assert_eq!((kept.len() as u64, kept[flipped]), (lost.bytes, before ^ 4));
+
+    let (store, numbers) = numbers_in(&folder).await;
+    assert_eq!(numbers.len() as u64, verified.events);
+    assert!(numbers.iter().all(|number| (1..=EVENTS).contains(number)));
+    assert_eq!(store.events.stats().opened.gaps, verified.gaps);
+    assert!(matches!(
+        store.events.health(),
+        EventsHealth::Degraded { .. }
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_index_is_a_fault_and_repair_costs_nothing() {
+    let folder = sealed_folder().await;
+    let index = files(folder.path(), "index").remove(0);
+    let bytes = fs::read(&index).expect("readable");
+    fs::remove_file(&index).expect("removed");
+
+    let (verified, faults) = verify(folder.path());
+    assert_eq!((faults.len(), verified.gaps.len()), (1, 0), "{faults:?}");
+
+    let disk: Arc<dyn Disk> = Arc::new(Folder::new(folder.path()));
+    let repaired = events::repair(&disk, &|_| (), &mut |_| ()).expect("mended");
+    assert!(repaired.after.is_whole());
+    assert_eq!(fs::read(&index).expect("it is back"), bytes);
+    let (store, numbers) = numbers_in(&folder).await;
+    assert_eq!(numbers.len() as u64, EVENTS);
+    assert!(is_healthy(&store.events));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_before_sealing_is_mended_by_sealing_without_it() {
+    let folder = sealed_folder().await;
+    let active = files(folder.path(), "seg").remove(0);
+    // Behind the head: the first frame with an event, which later ones say was synced.
+    let at = 300;
+    flip(&active, at);
+
+    let (verified, faults) = verify(folder.path());
+    assert_eq!((faults.len(), verified.gaps.len()), (1, 1), "{faults:?}");
+    let disk: Arc<dyn Disk> = Arc::new(Folder::new(folder.path()));
+    let repaired = events::repair(&disk, &|_| (), &mut |_| ()).expect("mended");
+
+    assert_eq!(repaired.after.faults, 0);
+    assert_eq!(repaired.after.gaps, verified.gaps);
+    assert_eq!(repaired.quarantined.len(), 1, "{repaired:?}");
+    let (_store, numbers) = numbers_in(&folder).await;
+    assert_eq!(numbers.len() as u64, verified.events);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_write_is_no_fault_and_repair_keeps_its_bytes() {
+    let folder = sealed_folder().await;
+    let active = files(folder.path(), "seg").remove(0);
+    let mut bytes = fs::read(&active).expect("readable");
+    bytes.extend(b"UPLG and then the power went");
+    fs::write(&active, &bytes).expect("writable");
+
+    let (verified, faults) = verify(folder.path());
+    assert!(verified.is_whole(), "{faults:?}");
+    let torn = verified.torn.expect("it is told");
+    assert_eq!(torn.bytes, 28);
+    let disk: Arc<dyn Disk> = Arc::new(Folder::new(folder.path()));
+    let repaired = events::repair(&disk, &|_| (), &mut |_| ()).expect("mended");
+
+    assert_eq!((repaired.after.torn, repaired.quarantined.len()), (None, 1));
+    let side = files(folder.path(), "damaged").remove(0);
+    assert_eq!(
+        fs::read(side).expect("kept"),
+        b"UPLG and then the power went"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_repaired_under_a_running_store() {
+    let store = sealed_store().await;
+    let disk: Arc<dyn Disk> = Arc::new(Folder::new(store.folder.path()));
+
+    let refused = events::repair(&disk, &|_| (), &mut |_| ());
+
+    assert!(matches!(refused, Err(OpenError::InUse)), "{refused:?}");
+    assert!(is_healthy(&store.events));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_is_what_a_query_finds_in_the_order_in_which_it_was_stored() {
+    let store = sealed_store().await;
+    store
+        .events
+        .prune_before(Timestamp::from_nanos(31))
+        .await
+        .expect("pruned");
+    store.events.store(event(EVENTS + 2)).await.expect("stored");
+    store.events.store(event(EVENTS + 1)).await.expect("stored");
+    let disk = Folder::new(store.folder.path());
+
+    let mut exported = Vec::new();
+    let told = events::export(&disk, &|_| (), &mut |event| {
+        exported.push(event.clone());
+        Ok(())
+    });
+
+    let told = told.expect("written");
+    let expected: Vec<_> = (31..=EVENTS)
+        .chain([EVENTS + 2, EVENTS + 1])
+        .map(event)
+        .collect();
+    assert_eq!(exported, expected);
+    assert_eq!((told.events, told.unreadable), (expected.len() as u64, 0));
+    assert!(told.gaps.is_empty());
+
+    let full = events::export(&disk, &|_| (), &mut |_| Err(ErrorKind::StorageFull.into()));
+    assert!(matches!(full, Err(OpenError::Stopped(_))), "{full:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_a_running_store_holds_all_that_was_acknowledged_before_it() {
+    let store = sealed_store().await;
+    let stored = Arc::new(AtomicU64::new(EVENTS));
+    let writing = tokio::spawn({
+        let (events, stored) = (store.events.clone(), Arc::clone(&stored));
+        async move {
+            for number in EVENTS + 1.. {
+                if events.store(event(number)).await.is_err() {
+                    return;
+                }
+                stored.store(number, Ordering::SeqCst);
+            }
+        }
+    });
+
+    for _ in 0..5 {
+        let copy = Arc::new(tempfile::tempdir().expect("folder for the test"));
+        let acknowledged = stored.load(Ordering::SeqCst);
+        let (from, to) = (store.folder.path().to_owned(), copy.path().to_owned());
+        let copied = tokio::task::spawn_blocking(move || events::backup(&from, &to, &|_| ()));
+        let copied = copied.await.expect("no panic").expect("copied");
+        assert!(copied.linked >= 4 && copied.copied >= 1, "{copied:?}");
+        let again = events::backup(store.folder.path(), copy.path(), &|_| ());
+        assert!(matches!(again, Err(OpenError::NotEmpty(_))), "{again:?}");
+
+        let (verified, faults) = verify(copy.path());
+        assert!(verified.is_whole(), "{faults:?} {verified:?}");
+        let (restored, mut numbers) = numbers_in(&copy).await;
+        numbers.sort_unstable();
+        assert!(numbers.len() as u64 >= acknowledged);
+        assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+        assert!(is_healthy(&restored.events));
+        restored.supervisor.stop().await;
+    }
+    writing.abort();
+    assert!(is_healthy(&store.events));
+}
