@@ -50,6 +50,10 @@ pub(super) struct Log {
     /// One permit for each byte that may wait for the writer; closed when the log fails.
     pub(super) admission: Semaphore,
     pub(super) facts: Facts,
+    /// Of whoever shows rows and counts them: nobody else sees one without the other.
+    counting: Mutex<()>,
+    /// Of whoever hides events; held while it is seen how many are too many.
+    pruning: Mutex<()>,
 }
 
 /// Figures that anyone may read at any time.
@@ -242,6 +246,8 @@ impl Log {
             checkpoints: Mutex::new(found.checkpoints),
             admission: Semaphore::new(options.in_flight_bytes as usize),
             facts: Facts::default(),
+            counting: Mutex::default(),
+            pruning: Mutex::default(),
         };
         log.count_what_was_found(found.next_sequence.saturating_sub(1));
         log
@@ -362,8 +368,7 @@ impl Log {
             notes::apply(&mut self.checkpoints.lock(), key.clone(), value.clone());
         }
         self.facts.hot.fetch_add(records.len(), Ordering::Relaxed);
-        let shown = segment.publish(rows);
-        self.count_stored(shown);
+        self.show(&segment, rows);
         self.keep_count();
         if self.facts.hot.load(Ordering::Relaxed) > self.hot_bytes.load(Ordering::Relaxed) {
             self.forget_oldest(intake);
@@ -391,7 +396,10 @@ impl Log {
         }
     }
 
-    fn count_stored(&self, shown: u64) {
+    /// Lets readers see the first rows of a segment.
+    fn show(&self, segment: &Segment, rows: u32) {
+        let _counting = self.counting.lock();
+        let shown = segment.publish(rows);
         self.news.notify_waiters();
         self.facts.shown.fetch_add(shown, Ordering::Relaxed);
         self.facts.stored.fetch_add(shown, Ordering::Relaxed);
@@ -529,8 +537,7 @@ impl Log {
     /// For the writer: the batch is as durable as its callers asked for; shows it.
     pub(super) fn publish(&self, batch: &Batch) {
         for part in &batch.parts {
-            let shown = part.segment.publish(part.rows);
-            self.count_stored(shown);
+            self.show(&part.segment, part.rows);
         }
         if !batch.checkpoints.is_empty() {
             let mut checkpoints = self.checkpoints.lock();
@@ -665,14 +672,17 @@ impl Log {
 
     /// Hides events earlier than `time`; `None` if too many such prunes are remembered. Durable once the commit is settled.
     pub(super) fn prune_before(&self, time: i64) -> Option<(u64, Arc<Commit>)> {
+        let _pruning = self.pruning.lock();
         let shown = self.shown();
-        let position = shown
-            .last()
-            .map_or(Position::default(), |(segment, rows)| Position {
+        let ends_here = |(segment, rows): &&(Arc<Segment>, u32)| *rows < segment.all_rows();
+        let position = shown.iter().find(ends_here).or(shown.last()).map_or(
+            Position::default(),
+            |(segment, rows)| Position {
                 segment: segment.base,
-                // The newest segment is in memory.
+                // A segment of which not all is shown yet is in memory.
                 offset: segment.offset_of(*rows).unwrap_or(u32::MAX),
-            });
+            },
+        );
         let remembered = self.intake.lock().low.hide_before(time, position);
         if !remembered {
             return None;
@@ -686,12 +696,15 @@ impl Log {
 
     /// Hides the oldest stored events until `count` are left.
     pub(super) fn prune_to(&self, count: u64) -> (u64, Arc<Commit>) {
+        let pruning = self.pruning.lock();
         let pruned = self.hide_down_to(count);
+        drop(pruning);
         (pruned, self.persist_low_water())
     }
 
     /// Drops the oldest whole segments while their files are larger than `bytes` together; never the active one.
     pub(super) fn prune_bytes(&self, bytes: u64) -> (u64, Arc<Commit>) {
+        let _pruning = self.pruning.lock();
         let shown = self.shown();
         let mut total = self.disk_bytes();
         let mut pruned = 0;
@@ -734,16 +747,20 @@ impl Log {
         }
     }
 
-    /// Every segment with the rows that readers may see now.
+    /// Every segment with the rows that readers may see now, all of which are counted.
     fn shown(&self) -> Vec<(Arc<Segment>, u32)> {
         let segments = self.segments();
+        let _counting = self.counting.lock();
         let with_rows = |segment: &Arc<Segment>| (segment.clone(), segment.published());
         segments.iter().map(with_rows).collect()
     }
 
     fn keep_count(&self) {
         let max = self.max_events.load(Ordering::Relaxed);
-        if self.facts.shown.load(Ordering::Relaxed) > max {
+        if self.facts.shown.load(Ordering::Relaxed) > max
+            // Whoever prunes now takes from the same events; the next batch looks again.
+            && let Some(_pruning) = self.pruning.try_lock()
+        {
             self.hide_down_to(max);
         }
     }

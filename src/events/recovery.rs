@@ -149,16 +149,21 @@ fn without(dropped: &[(u64, u64)], (mut first, last): (u64, u64)) -> Vec<(u64, u
 }
 
 fn whole_frame(bytes: &[u8], log: u64, expected: u64) -> Result<Option<Header>, Unknown> {
-    match frame::decode(bytes) {
-        Ok((header, _)) => Ok(ours(&header, log, expected).then_some(header)),
+    // The header alone first: a body is long.
+    match Header::decode(bytes).and_then(|header| {
+        ours(&header, log, expected)
+            .then(|| frame::decode(bytes).map(|_| header))
+            .transpose()
+    }) {
+        Ok(header) => Ok(header),
         Err(Fault::Broken) => Ok(None),
         Err(Fault::Unknown { version, codec }) => Err(Unknown { version, codec }),
     }
 }
 
-/// Not a frame of another log, and not an older one where a newer one should be.
+/// Not a frame of another log, not an older one where a newer one should be, and none that vouches for itself.
 fn ours(header: &Header, log: u64, expected: u64) -> bool {
-    header.log == log && header.sequence >= expected
+    header.log == log && header.sequence >= expected && header.synced < header.sequence
 }
 
 /// Where the next whole frame behind the damage at `at` starts; the end if there is none.
@@ -177,7 +182,8 @@ fn next_frame(bytes: &[u8], at: usize, log: u64, expected: u64) -> Result<usize,
     let mut from = at + 1;
     while let Some(found) = bytes.get(from..).and_then(frame::next_magic) {
         let candidate = from + found;
-        if whole_frame(&bytes[candidate..], log, expected)?.is_some() {
+        // What looks like a frame of an unknown version is an event's data here: only where a frame has to be is it believed.
+        if let Ok(Some(_)) = whole_frame(&bytes[candidate..], log, expected) {
             return Ok(candidate);
         }
         from = candidate + 1;

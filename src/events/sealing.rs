@@ -63,8 +63,11 @@ impl Sealer {
     pub(super) fn turn(&mut self) -> io::Result<()> {
         while let Some(segment) = self.next() {
             match self.seal(&segment) {
-                Ok(()) => self.log.set_sealing_trouble(None),
-                Err(_) if segment.is_gone() || self.log.has_ended() => return Ok(()),
+                Ok(()) if self.skipped.is_empty() => self.log.set_sealing_trouble(None),
+                // What is wrong with one segment is not mended by another.
+                Ok(()) => {}
+                Err(_) if self.log.has_ended() => return Ok(()),
+                Err(_) if segment.is_gone() => {}
                 Err(error) => {
                     self.tell(&segment, &error);
                     if error.kind() != io::ErrorKind::InvalidData {
@@ -96,16 +99,21 @@ impl Sealer {
     fn seal(&self, segment: &Segment) -> io::Result<()> {
         let made = self.make(segment);
         if made.is_err() || segment.is_gone() {
-            remove_sealed(self.disk.as_ref(), &segment.name);
+            return self.leave(segment, made.map(drop));
         }
         segment.adopt(made?);
         self.log.cool();
         if segment.is_gone() {
-            segment.remove(self.disk.as_ref());
-            return Ok(());
+            return self.leave(segment, Ok(()));
         }
         // If it stays it is the truth again at the next opening, and is sealed again.
         self.disk.remove(&segment.name)
+    }
+
+    /// A segment that is pruned stays as it is, and is the writer's to remove: when it is certain that the low water says so.
+    fn leave(&self, segment: &Segment, why: io::Result<()>) -> io::Result<()> {
+        remove_sealed(self.disk.as_ref(), &segment.name);
+        why
     }
 
     fn make(&self, segment: &Segment) -> io::Result<Sealed> {

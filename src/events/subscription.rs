@@ -167,10 +167,10 @@ impl Subscription {
             if let Some(delivery) = self.ahead.pop_front() {
                 return self.hand_out(delivery);
             }
-            self.follow_log().await?;
-            // Enlisted before the look, so that what is stored between the two is not missed.
-            let log = self.log.clone();
+            // Enlisted before the looks, so that neither another log nor what is stored between is missed.
             let mut phases = self.events.shared.phases();
+            self.follow_log().await?;
+            let log = self.log.clone();
             let news = log.news.notified();
             tokio::pin!(news);
             news.as_mut().enable();

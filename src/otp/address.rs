@@ -282,8 +282,9 @@ impl<M: Message> Address<M> {
         request: impl FnOnce(Reply<T>) -> M,
     ) -> Result<Request<T>, NotSent> {
         let permit = self.try_admit()?;
-        let (reply, answer) = Reply::new(permit, None);
+        // Before there is a reply: one that nobody was sent is none that nobody waited for.
         let live = self.slot.life().ok_or(NotSent::Down)?;
+        let (reply, answer) = Reply::new(permit, None);
         match live.hand(request(reply))? {
             Handed::Over => Ok(Request::new(answer, live)),
             Handed::Back(_) => Err(NotSent::Down),

@@ -402,7 +402,7 @@ impl Telemetry {
     /// [`define`](Self::define)d metrics count and add up, which are then estimates. A span's events are sampled each by itself.
     pub fn sample(&self, event: &EventName, one_in: NonZeroU32) {
         self.shared.handlers.sample(event, one_in);
-        self.shared.show_rates();
+        self.shared.show_rate(event, one_in);
     }
 
     /// Detaches a handler from all its events. An emission that is under way may still run it.

@@ -172,13 +172,13 @@ impl Labels {
         self.0.is_empty()
     }
 
-    /// Whether these are the labels given, in any order.
+    /// Whether these are the labels given, in any order, with dots or underscores in their names.
     #[must_use]
     pub fn are(&self, labels: &[(&str, &str)]) -> bool {
         self.0.len() == labels.len()
-            && labels
-                .iter()
-                .all(|(name, value)| self.get(name) == Some(value))
+            && labels.iter().all(|(name, value)| {
+                normalise(name).is_some_and(|name| self.get(&name) == Some(value))
+            })
     }
 }
 

@@ -22,8 +22,8 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
         Self(Sharded::new())
     }
 
-    /// Shows the handle of a key to `see`; `find` looks for it where it is not remembered. Both are called under a lock that is
-    /// this thread's own, and must not come back here.
+    /// Shows the handle of a key to `see`; `find` looks for it where it is not remembered. `see` is called under a lock that is
+    /// this thread's own, and must not come back here. `find` may: it logs what it refuses, and whoever reads the log may count.
     pub(super) fn with<Q, T>(
         &self,
         key: &Q,
@@ -35,15 +35,14 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
         Q: Hash + Eq + ?Sized,
     {
         let own = self.0.own().unwrap_or_else(|| self.0.mine().0);
-        let mut own = own.lock();
-        if let Some(handle) = own.get(key) {
+        if let Some(handle) = own.lock().get(key) {
             return see(handle);
         }
         match find() {
             Found::Overflow(handle) => see(&handle),
             Found::Own(handle) => {
                 let seen = see(&handle);
-                own.insert(K::from(key), handle);
+                own.lock().insert(K::from(key), handle);
                 seen
             }
         }
@@ -61,5 +60,20 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
 impl<K, V> fmt::Debug for Remembered<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remembered").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_looked_for_may_come_back_while_it_is_found() {
+        let remembered = Remembered::<String, u8>::new();
+        let inner = || remembered.with("inner", || Found::Own(2), |found| *found);
+        let outer = remembered.with("outer", || Found::Own(inner() + 1), |found| *found);
+        assert_eq!(outer, 3);
+        let again = remembered.with("outer", || Found::Own(0), |found| *found);
+        assert_eq!(again, 3, "it is remembered");
     }
 }

@@ -1,11 +1,14 @@
 //! What outlives the service's actor and works without it.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, OnceLock, Weak},
+};
 
 use parking_lot::Mutex;
 
 use super::{
-    Counter, Kind, Options, alarms,
+    Counter, EventName, Kind, Options, alarms,
     clock::Clock,
     counter::CounterCells,
     gauge::GaugeCell,
@@ -116,10 +119,14 @@ impl Shared {
     /// Shows how the events that are sampled are sampled, again and again, so that it does not expire.
     pub(super) fn show_rates(&self) {
         for (event, one_in) in self.handlers.sampled() {
-            let labels = [("event", &*event.to_string())];
-            let gauge = self.registry.series_or_lost::<GaugeCell>(SAMPLED, &labels);
-            gauge.set(one_in.get().into());
+            self.show_rate(&event, one_in);
         }
+    }
+
+    pub(super) fn show_rate(&self, event: &EventName, one_in: NonZeroU32) {
+        let labels = [("event", &*event.to_string())];
+        let gauge = self.registry.series_or_lost::<GaugeCell>(SAMPLED, &labels);
+        gauge.set(one_in.get().into());
     }
 
     /// Tells of metrics that got their overflow series.

@@ -131,6 +131,7 @@ impl Nursery {
             }
             Ok(None) => {
                 self.tell(child, Lifecycle::Ignored);
+                was_terminated(room, key);
                 room.remove(key, &self.place.node);
                 Err(SupervisorError::Ignored(id))
             }
@@ -141,7 +142,7 @@ impl Nursery {
                     reason: reason.clone(),
                 };
                 self.tell(child, failed);
-                if wanted {
+                if was_terminated(room, key) || wanted {
                     room.remove(key, &self.place.node);
                 } else if let Some(after) = self.judge(room, key, &reason, Duration::ZERO) {
                     // Through the mailbox also when it is due at once, as in OTP: other things come first.
@@ -198,4 +199,18 @@ impl Nursery {
             });
         })))
     }
+}
+
+/// Whether it was to be terminated while its start was made; whoever asked is told that it is gone.
+fn was_terminated(room: &mut Room, key: u64) -> bool {
+    let Some(Life::Launching(replies)) = room.children.get_mut(&key).map(|child| &mut child.life)
+    else {
+        return false;
+    };
+    let replies = std::mem::take(replies);
+    let terminated = !replies.is_empty();
+    for reply in replies {
+        let _ = reply.send(Ok(()));
+    }
+    terminated
 }

@@ -1,6 +1,6 @@
 //! One start of one child: made, waited for, taken back.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
@@ -49,7 +49,11 @@ impl Launch {
 
     /// Looks whether the start is done in a moment, as most are.
     pub(in crate::otp) fn at_once(&mut self, spec: &ChildSpec) -> Option<Outcome> {
-        let outcome = (&mut self.start).now_or_never()?;
+        // What a start that fails drops is the user's, and may panic in turn.
+        let start = AssertUnwindSafe(&mut self.start).catch_unwind();
+        let outcome = start
+            .now_or_never()?
+            .unwrap_or_else(|panic| Err(NotStarted::Failed(ExitReason::from_panic(&*panic))));
         Some(outcome_of(spec, outcome))
     }
 

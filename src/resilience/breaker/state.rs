@@ -110,6 +110,9 @@ pub enum CircuitState {
     HalfOpen,
 }
 
+/// Where a time that no clock reaches is cut.
+const FAR_FUTURE: Duration = Duration::from_hours(100 * 365 * 24);
+
 /// The decisions of a circuit breaker.
 #[derive(Debug)]
 pub(super) struct Circuit {
@@ -218,7 +221,8 @@ impl Circuit {
             Phase::Open { .. } => false,
         };
         trips.then(|| {
-            let until = now + self.options.open_for;
+            let until = now.checked_add(self.options.open_for);
+            let until = until.unwrap_or(now + FAR_FUTURE);
             self.enter(Phase::Open { until }, Change::Opened)
         })
     }
@@ -336,6 +340,21 @@ mod tests {
     fn call(circuit: &mut Circuit, now: Instant, outcome: Outcome) -> Option<Change> {
         let admitted = circuit.admit(now).expect("is let through");
         circuit.settle(now, admitted.generation, outcome)
+    }
+
+    #[test]
+    fn one_that_stays_open_longer_than_clocks_reach_opens_all_the_same() {
+        let now = Instant::now();
+        let mut circuit = Circuit::new(BreakerOptions {
+            trip: Trip::Consecutive(count(1)),
+            open_for: Duration::MAX,
+            probes: count(1),
+        });
+        assert_eq!(
+            call(&mut circuit, now, Outcome::Failure),
+            Some(Change::Opened)
+        );
+        assert!(circuit.admit(now + 1_000_000 * SECOND).is_err());
     }
 
     #[test]

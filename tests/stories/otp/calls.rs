@@ -270,6 +270,16 @@ async fn c08_requests_give_each_answer_once_with_its_label() {
     .await;
 }
 
+#[test]
+fn a_request_to_nobody_is_none_that_nobody_waited_for() {
+    let address = Address::<Count>::new();
+
+    let request = address.request(Count::Total);
+
+    assert_eq!(request.err(), Some(NotSent::Down));
+    assert_eq!(address.expired(), 0);
+}
+
 #[tokio::test]
 async fn a_request_that_is_dropped_gives_its_answer_up() {
     let address = Address::new();

@@ -887,6 +887,39 @@ async fn a_start_that_panics_as_it_is_cut_off_is_answered() {
     supervisor.stop().await;
 }
 
+/// An actor whose start failed was dropped inside of its supervisor, which died when that panicked.
+#[tokio::test]
+async fn an_actor_that_does_not_start_and_panics_as_it_is_dropped_harms_nobody() {
+    struct Reluctant(Bomb);
+
+    impl Actor for Reluctant {
+        type Msg = Do;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<Do>, (): ()) -> Result<(), ActorProcessingErr> {
+            Err("not today".into())
+        }
+    }
+
+    let at = Address::new();
+    let spec = lenient("bomb").child(probe("a", &at, &Notes::default()));
+    let supervisor = Supervisor::start(spec).await.expect("starts");
+    let reluctant = || ChildSpec::actor("b", &Address::new(), |_| (Reluctant(Bomb), ()));
+
+    let refused = supervisor.start_child(reluctant()).await;
+
+    assert!(
+        matches!(
+            refused,
+            Err(SupervisorError::Start(StartError::Failed { .. }))
+        ),
+        "{refused:?}"
+    );
+    assert_eq!(incarnation(&at).await, 1);
+    supervisor.stop().await;
+}
+
 /// A spec whose captures panicked while they were dropped took the supervisor, and with it all its other children, down.
 #[tokio::test]
 async fn a_forgotten_spec_that_panics_as_it_is_dropped_harms_nobody() {

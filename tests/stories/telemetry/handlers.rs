@@ -269,6 +269,11 @@ fn a_sampled_event_is_handled_now_and_then_and_says_how_often() {
     assert_eq!(rate, Some(10.0));
 
     telemetry.sample(&SOLD, one_in(1));
+    let rate = telemetry.snapshot().gauge(
+        "underpin_telemetry_sampled_one_in",
+        &[("event", "shop.sold")],
+    );
+    assert_eq!(rate, Some(1.0));
     sell(&telemetry, 5);
     assert_eq!(seen.all().len(), seen_of_ten_thousand + 5);
     assert_eq!(seen.all().last().map(OwnedEmission::weight), Some(1));

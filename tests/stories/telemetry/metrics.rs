@@ -27,6 +27,19 @@ fn f80_counting_is_exact() {
 }
 
 #[test]
+fn a_series_is_found_by_its_labels_as_they_were_given() {
+    let telemetry = telemetry();
+    let labels = [("http.method", "get")];
+    telemetry.counter("http.requests", &labels).inc();
+    let snapshot = telemetry.snapshot();
+    assert_eq!(snapshot.counter("http.requests", &labels), 1);
+    assert_eq!(
+        snapshot.counter("http_requests", &[("http_method", "get")]),
+        1
+    );
+}
+
+#[test]
 fn f81_tasks_that_count_and_look_up_at_the_same_time_lose_nothing() {
     let telemetry = telemetry();
     thread::scope(|scope| {
