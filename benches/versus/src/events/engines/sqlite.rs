@@ -12,9 +12,9 @@ pub(super) struct Sqlite(Mutex<Connection>);
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL;
-    CREATE TABLE events (id INTEGER PRIMARY KEY, correlation INTEGER, kind INTEGER, time INTEGER, bytes BLOB);
-    CREATE INDEX by_correlation ON events (correlation, id);
-    CREATE INDEX by_kind_and_time ON events (kind, time, id);";
+    CREATE TABLE IF NOT EXISTS events (id INTEGER PRIMARY KEY, correlation INTEGER, kind INTEGER, time INTEGER, bytes BLOB);
+    CREATE INDEX IF NOT EXISTS by_correlation ON events (correlation, id);
+    CREATE INDEX IF NOT EXISTS by_kind_and_time ON events (kind, time, id);";
 const INSERT: &str =
     "INSERT INTO events (id, correlation, kind, time, bytes) VALUES (?, ?, ?, ?, ?)";
 
