@@ -277,6 +277,34 @@ mod tests {
     }
 
     #[test]
+    fn what_an_events_data_says_of_another_version_or_of_itself_is_not_believed() {
+        let mut unknown = Header::of(Kind::Events, LOG, 0, 0, b"").encode();
+        unknown[4] = 9;
+        let sum = crc32c::crc32c(&unknown[..48]);
+        unknown[48..].copy_from_slice(&sum.to_le_bytes());
+        let mut vouching = Header::of(Kind::Events, LOG, 0, 0, b"");
+        vouching.sequence = 2;
+        vouching.synced = 1_000_000;
+        for data in [unknown, vouching.encode()] {
+            // The write of its frame ended short.
+            let whole = [
+                frame(1, 0, b"one"),
+                frame(2, 1, &[&data[..], b"..."].concat()),
+            ]
+            .concat();
+            let torn = &whole[..whole.len() - 1];
+
+            let scan = scan(torn, LOG, 1).expect("no other version");
+
+            assert_eq!(sequences(&scan), [1]);
+            assert_eq!(
+                scan.torn_at(scan.summary(1).synced),
+                Some(len32(frame(1, 0, b"one").len()))
+            );
+        }
+    }
+
+    #[test]
     fn missing_segments_are_gaps_unless_they_were_dropped() {
         let segment = |base, last| Summary {
             base,
