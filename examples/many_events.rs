@@ -185,7 +185,10 @@ async fn open(folder: &Path, count: u64) -> Result<()> {
         millis(begin.elapsed()),
     );
     let left = events.stats().log_bytes;
-    say("disk given back, MB", (bytes - left) / 1_000_000);
+    say(
+        "disk given back, MB",
+        bytes.saturating_sub(left) / 1_000_000,
+    );
     root.stop().await;
     Ok(())
 }

@@ -106,6 +106,8 @@ struct FolderReader<'a> {
     found: Found,
     summaries: Vec<Summary>,
     opened: Opened,
+    /// Segments whose index was made anew, and what was damaged in each.
+    damaged: Vec<(u64, usize)>,
     /// The newest segment was read, and has its head: then low water and checkpoints are known.
     knows_notes: bool,
 }
@@ -129,6 +131,7 @@ impl<'a> FolderReader<'a> {
             found: Found::default(),
             summaries: Vec::new(),
             opened: Opened::default(),
+            damaged: Vec::new(),
             knows_notes: false,
         })
     }
@@ -187,6 +190,7 @@ impl<'a> FolderReader<'a> {
         let place = (named.base, named.log);
         let rebuilt = mending::rebuild_index(self.disk, &named.name, place)?;
         self.opened.quarantined += rebuilt.quarantined;
+        self.damaged.push((named.base, rebuilt.quarantined));
         self.opened.rebuilt += 1;
         Sealed::open(self.disk, (blocks, index), self.cache)
             .map_err(|fault| fault.into_open_error(index.to_owned()))
@@ -420,6 +424,10 @@ impl<'a> FolderReader<'a> {
             let dropped = low.was_dropped(segment.base);
             if dropped {
                 segment.remove(self.disk);
+                // What a crash left of its files is no damage to what is kept.
+                let of_it = |(base, _): &&(u64, usize)| *base == segment.base;
+                let blocks = self.damaged.iter().filter(of_it).map(|(_, blocks)| blocks);
+                self.opened.quarantined -= blocks.sum::<usize>();
             }
             !dropped
         });

@@ -8,7 +8,7 @@ use super::{
     RateLimit, RateLimited, Retryable, report::Reporter,
 };
 
-/// Guards calls by several means, one after the other: circuit breaker, bulkhead, rate limit, time limit. Cheap to clone.
+/// Guards calls by several means, one after the other: rate limit, circuit breaker, bulkhead, time limit. Cheap to clone.
 ///
 /// To try again or fall back as well, put [`Retry`](super::Retry) or [`LastGood`](super::LastGood) around it: a refused call
 /// tells when it makes sense to come back.
@@ -138,11 +138,14 @@ impl Protection {
     ///
     /// # Cancel safety
     ///
-    /// As safe as the call; what guards counted of it is given back.
+    /// As safe as the call; what guards counted of it is given back, but for the rate: a call that another guard refuses has used it.
     pub async fn run<T, E>(
         &self,
         call: impl Future<Output = Result<T, E>>,
     ) -> Result<T, ProtectionError<E>> {
+        if let Some(limit) = &self.rate_limit {
+            limit.check(&()).map_err(ProtectionError::RateLimited)?;
+        }
         let admitted = self.breaker.as_ref().map(CircuitBreaker::admit);
         let pass = admitted.transpose().map_err(ProtectionError::Open)?;
         let _place = match &self.bulkhead {
@@ -152,10 +155,6 @@ impl Protection {
                 Some(entered.map_err(ProtectionError::Full)?)
             }
         };
-        // Last, since what it counts does not come back: a call that another guard refuses costs nothing of the rate.
-        if let Some(limit) = &self.rate_limit {
-            limit.check(&()).map_err(ProtectionError::RateLimited)?;
-        }
         let result = self.within_time(call).await;
         if let Some(pass) = pass {
             pass.settle(match &result {
