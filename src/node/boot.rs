@@ -47,6 +47,8 @@ fn prepare(builder: &NodeBuilder, name: &NodeName) -> Result<Ground, NodeError> 
     let (identity, ids) = identify(builder, builder.node_id)?;
     #[cfg(feature = "cluster")]
     let (identity, ids) = super::joining::agree(builder, name, identity, ids)?;
+    #[cfg(not(feature = "cluster"))]
+    let _ = name;
     let loaded = config::load(sources(builder))?;
     let settings = settings(&loaded);
     #[cfg(feature = "web")]
