@@ -31,7 +31,10 @@ pub(super) fn run(arguments: &Run, out: &mut Output) -> Result<(), Failure> {
             Failure::refused("system", format!("cannot start threads: {error}; free some memory or raise the limit of processes"))
         })?;
     runtime.block_on(async {
-        let node = builder(arguments)?
+        let builder = builder(arguments);
+        #[cfg(feature = "cluster")]
+        let builder = super::cluster::join(builder, &arguments.joining)?;
+        let node = builder
             .start()
             .await
             .map_err(|error| Failure::refused("start", error.to_string()))?;
@@ -58,7 +61,7 @@ pub(super) fn run(arguments: &Run, out: &mut Output) -> Result<(), Failure> {
     })
 }
 
-fn builder(arguments: &Run) -> Result<NodeBuilder, Failure> {
+fn builder(arguments: &Run) -> NodeBuilder {
     let mut builder = Node::builder().name(&arguments.name);
     builder = if arguments.memory {
         builder.memory()
@@ -75,10 +78,7 @@ fn builder(arguments: &Run) -> Result<NodeBuilder, Failure> {
     if let Some(folder) = &arguments.conf_d {
         builder = builder.conf_d(folder);
     }
-    let builder = arguments.sets.iter().fold(builder, NodeBuilder::set);
-    #[cfg(feature = "cluster")]
-    let builder = super::cluster::join(builder, &arguments.joining)?;
-    Ok(builder)
+    arguments.sets.iter().fold(builder, NodeBuilder::set)
 }
 
 /// Logs to stderr. RUST_LOG chooses; without it, what is worth knowing.
