@@ -1,6 +1,8 @@
 //! Stories of the `underpin` command: real processes, a node each, on ports and in folders of their own.
 #![cfg(feature = "cli")]
 
+mod ready;
+
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -47,15 +49,7 @@ impl Node {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary starts");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("piped"))
-            .read_line(&mut line)
-            .expect("text");
-        let url = line
-            .trim()
-            .strip_prefix("ready ")
-            .unwrap_or_else(|| panic!("not ready: {line}"))
-            .to_owned();
+        let url = ready::url(&mut process);
         Self { process, url }
     }
 

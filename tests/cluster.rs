@@ -1,9 +1,11 @@
 //! Stories of clusters of real processes: each node is an `underpin run` of its own, on ports and in folders of its own.
 #![cfg(all(feature = "cli", feature = "cluster"))]
 
+mod ready;
+
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
@@ -85,17 +87,10 @@ impl Node {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary starts");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("piped"))
-            .read_line(&mut line)
-            .expect("text");
-        let url = line
-            .trim()
-            .strip_prefix("ready ")
-            .unwrap_or_else(|| panic!("not ready: {line}"));
+        let url = ready::url(&mut process);
         Self {
             process,
-            url: url.to_owned(),
+            url,
             address: address.to_owned(),
         }
     }

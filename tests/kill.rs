@@ -2,6 +2,9 @@
 //!
 //! `UNDERPIN_KILLS=100 cargo test --test kill` kills each of them a hundred times.
 
+#[cfg(feature = "cli")]
+mod ready;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
@@ -405,14 +408,7 @@ mod over_http {
                 .stdout(Stdio::piped())
                 .spawn();
             let mut process = Victim(process.expect("the binary starts"));
-            let mut line = String::new();
-            BufReader::new(process.0.stdout.take().expect("piped"))
-                .read_line(&mut line)
-                .expect("text");
-            let url = line.trim().strip_prefix("ready ");
-            let url = url
-                .unwrap_or_else(|| panic!("not ready: {line}"))
-                .to_owned();
+            let url = ready::url(&mut process.0);
             let took = began.elapsed();
             assert!(took < SOON, "ready only after {took:?}");
             Self { process, url }

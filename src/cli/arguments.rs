@@ -190,11 +190,11 @@ Examples:
   underpin events export > events.ndjson
   underpin events backup /mnt/backup/today && underpin run --data /mnt/backup/today
 
-They work on the data folder itself. verify, export and backup change nothing in it and may run beside
-the node; repair wants it stopped.
+They work on the data folder itself. verify, export and backup change nothing in it and may run
+beside the node; repair wants it stopped.
 
-verify looks at every frame, block and index, and tells each fault with its file, byte and length. An
-interrupted write at the end is no fault: nobody was told that it is stored.
+verify looks at every frame, block and index, and tells each fault with its file, byte and length.
+An interrupted write at the end is no fault: nobody was told that it is stored.
 repair makes damaged indexes anew, and damaged segments without what is lost in them, which stays
 reported as missing. What is taken out of a file is kept in <file>.<offset>.damaged; when you need
 it no more, remove it yourself.
