@@ -134,7 +134,9 @@ fn the_command_line_shows_the_request_to_the_captured_service_as_a_tree() {
         .spawn()
         .expect("starts");
     let printed = service.stdout.take().expect("piped");
-    let asked = BufReader::new(printed).lines().find_map(|line| {
+    // Kept to the end: the service prints more, and a pipe that nobody reads would end it.
+    let mut printed = BufReader::new(printed).lines();
+    let asked = printed.find_map(|line| {
         let line = line.expect("is text");
         let command = line.strip_prefix("Ask for it: underpin ")?;
         Some(command.to_owned())
