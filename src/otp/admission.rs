@@ -4,13 +4,17 @@ use std::{
     fmt,
     pin::pin,
     sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering, compiler_fence, fence},
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence},
     },
+    time::Duration,
 };
 
 use crossbeam_utils::CachePadded;
-use tokio::sync::{Mutex, Notify};
+use tokio::{
+    sync::{Mutex, MutexGuard, Notify},
+    time,
+};
 
 use super::{Context, sys::Debug, waiting::Waiting};
 
@@ -71,10 +75,14 @@ pub(crate) struct Door {
 /// What permits and replies find of their address.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    /// Those that wait for a place. Nobody passes them by.
+    /// Those that wait for a place. Nobody passes them by, unless the first one sleeps.
     waiting: AtomicUsize,
     /// Where they stand in line; the first one looks for a place.
     line: Mutex<()>,
+    /// How many have been first in line.
+    turns: AtomicU64,
+    /// The first in line is not polled, and does not take the place that it was woken for: it must not shut out all others.
+    asleep: AtomicBool,
     refused: AtomicU64,
     expired: AtomicU64,
     late: AtomicU64,
@@ -88,6 +96,9 @@ struct Lot {
     waiting: AtomicUsize,
     freed: Notify,
 }
+
+/// How long a place lies there for the first in line: far longer than a task that was woken takes to run.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 static LOTS: [CachePadded<Lot>; 64] = [const { CachePadded::new(Lot::new()) }; 64];
 
@@ -182,7 +193,7 @@ impl Door {
     /// Takes a place if there is one and nobody waits for it.
     #[inline]
     pub(crate) fn try_enter(&self) -> Option<Permit> {
-        if self.gate.waiting() > 0 {
+        if self.gate.waiting() > 0 && !self.gate.asleep.load(Ordering::Relaxed) {
             return None;
         }
         self.take_place()
@@ -203,13 +214,25 @@ impl Door {
         None
     }
 
-    /// Waits for a place, first come first served. Cancel safe: a caller that gives up takes none.
+    /// Waits for a place, first come first served. Cancel safe: a caller that gives up takes none. One that is not polled keeps its
+    /// place in line, and is passed by while it does not take what is there for it.
     pub(crate) async fn enter(&self) -> Permit {
         if let Some(permit) = self.try_enter() {
             return permit;
         }
         let _waiting = Waiting::new(&self.gate.waiting);
-        let _first = self.gate.line.lock().await;
+        let line = match self.gate.line.try_lock() {
+            Ok(line) => line,
+            // In its own place: a caller's future would be larger by it.
+            Err(_) => match Box::pin(self.queue()).await {
+                Queued::First(line) => line,
+                Queued::PassedBy(permit) => return permit,
+            },
+        };
+        let _turn = Turn {
+            gate: &self.gate,
+            _line: line,
+        };
         let lot = Lot::of(&self.gate);
         let _in_lot = Waiting::new(&lot.waiting);
         loop {
@@ -222,6 +245,59 @@ impl Door {
             }
             freed.await;
         }
+    }
+
+    async fn queue(&self) -> Queued<'_> {
+        tokio::select! {
+            biased;
+            line = self.gate.line.lock() => Queued::First(line),
+            permit = self.pass_by() => Queued::PassedBy(permit),
+        }
+    }
+
+    /// Takes a place that the first in line lets lie: it is there, and nobody's turn has come, in two looks.
+    async fn pass_by(&self) -> Permit {
+        let (gate, lot) = (&self.gate, Lot::of(&self.gate));
+        let mut let_lie = None;
+        loop {
+            if !gate.asleep.load(Ordering::SeqCst) {
+                time::sleep(PATIENCE).await;
+                let is_there = self.taken() < self.admission.limit;
+                let now = is_there.then(|| gate.turns.load(Ordering::SeqCst));
+                if now.is_some() && now == let_lie {
+                    gate.asleep.store(true, Ordering::SeqCst);
+                }
+                let_lie = now;
+                continue;
+            }
+            let _in_lot = Waiting::new(&lot.waiting);
+            let mut freed = pin!(lot.freed.notified());
+            freed.as_mut().enable();
+            in_order();
+            if let Some(permit) = self.take_place() {
+                return permit;
+            }
+            // Or it has woken, and there is a line again.
+            let _ = time::timeout(PATIENCE, freed).await;
+        }
+    }
+}
+
+enum Queued<'a> {
+    First(MutexGuard<'a, ()>),
+    PassedBy(Permit),
+}
+
+/// Somebody is first in line, and awake when this goes.
+struct Turn<'a> {
+    gate: &'a Gate,
+    _line: MutexGuard<'a, ()>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.gate.turns.fetch_add(1, Ordering::SeqCst);
+        self.gate.asleep.store(false, Ordering::SeqCst);
     }
 }
 
@@ -266,6 +342,12 @@ impl Permit {
         if let Some(context) = &mut self.context {
             **context = context.linked();
         }
+    }
+
+    /// Gives the place back, before the rest goes.
+    pub(super) fn give_back(&mut self) -> Weak<Gate> {
+        let place = Place(self.place.0.take());
+        place.0.as_ref().map_or_else(Weak::new, Arc::downgrade)
     }
 
     pub(crate) fn gate(&self) -> &Gate {
@@ -369,6 +451,42 @@ mod tests {
         assert_eq!(door.admitted(), 1);
     }
 
+    /// A caller that had stood first in line and was not polled any more, as in a `select!` whose other branch takes its time, shut
+    /// the address for everybody.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_not_polled_is_passed_by_and_keeps_its_place_in_line() {
+        const LONG: Duration = Duration::from_secs(1);
+        let door = Door::new(Admission::wait(1));
+        let held = door.try_enter().expect("first place");
+        let mut sleeper = Box::pin(door.enter());
+        let mut second = Box::pin(door.enter());
+        assert!(futures_util::poll!(sleeper.as_mut()).is_pending());
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        drop(held);
+
+        let permit = time::timeout(LONG, second).await.expect("gets in");
+        // One that comes now waits for the place, and not for the sleeper.
+        let third = time::timeout(LONG, door.enter());
+        let leave = async {
+            time::sleep(PATIENCE / 2).await;
+            drop(permit);
+        };
+        let begin = time::Instant::now();
+        let (third, ()) = tokio::join!(third, leave);
+        let permit = third.expect("gets in");
+        assert!(begin.elapsed() <= 2 * PATIENCE);
+        drop(permit);
+        drop(door.try_enter().expect("the sleeper is passed by"));
+
+        let permit = time::timeout(LONG, sleeper).await.expect("gets in");
+        let mut first = Box::pin(door.enter());
+        assert!(futures_util::poll!(first.as_mut()).is_pending());
+        drop(permit);
+        assert!(door.try_enter().is_none(), "there is a line again");
+        drop(first.await);
+        assert_eq!((door.admitted(), door.gate().waiting()), (0, 0));
+    }
+
     #[test]
     fn of_those_that_come_at_the_same_time_exactly_as_many_get_in_as_there_are_places() {
         const LIMIT: usize = 2;
@@ -424,6 +542,10 @@ mod tests {
             limit in 1_usize..4,
             steps in proptest::collection::vec((0_u8..3, 0_usize..8), 1..60),
         ) {
+            // Those that wait have a timer; it never fires here.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let runtime = runtime.expect("can be built");
+            let _in_it = runtime.enter();
             let door = Door::new(Admission::wait(limit));
             let (mut inside, mut outside) = (Vec::new(), Vec::new());
             let (mut model_inside, mut model_outside) = (Vec::new(), Vec::new());
