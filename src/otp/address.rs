@@ -573,17 +573,20 @@ pub(super) async fn why_dropped(
     const LATER: usize = 50;
     let before = live.incarnation.steps();
     let undecided = || before % 2 == 1 && live.incarnation.steps() == before && !live.is_ending();
-    for _ in 0..AT_FIRST {
+    let is_over = || deadline.is_some_and(|deadline| deadline <= Instant::now());
+    for look in 0..AT_FIRST + LATER {
         if !undecided() {
             break;
         }
-        tokio::task::yield_now().await;
-    }
-    for _ in 0..LATER {
-        if !undecided() {
-            break;
+        if is_over() {
+            return Unanswered::Timeout(timeout);
         }
-        time::sleep(Duration::from_millis(1)).await;
+        if look < AT_FIRST {
+            tokio::task::yield_now().await;
+        } else {
+            let next = Instant::now() + Duration::from_millis(1);
+            time::sleep_until(deadline.map_or(next, |deadline| next.min(deadline))).await;
+        }
     }
     if !live.is_ending() {
         return Unanswered::Dropped;

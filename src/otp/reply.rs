@@ -23,18 +23,19 @@ use super::{Context, Permit};
 /// }
 /// ```
 pub struct Reply<T> {
+    /// First, so that a caller that hears of its end finds its place free.
+    permit: Permit,
     answer: Option<oneshot::Sender<T>>,
     deadline: Option<Instant>,
-    permit: Permit,
 }
 
 impl<T> Reply<T> {
     pub(crate) fn new(permit: Permit, deadline: Option<Instant>) -> (Self, oneshot::Receiver<T>) {
         let (answer, wait) = oneshot::channel();
         let reply = Self {
+            permit,
             answer: Some(answer),
             deadline,
-            permit,
         };
         (reply, wait)
     }
@@ -49,8 +50,12 @@ impl<T> Reply<T> {
         if debug.is_on() && !answer.is_closed() {
             debug.answer_out::<T>();
         }
-        if answer.send(value).is_err() {
-            self.permit.gate().count_late();
+        // Before the answer: the caller may call again at once, and would find its own place taken.
+        let gate = self.permit.give_back();
+        if answer.send(value).is_err()
+            && let Some(gate) = gate.upgrade()
+        {
+            gate.count_late();
         }
     }
 
@@ -107,5 +112,70 @@ impl<T> fmt::Debug for Reply<T> {
             .field("deadline", &self.deadline)
             .field("context", &self.context())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::SeqCst},
+        },
+        task::{Context, Wake, Waker},
+    };
+
+    use super::*;
+    use crate::otp::admission::{Admission, Door};
+
+    /// Looks how many are inside at the moment when it is woken.
+    struct Look(Door, AtomicUsize);
+
+    impl Wake for Look {
+        fn wake(self: Arc<Self>) {
+            self.1.store(self.0.admitted(), SeqCst);
+        }
+    }
+
+    /// A caller that was answered and called again at once was refused: its own place was still taken.
+    #[test]
+    fn a_caller_that_hears_of_its_call_finds_its_place_free() {
+        for answered in [true, false] {
+            let look = Arc::new(Look(Door::new(Admission::refuse(1)), AtomicUsize::new(9)));
+            let (reply, answer) = Reply::new(look.0.try_enter().expect("has a place"), None);
+            let mut answer = pin!(answer);
+            let waker = Waker::from(Arc::clone(&look));
+            assert!(
+                answer
+                    .as_mut()
+                    .poll(&mut Context::from_waker(&waker))
+                    .is_pending()
+            );
+            assert_eq!(look.0.admitted(), 1);
+
+            if answered {
+                reply.send(());
+            } else {
+                drop(reply);
+            }
+
+            assert_eq!(look.1.load(SeqCst), 0, "answered: {answered}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_is_counted_and_so_is_a_request_that_nobody_wanted() {
+        let door = Door::new(Admission::refuse(1));
+        for answered in [true, false] {
+            let (reply, answer) = Reply::new(door.try_enter().expect("has a place"), None);
+            drop(answer);
+            if answered {
+                reply.send(());
+            } else {
+                drop(reply);
+            }
+        }
+        assert_eq!((door.gate().late(), door.gate().expired()), (1, 1));
     }
 }

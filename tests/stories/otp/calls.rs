@@ -39,6 +39,30 @@ async fn c01_a_call_is_answered_and_a_slow_one_times_out_without_a_late_answer()
     supervisor.stop().await;
 }
 
+/// A reply that was let go by a handler that was still at work was looked into for 50 ms, whatever the caller's own limit.
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_reply_is_let_go_in_a_long_handler_keeps_to_its_limit() {
+    let address = Address::new();
+    let supervisor = one_probe(&address).await;
+    let limit = Duration::from_millis(7);
+    let begin = tokio::time::Instant::now();
+
+    let lost = address.call(
+        |reply: Reply<u64>| {
+            Do::Await(Box::pin(async move {
+                drop(reply);
+                std::future::pending().await
+            }))
+        },
+        limit,
+    );
+
+    assert_eq!(lost.await, Err(Unanswered::Timeout(limit).into()));
+    assert_eq!(begin.elapsed(), limit);
+    address.actor().expect("runs").kill();
+    supervisor.stop().await;
+}
+
 #[tokio::test]
 async fn c03_an_actor_that_calls_itself_gets_an_error_not_a_deadlock() {
     let address = Address::new();
