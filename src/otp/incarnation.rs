@@ -210,8 +210,18 @@ impl Incarnation {
 
     /// Gives the verdict, once. Everything of the child is gone by now.
     pub(crate) fn finish(&self, reason: ExitReason) {
+        self.decide(reason);
+        self.tell_watchers();
+    }
+
+    /// The verdict for whoever looks and waits.
+    pub(crate) fn decide(&self, reason: ExitReason) {
         let _ = self.exit.set(reason);
         self.ended.notify_waiters();
+    }
+
+    /// The verdict for those that are told. Code of a user's runs in there.
+    fn tell_watchers(&self) {
         let watchers = std::mem::take(&mut *self.watchers.lock());
         if let (Some(watchers), Some(reason)) = (watchers, self.exit.get()) {
             watchers.tell(reason);

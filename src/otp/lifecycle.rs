@@ -122,18 +122,30 @@ impl Reports {
     }
 
     pub(crate) fn send(&self, path: &Arc<str>, what: Lifecycle) {
-        self.send_in(path, what, Context::default());
+        self.publish(Report {
+            path: Arc::clone(path),
+            what,
+            context: Context::default(),
+        });
     }
 
-    /// Tells what happened to a child of a supervisor, and shows it at their places. `own_budget`: its restarts count against the
-    /// child's own budget.
+    /// To `tracing`, and to whoever subscribes. Code of a user's runs in there.
+    pub(crate) fn publish(&self, report: Report) {
+        trace(&report.path, &report.what);
+        // Nobody listening is not an error.
+        let _ = self.0.send(report);
+    }
+}
+
+impl Report {
+    /// What happened to a child of a supervisor; shows it at their places. `own_budget`: its restarts count against the child's own
+    /// budget.
     pub(crate) fn of_child(
-        &self,
         supervisor: &TreeNode,
         child: &TreeNode,
         own_budget: bool,
         what: Lifecycle,
-    ) {
+    ) -> Self {
         let mut context = Context::default();
         match &what {
             Lifecycle::Exited { reason, .. } => {
@@ -146,17 +158,11 @@ impl Reports {
             }
             _ => {}
         }
-        self.send_in(child.path(), what, context);
-    }
-
-    fn send_in(&self, path: &Arc<str>, what: Lifecycle, context: Context) {
-        trace(path, &what);
-        // Nobody listening is not an error.
-        let _ = self.0.send(Report {
-            path: Arc::clone(path),
+        Self {
+            path: Arc::clone(child.path()),
             what,
             context,
-        });
+        }
     }
 }
 

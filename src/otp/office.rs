@@ -31,8 +31,8 @@ pub(crate) struct Office<M: Message> {
     pub(crate) address: Address<M>,
     node: ArcSwapOption<TreeNode>,
     reports: ArcSwapOption<Reports>,
-    /// Children of a life that was cut off, with their ids; the next life waits for them.
-    pub(crate) left_behind: Mutex<Vec<(Arc<str>, JoinHandle<()>)>>,
+    /// Children that outlived an earlier life, with their ids; the next one waits for them.
+    left_behind: Mutex<Vec<(Arc<str>, JoinHandle<()>)>>,
     /// When the stop that was asked for is to be over.
     deadline: watch::Sender<Option<Instant>>,
     /// Why the stop was asked for.
@@ -81,6 +81,12 @@ impl<M: Message> Office<M> {
         self.node.store(Some(Arc::clone(node)));
         self.reports.store(Some(Arc::new(reports.clone())));
         Ok(())
+    }
+
+    /// A child is still there when its supervisor ends, as long as this task.
+    pub(crate) fn leave_behind(&self, id: &Arc<str>, task: Option<JoinHandle<()>>) {
+        let left = task.map(|task| (Arc::clone(id), task));
+        self.left_behind.lock().extend(left);
     }
 
     /// A life is over, however it ended.

@@ -5,6 +5,7 @@ use std::{future::Future, marker::PhantomData, pin::pin, sync::Arc};
 use futures_util::future::BoxFuture;
 use ractor::{Actor, ActorCell, ActorRef, Message, SpawnErr};
 use tokio::{
+    runtime::Handle,
     task::{AbortHandle, JoinHandle},
     time::Instant,
 };
@@ -145,7 +146,7 @@ pub(crate) struct Overseer {
     cell: ActorCell,
     /// Its incarnation.
     id: u64,
-    tell: fn(&ActorCell, Ending) -> bool,
+    tell: fn(&ActorCell, Ending),
 }
 
 /// What a child's task tells its supervisor with its last breath.
@@ -160,7 +161,7 @@ impl Overseer {
         Self {
             cell: me.get_cell(),
             id: incarnation,
-            tell: |cell, ending| cell.send_message(M::from(ending)).is_ok(),
+            tell: |cell, ending| drop(cell.send_message(M::from(ending))),
         }
     }
 }
@@ -181,12 +182,10 @@ impl Drop for ExitNotice {
             child: self.child,
             incarnation: self.incarnation.id,
         };
-        let told = self
-            .overseer
-            .as_ref()
-            .is_some_and(|overseer| (overseer.tell)(&overseer.cell, ending));
-        if !told {
-            self.incarnation.finish_from_left();
+        match &self.overseer {
+            // Where it has ended itself, whoever has what it held of the child gives the verdict.
+            Some(overseer) => (overseer.tell)(&overseer.cell, ending),
+            None => self.incarnation.finish_from_left(),
         }
     }
 }
@@ -199,6 +198,28 @@ pub(crate) struct Started {
     pub(crate) join: Option<JoinHandle<()>>,
     pub(crate) incarnation: Arc<Incarnation>,
     pub(crate) slot: Option<Arc<Slot>>,
+    /// A task of its own sees to the rest.
+    handed_on: bool,
+}
+
+/// What ends with a child and not before: its address is vacant, and its verdict is given. Dropped with the runtime, it is done then.
+struct Remains {
+    incarnation: Arc<Incarnation>,
+    slot: Option<Arc<Slot>>,
+    /// Where it is known better than by what the child left.
+    reason: Option<ExitReason>,
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        if let Some(slot) = &self.slot {
+            slot.vacate(&self.incarnation);
+        }
+        match self.reason.take() {
+            Some(reason) => self.incarnation.finish(reason),
+            None => self.incarnation.finish_from_left(),
+        }
+    }
 }
 
 impl Started {
@@ -210,6 +231,7 @@ impl Started {
             join: Some(join),
             incarnation,
             slot: None,
+            handed_on: false,
         }
     }
 }
@@ -231,9 +253,31 @@ impl Started {
         }
     }
 
-    /// The child's own task, for whoever waits for its end.
-    pub(crate) fn into_task(mut self) -> Option<JoinHandle<()>> {
-        self.join.take()
+    /// Nobody waits for it any longer. Its verdict is given and its address is vacant when everything of it is gone: now, or at the
+    /// end of the task that is returned. `reason`: where it is known better than by what the child left.
+    pub(crate) fn conclude(mut self, reason: Option<ExitReason>) -> Option<JoinHandle<()>> {
+        self.hand_on(reason)
+    }
+
+    fn hand_on(&mut self, reason: Option<ExitReason>) -> Option<JoinHandle<()>> {
+        self.handed_on = true;
+        let remains = Remains {
+            incarnation: Arc::clone(&self.incarnation),
+            slot: self.slot.take(),
+            reason,
+        };
+        if self.is_gone() {
+            return None;
+        }
+        let join = self.join.take();
+        // Where the runtime itself ends, nothing is left to wait for.
+        let runtime = Handle::try_current().ok()?;
+        Some(runtime.spawn(async move {
+            if let Some(join) = join {
+                let _ = join.await;
+            }
+            remains.incarnation.gone().await;
+        }))
     }
 
     /// Whether everything of the child is gone.
@@ -270,13 +314,13 @@ impl Control {
 impl Drop for Started {
     fn drop(&mut self) {
         self.incarnation.cancel();
+        if self.handed_on {
+            return;
+        }
         if !self.is_gone() {
             self.kill();
         }
-        if let Some(slot) = &self.slot {
-            slot.vacate(&self.incarnation);
-        }
-        self.incarnation.finish_from_left();
+        self.hand_on(None);
     }
 }
 

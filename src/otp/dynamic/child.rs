@@ -55,15 +55,24 @@ pub(super) enum Life {
     },
     Stopping(Box<Stopping>),
     /// It did not end when killed. It keeps its place while its task is there.
-    Leaked(JoinHandle<()>),
+    Leaked {
+        task: JoinHandle<()>,
+        hung: Option<Box<Hung>>,
+    },
 }
 
 pub(super) struct Stopping {
     pub(super) task: JoinHandle<()>,
     pub(super) ended: Arc<Mutex<Ended>>,
-    /// Those that asked for it. Without any it hung, and this counts as its end.
+    /// Those that asked for it.
     pub(super) replies: Vec<StopReply>,
-    pub(super) hung: Option<(Duration, ExitReason)>,
+    pub(super) hung: Option<Box<Hung>>,
+}
+
+/// It was alive and did not work, and nobody asked for its end: this counts as one of its own.
+pub(super) struct Hung {
+    pub(super) lived: Duration,
+    pub(super) reason: ExitReason,
 }
 
 impl Child {
@@ -92,7 +101,7 @@ impl Child {
             }
             Life::Running { .. } => ChildState::Running,
             Life::Stopping(_) => ChildState::Stopping,
-            Life::Leaked(_) => ChildState::Leaked,
+            Life::Leaked { .. } => ChildState::Leaked,
         }
     }
 }
@@ -125,10 +134,10 @@ impl Life {
                 answer(replies, &id, &ended);
                 ended
             }
-            Self::Leaked(task) if !task.is_finished() => {
+            Self::Leaked { task, .. } if !task.is_finished() => {
                 stop::leaked_start(spec, Duration::ZERO, task)
             }
-            Self::Leaked(_) | Self::Waiting { .. } | Self::Launching(_) => Ended::NOTHING,
+            Self::Leaked { .. } | Self::Waiting { .. } | Self::Launching(_) => Ended::NOTHING,
         }
     }
 
@@ -137,9 +146,9 @@ impl Life {
         match self {
             Self::Running { started, .. } => {
                 started.kill();
-                started.into_task()
+                started.conclude(None)
             }
-            Self::Ending(ending) => ending.0.into_task(),
+            Self::Ending(ending) => ending.0.conclude(Some(ending.2)),
             Self::Stopping(stopping) => spawn(async move {
                 let _ = stopping.task.await;
                 let leaked = stopping.ended.lock().leaked.take();
@@ -147,7 +156,7 @@ impl Life {
                     let _ = leaked.await;
                 }
             }),
-            Self::Leaked(task) => Some(task),
+            Self::Leaked { task, .. } => Some(task),
             Self::Starting(starting) => spawn(starting.0.cut_off()),
             // Timers end with their handles.
             Self::Launching(_) | Self::Waiting { .. } => None,

@@ -10,12 +10,12 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    child::Life,
+    child::{Hung, Life},
     message::Message,
-    nursery::{Birth, Nursery, Room},
+    nursery::{Birth, News, Nursery, Room},
 };
 use crate::otp::{
-    ExitReason, IntensityExceeded, Lifecycle, ShutdownCause,
+    Context, ExitReason, IntensityExceeded, Lifecycle, Report, ShutdownCause,
     incarnation::Left,
     start::Started,
     supervisor::{
@@ -40,8 +40,13 @@ impl Nursery {
     /// sent already, and comes first next time.
     pub(super) fn exited(&self, key: u64, incarnation: u64, asked_again: bool) {
         let next = self.with(|room| {
-            let stop = room.stops.remove(&key);
+            // What was told of the stop is this life's own, and stays for it when another one asks.
             let child = room.current(key, incarnation)?;
+            if !matches!(child.life, Life::Running { .. }) {
+                return None;
+            }
+            let stop = room.stops.remove(&key);
+            let child = room.children.get_mut(&key)?;
             let Life::Running { started, .. } = &child.life else {
                 return None;
             };
@@ -93,13 +98,12 @@ impl Nursery {
     pub(super) fn gone(&self, key: u64, incarnation: u64) {
         let next = self.with(|room| {
             let child = room.current(key, incarnation)?;
-            match &child.life {
-                Life::Ending(_) => {}
-                Life::Leaked(_) => {
-                    // It has ended after all.
-                    room.remove(key, &self.place.node);
-                    return None;
+            match &mut child.life {
+                Life::Leaked { hung, .. } => {
+                    let hung = hung.take();
+                    return self.stopped_after_all(room, key, hung);
                 }
+                Life::Ending(_) => {}
                 _ => return None,
             }
             let Life::Ending(ending) = child.take_life() else {
@@ -116,19 +120,19 @@ impl Nursery {
         &self,
         room: &mut Room,
         key: u64,
-        started: Started,
+        mut started: Started,
         since: Instant,
         reason: &ExitReason,
     ) -> Option<Birth> {
-        let incarnation = Arc::clone(&started.incarnation);
-        incarnation.finish(reason.clone());
-        drop(started);
-        let child = room.children.get(&key)?;
+        started.incarnation.decide(reason.clone());
         let exited = Lifecycle::Exited {
-            incarnation: incarnation.number,
+            incarnation: started.incarnation.number,
             reason: reason.clone(),
         };
-        self.tell(child, exited);
+        // Whoever told of this is at its end, too.
+        started.join = None;
+        room.news.push(News::Over(started));
+        self.tell(room, key, exited);
         self.go_on(room, key, reason, since.elapsed())
     }
 
@@ -160,6 +164,7 @@ impl Nursery {
             children, window, ..
         } = room;
         let child = children.get_mut(&key)?;
+        let tell = |room: &mut Room, what| self.tell(room, key, what);
         if verdict(child.spec.restart, reason) != Verdict::Restart {
             room.remove(key, &self.place.node);
             return None;
@@ -171,17 +176,17 @@ impl Nursery {
         record.note_end(lived, reason);
         match record.demand(self.began.elapsed(), fastrand::f64(), window) {
             Demand::Again { after, slow } => {
-                self.tell(child, Lifecycle::Restarting { after, slow });
+                tell(room, Lifecycle::Restarting { after, slow });
                 return Some(after);
             }
             Demand::Exceeded => {
                 let reason = reason.clone();
-                self.tell(child, Lifecycle::BudgetExceeded { reason });
+                tell(room, Lifecycle::BudgetExceeded { reason });
             }
             Demand::GiveUp => {
                 let id = Arc::clone(&child.spec.id);
                 let facts = record.exceeded(Arc::clone(&id), window);
-                self.give_up(id, reason.clone(), facts);
+                self.give_up(room, id, reason.clone(), facts);
             }
         }
         room.remove(key, &self.place.node);
@@ -189,9 +194,19 @@ impl Nursery {
     }
 
     /// One restart more than is allowed: the supervisor ends, and says why.
-    fn give_up(&self, child: Arc<str>, reason: ExitReason, facts: IntensityExceeded) {
+    fn give_up(
+        &self,
+        room: &mut Room,
+        child: Arc<str>,
+        reason: ExitReason,
+        facts: IntensityExceeded,
+    ) {
         let gave_up = Lifecycle::GaveUp { child, reason };
-        self.place.reports.send(self.place.node.path(), gave_up);
+        room.news.push(News::Report(Report {
+            path: Arc::clone(self.place.node.path()),
+            what: gave_up,
+            context: Context::default(),
+        }));
         let cause = ShutdownCause::IntensityExceeded(Arc::new(facts));
         let reason = ExitReason::Shutdown(Some(cause));
         self.place.incarnation.leave(Left::Reason(reason));
@@ -258,7 +273,8 @@ impl Nursery {
                 // How it ends is what is wrong with it, and not the kill that follows.
                 started.incarnation.leave(Left::Reason(reason.clone()));
                 let lived = since.elapsed();
-                self.stop(room, key, Vec::new(), Some((lived, reason)));
+                let hung = Box::new(Hung { lived, reason });
+                self.stop(room, key, Vec::new(), Some(hung));
             }
         });
     }

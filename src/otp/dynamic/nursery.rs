@@ -4,7 +4,12 @@
 //! and many can at once. The actor gets what the children tell. Nothing is awaited under the lock,
 //! and no code of a user's runs under it: starts are made outside, and what goes is dropped outside.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
@@ -17,7 +22,7 @@ use super::{
     message::Message,
 };
 use crate::otp::{
-    ChildCounts, ChildKind, ChildSpec, ExitReason, Intensity, SupervisorError,
+    ChildCounts, ChildKind, ChildSpec, ExitReason, Intensity, Report, SupervisorError,
     incarnation::{Incarnation, discard},
     lifecycle::Reports,
     office::Office,
@@ -63,6 +68,17 @@ pub(super) struct Room {
     pub(super) stops: HashMap<u64, ExitReason, RandomState>,
     /// Children that are gone, with closures of a user's.
     gone: Vec<Child>,
+    /// What is to be told, in the order in which it happened.
+    pub(super) news: Vec<News>,
+    /// Somebody is telling, and goes on until there is no more.
+    pub(super) telling: bool,
+}
+
+/// What others hear of a child, in code of their own: outside of the lock.
+pub(super) enum News {
+    Report(Report),
+    /// To those who monitor it, when it is dropped.
+    Over(Started),
 }
 
 /// What is needed to make a start outside of the lock.
@@ -87,21 +103,49 @@ impl Nursery {
                 actors: HashMap::default(),
                 stops: HashMap::default(),
                 gone: Vec::new(),
+                news: Vec::new(),
+                telling: false,
             }),
         }
     }
 
-    /// Runs this under the lock; what went meanwhile is dropped after it.
+    /// Runs this under the lock; what went meanwhile is dropped after it, and what happened is told.
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Room) -> T) -> T {
-        let (done, gone) = {
+        let (done, gone, news) = {
             let mut room = self.room.lock();
             let done = work(&mut room);
-            (done, std::mem::take(&mut room.gone))
+            (done, std::mem::take(&mut room.gone), room.to_tell())
         };
         for child in gone {
             let _ = discard(child);
         }
+        if let Some(news) = news {
+            self.tell_all(news);
+        }
         done
+    }
+
+    /// One tells at a time, also what others do meanwhile, so that everything is told in its order. A listener that does something
+    /// here itself finds somebody telling.
+    fn tell_all(&self, mut news: Vec<News>) {
+        loop {
+            for one in news.drain(..) {
+                // Whoever listens and panics harms nobody.
+                let told = catch_unwind(AssertUnwindSafe(|| match one {
+                    News::Report(report) => self.place.reports.publish(report),
+                    News::Over(child) => drop(child),
+                }));
+                if let Err(payload) = told {
+                    let _ = discard(payload);
+                }
+            }
+            let mut room = self.room.lock();
+            if room.news.is_empty() {
+                room.telling = false;
+                return;
+            }
+            std::mem::swap(&mut news, &mut room.news);
+        }
     }
 
     /// Starts a child: at once, or there is something to wait for.
@@ -148,7 +192,11 @@ impl Nursery {
                     stopping.replies.push(reply);
                     return Ok(());
                 }
-                Life::Leaked(_) => return Err(SupervisorError::Leaked(who.to_string().into())),
+                Life::Leaked { hung, .. } => {
+                    // It is to stay away when it has ended after all.
+                    *hung = None;
+                    return Err(SupervisorError::Leaked(who.to_string().into()));
+                }
                 Life::Running { started, .. } if started.incarnation.id == caller => {
                     return Err(SupervisorError::CallingSelf);
                 }
@@ -210,6 +258,15 @@ impl Nursery {
 }
 
 impl Room {
+    /// What is to be told, where nobody is at it.
+    fn to_tell(&mut self) -> Option<Vec<News>> {
+        if self.telling || self.news.is_empty() {
+            return None;
+        }
+        self.telling = true;
+        Some(std::mem::take(&mut self.news))
+    }
+
     /// A child in its latest incarnation.
     pub(super) fn current(&mut self, key: u64, incarnation: u64) -> Option<&mut Child> {
         let child = self.children.get_mut(&key)?;

@@ -9,10 +9,10 @@ use super::{
     ChildRef,
     child::{Child, Life},
     message::Message,
-    nursery::{Begun, Birth, Nursery, Room},
+    nursery::{Begun, Birth, News, Nursery, Room},
 };
 use crate::otp::{
-    ChildSpec, ChildState, Lifecycle, SupervisorError,
+    ChildSpec, ChildState, Lifecycle, Report, SupervisorError,
     incarnation::Incarnation,
     start::{Control, Overseer, Seat, Started},
     supervisor::launch::{Launch, Outcome},
@@ -28,10 +28,12 @@ impl Nursery {
         node
     }
 
-    pub(super) fn tell(&self, child: &Child, what: Lifecycle) {
-        let own_budget = child.spec.budget.is_some();
-        let (reports, supervisor) = (&self.place.reports, &self.place.node);
-        reports.of_child(supervisor, &child.node, own_budget, what);
+    pub(super) fn tell(&self, room: &mut Room, key: u64, what: Lifecycle) {
+        if let Some(child) = room.children.get(&key) {
+            let own_budget = child.spec.budget.is_some();
+            let report = Report::of_child(&self.place.node, &child.node, own_budget, what);
+            room.news.push(News::Report(report));
+        }
     }
 
     /// Everything for the next life of a child but the life.
@@ -116,8 +118,11 @@ impl Nursery {
         wanted: bool,
         outcome: Outcome,
     ) -> Result<ChildRef, SupervisorError> {
-        // It went with the supervisor's end meanwhile, and what has started goes with this.
-        let child = room.children.get(&key).ok_or(SupervisorError::Down)?;
+        let Some(child) = room.children.get(&key) else {
+            // It went with the supervisor's end meanwhile, and what has started goes, too.
+            room.news.extend(outcome.ok().flatten().map(News::Over));
+            return Err(SupervisorError::Down);
+        };
         let id = Arc::clone(&child.spec.id);
         match outcome {
             Ok(Some(started)) => {
@@ -130,7 +135,7 @@ impl Nursery {
                 })
             }
             Ok(None) => {
-                self.tell(child, Lifecycle::Ignored);
+                self.tell(room, key, Lifecycle::Ignored);
                 was_terminated(room, key);
                 room.remove(key, &self.place.node);
                 Err(SupervisorError::Ignored(id))
@@ -141,7 +146,7 @@ impl Nursery {
                 let failed = Lifecycle::StartFailed {
                     reason: reason.clone(),
                 };
-                self.tell(child, failed);
+                self.tell(room, key, failed);
                 if was_terminated(room, key) || wanted {
                     room.remove(key, &self.place.node);
                 } else if let Some(after) = self.judge(room, key, &reason, Duration::ZERO) {
@@ -167,7 +172,7 @@ impl Nursery {
         child.probe = self.watch(key, &child.spec, &life);
         let incarnation = life.number;
         let started = Lifecycle::Started { incarnation };
-        self.tell(child, started);
+        self.tell(room, key, started);
         if life.has_ended() {
             // Its notice may have come while it still counted as starting.
             self.tell_me(Message::Exited {

@@ -1,6 +1,6 @@
 //! How the children of a dynamic supervisor are brought to their end: one that is asked for, all together, or cut off.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::{future::join_all, join};
 use parking_lot::Mutex;
@@ -10,18 +10,17 @@ use tokio::{
 };
 
 use super::{
-    child::{Child, Life, StopReply, Stopping, answer},
+    child::{Child, Hung, Life, StopReply, Stopping, answer},
     message::Message,
-    nursery::{Nursery, Room},
+    nursery::{Birth, News, Nursery, Room},
     together::{Leaving, stop_together},
 };
 use crate::otp::{
-    ChildKind, ChildSpec, ChildState, ExitReason, Lifecycle, ShutdownReport, StopKind,
+    ChildKind, ChildSpec, ChildState, Lifecycle, ShutdownReport, StopKind,
     incarnation::discard,
-    lifecycle::Reports,
     supervisor::{
         ChildReport,
-        stop::{Deadline, Ended, KILL_GRACE, Patience},
+        stop::{Deadline, Ended, KILL_GRACE, Patience, stopped},
     },
     tree::TreeNode,
 };
@@ -36,7 +35,7 @@ impl Nursery {
         room: &mut Room,
         key: u64,
         replies: Vec<StopReply>,
-        hung: Option<(Duration, ExitReason)>,
+        hung: Option<Box<Hung>>,
     ) {
         let Some(child) = room.children.get_mut(&key) else {
             return;
@@ -89,21 +88,42 @@ impl Nursery {
             let mut ended = std::mem::replace(&mut *stopping.ended.lock(), Ended::NOTHING);
             let name: Arc<str> = format!("{}#{key}", child.spec.id).into();
             if let Some(report) = &ended.report {
-                note_stop(&self.place.reports, &child.node, report);
+                let told = stopped(&child.node, report);
+                room.news.push(News::Report(told));
             }
             answer(stopping.replies, &name, &ended);
+            let child = room.children.get_mut(&key)?;
             if let Some(task) = ended.leaked.take() {
                 child.node.enter(ChildState::Leaked, Instant::now());
-                child.life = Life::Leaked(self.tell_when_gone(key, incarnation, task));
+                child.life = Life::Leaked {
+                    task: self.tell_when_gone(key, incarnation, task),
+                    hung: stopping.hung,
+                };
                 return None;
             }
-            let Some((lived, reason)) = stopping.hung else {
-                room.remove(key, &self.place.node);
-                return None;
-            };
-            self.go_on(room, key, &reason, lived)
+            self.stopped_after_all(room, key, stopping.hung)
         });
         self.bear_again(next);
+    }
+
+    /// It is gone. One that hung has ended by that, as if by itself; another was to go.
+    pub(super) fn stopped_after_all(
+        &self,
+        room: &mut Room,
+        key: u64,
+        hung: Option<Box<Hung>>,
+    ) -> Option<Birth> {
+        let Some(hung) = hung else {
+            room.remove(key, &self.place.node);
+            return None;
+        };
+        let Hung { lived, reason } = *hung;
+        let exited = Lifecycle::Exited {
+            incarnation: room.children.get(&key)?.lives,
+            reason: reason.clone(),
+        };
+        self.tell(room, key, exited);
+        self.go_on(room, key, &reason, lived)
     }
 
     /// Stops all children at the same time. A deadline that is set meanwhile is passed on.
@@ -150,12 +170,12 @@ impl Nursery {
         }
     }
 
-    /// Lets no more children in, and waits for those whose start is being made: that takes a moment, unless a start blocks
-    /// its thread.
+    /// Lets no more children in, and waits for those whose start is being made, and until everything is told: that takes a moment,
+    /// unless a start or a listener blocks its thread.
     async fn close(&self) {
         self.with(|room| room.open = false);
         let all_there = async {
-            while self.with(|room| room.launching > 0) {
+            while self.with(|room| room.launching > 0 || room.telling) {
                 tokio::task::yield_now().await;
             }
         };
@@ -170,12 +190,13 @@ impl Nursery {
         let (mut graceful, mut reports) = (0_usize, Vec::new());
         let now = Instant::now();
         for (spec, node, ended) in ended {
-            let leaked = ended.leaked.map(|_| ChildState::Leaked);
+            let leaked = ended.leaked.as_ref().map(|_| ChildState::Leaked);
             node.enter(leaked.unwrap_or(ChildState::Stopped), now);
+            self.place.office.leave_behind(&spec.id, ended.leaked);
             let Some(mut report) = ended.report else {
                 continue;
             };
-            note_stop(&self.place.reports, &node, &report);
+            self.place.reports.publish(stopped(&node, &report));
             report.of_nested(spec.start.stopped_children());
             let plain = report.how == StopKind::Graceful && report.children.is_empty();
             graceful += usize::from(plain);
@@ -194,14 +215,12 @@ impl Nursery {
             std::mem::take(&mut room.children)
         });
         let now = Instant::now();
-        let mut left = self.place.office.left_behind.lock();
         for mut child in children.into_values() {
             child.node.enter(ChildState::Stopped, now);
             let task = child.take_life().abandon();
-            left.extend(task.map(|task| (Arc::clone(&child.spec.id), task)));
+            self.place.office.leave_behind(&child.spec.id, task);
             let _ = discard(child);
         }
-        drop(left);
         self.place.node.enter(ChildState::Stopped, now);
         self.place.office.close();
     }
@@ -219,14 +238,4 @@ async fn pass_on(mut deadline: Deadline, nested: &[Arc<ChildSpec>]) -> std::conv
             std::future::pending::<()>().await;
         }
     }
-}
-
-fn note_stop(reports: &Reports, node: &TreeNode, ended: &ChildReport) {
-    node.exited(&ended.reason);
-    let stopped = Lifecycle::Stopped {
-        how: ended.how,
-        took: ended.took,
-        reason: ended.reason.clone(),
-    };
-    reports.send(node.path(), stopped);
 }

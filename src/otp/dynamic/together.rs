@@ -43,7 +43,7 @@ impl Leaving {
             Some(Left::Clean | Left::Ignored) => ExitReason::Shutdown(None),
             Some(Left::Reason(reason)) => reason.clone(),
         };
-        self.started.incarnation.finish(reason.clone());
+        let leaked = self.started.conclude(Some(reason.clone()));
         let report = ChildReport {
             id: Arc::clone(&self.spec.id),
             how: self.how,
@@ -56,7 +56,7 @@ impl Leaving {
         };
         let ended = Ended {
             report: Some(report),
-            leaked: self.started.into_task(),
+            leaked,
         };
         (self.spec, self.node, ended)
     }

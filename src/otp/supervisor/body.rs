@@ -123,7 +123,7 @@ impl Life {
             Self::None => None,
             Self::Alive(started) => {
                 started.kill();
-                started.into_task()
+                started.conclude(None)
             }
             Self::Starting(slow) => spawn(slow.cut_off()),
             Self::Stopping { task, ended } => spawn(async move {

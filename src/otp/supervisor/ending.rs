@@ -1,15 +1,13 @@
 //! The end of a supervisor: its children are stopped in order; cut off, it leaves word of those that are still there.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 
 use super::{
     ChildReport,
     body::{Body, Life},
-    room::{Room, note_stop},
+    room::Room,
     state::Key,
-    stop::{Deadline, Patience},
+    stop::{Deadline, Patience, stopped},
 };
 use crate::otp::{ChildState, incarnation::discard};
 
@@ -34,14 +32,15 @@ impl Room {
             let ended = body.take_ended();
             body.answer_all(&ended);
             if let Some(mut report) = ended.report {
-                note_stop(&self.place.reports, &body.node, &report);
+                self.place.reports.publish(stopped(&body.node, &report));
                 report.asked_after = asked_after;
                 report.of_nested(body.spec.start.stopped_children());
                 reports.push(report);
             }
-            let leaked = ended.leaked.map(|_| ChildState::Leaked);
+            let leaked = ended.leaked.as_ref().map(|_| ChildState::Leaked);
             let state = leaked.unwrap_or(ChildState::Stopped);
             body.node.enter(state, Instant::now());
+            self.place.office.leave_behind(&body.spec.id, ended.leaked);
         }
         reports
     }
@@ -85,11 +84,10 @@ impl Drop for Room {
             // What is being stopped has no more time.
             self.place.office.hurry(now);
         }
-        let mut left = self.place.office.left_behind.lock();
         for mut body in std::mem::take(&mut self.bodies).into_values() {
             body.node.enter(ChildState::Stopped, now);
             let task = body.take_life().abandon();
-            left.extend(task.map(|task| (Arc::clone(&body.spec.id), task)));
+            self.place.office.leave_behind(&body.spec.id, task);
             let _ = discard(body);
         }
         self.place.node.enter(ChildState::Stopped, now);

@@ -166,6 +166,7 @@ impl Slow {
             started.kill();
             started.gone().await;
         }
+        self.life.finish_from_left();
     }
 }
 

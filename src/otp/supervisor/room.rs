@@ -13,15 +13,15 @@ use tokio::time::{self, Instant};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    ChildReport, Message, StartOutcome,
+    Message, StartOutcome,
     body::{Body, Life},
     effect::{Effect, How, Timer},
     launch::{Launch, Outcome},
     state::{Children, Key, Terms},
-    stop::{Ended, Patience},
+    stop::{Ended, Patience, stopped},
 };
 use crate::otp::{
-    ChildSpec, ChildState, ExitReason, Lifecycle, StartError,
+    ChildSpec, ChildState, ExitReason, Lifecycle, Report, StartError,
     incarnation::{Incarnation, Left, discard},
     lifecycle::Reports,
     office::Office,
@@ -166,6 +166,8 @@ impl Room {
         let Some(started) = self.alive(key, incarnation) else {
             return;
         };
+        // Whoever told of this is at its end, too.
+        started.join = None;
         started.incarnation.finish(reason.clone());
         let life = started.incarnation.number;
         if let Some(body) = self.bodies.get_mut(&key) {
@@ -202,7 +204,7 @@ impl Room {
         }
         let Ended { report, leaked } = body.take_ended();
         if let Some(report) = &report {
-            note_stop(&self.place.reports, &body.node, report);
+            self.place.reports.publish(stopped(&body.node, report));
         }
         let has_leaked = leaked.is_some();
         if let Some(task) = leaked {
@@ -457,7 +459,7 @@ impl Room {
         if let Some(body) = self.bodies.get(&key) {
             let own_budget = body.spec.budget.is_some();
             let (reports, supervisor) = (&self.place.reports, &self.place.node);
-            reports.of_child(supervisor, &body.node, own_budget, what);
+            reports.publish(Report::of_child(supervisor, &body.node, own_budget, what));
         }
     }
 
@@ -502,15 +504,4 @@ impl Room {
     pub(super) fn now(&self) -> (Duration, f64) {
         (self.began.elapsed(), fastrand::f64())
     }
-}
-
-/// A child has been stopped: shows and tells how it went.
-pub(super) fn note_stop(reports: &Reports, node: &TreeNode, ended: &ChildReport) {
-    node.exited(&ended.reason);
-    let stopped = Lifecycle::Stopped {
-        how: ended.how,
-        took: ended.took,
-        reason: ended.reason.clone(),
-    };
-    reports.send(node.path(), stopped);
 }

@@ -9,7 +9,10 @@ use tokio::{
 };
 
 use super::{ChildReport, StopKind};
-use crate::otp::{ChildKind, ChildSpec, ExitReason, Shutdown, incarnation::Left, start::Started};
+use crate::otp::{
+    ChildKind, ChildSpec, Context, ExitReason, Lifecycle, Report, Shutdown, incarnation::Left,
+    start::Started, tree::TreeNode,
+};
 
 /// How long a killed child may take to go. Kill is cooperative: it acts at the next `.await`, so that a child that blocks
 /// its thread does not go at all. A second is far more than any await needs.
@@ -135,7 +138,7 @@ pub(crate) async fn stop(id: Arc<str>, mut started: Started, mut patience: Patie
         Some(Left::Clean | Left::Ignored) => ExitReason::Shutdown(None),
         Some(Left::Reason(reason)) => reason.clone(),
     };
-    started.incarnation.finish(reason.clone());
+    let leaked = started.conclude(Some(reason.clone()));
     let report = ChildReport {
         id,
         how,
@@ -148,7 +151,21 @@ pub(crate) async fn stop(id: Arc<str>, mut started: Started, mut patience: Patie
     };
     Ended {
         report: Some(report),
-        leaked: started.into_task(),
+        leaked,
+    }
+}
+
+/// Shows how a child was stopped, and says it.
+pub(in crate::otp) fn stopped(node: &TreeNode, ended: &ChildReport) -> Report {
+    node.exited(&ended.reason);
+    Report {
+        path: Arc::clone(node.path()),
+        what: Lifecycle::Stopped {
+            how: ended.how,
+            took: ended.took,
+            reason: ended.reason.clone(),
+        },
+        context: Context::default(),
     }
 }
 

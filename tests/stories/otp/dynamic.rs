@@ -23,7 +23,9 @@ use underpin::{
     testing::eventually,
 };
 
-use super::probe::{Do, LONG, Notes, Probe, broken, incarnation, lenient, probe, report, started};
+use super::probe::{
+    Do, LONG, Notes, Probe, broken, grows_linearly, incarnation, lenient, probe, report, started,
+};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -200,7 +202,7 @@ async fn d06_many_children_may_have_one_id() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d07_ten_times_the_children_stop_in_ten_times_the_time() {
+async fn d07_ten_thousand_children_stop_in_linear_time() {
     async fn stop_many(children: usize) -> Duration {
         let many = patient().await;
         for _ in 0..children {
@@ -210,11 +212,7 @@ async fn d07_ten_times_the_children_stop_in_ten_times_the_time() {
         assert!(many.stop().await.is_graceful());
         begin.elapsed()
     }
-    let short = stop_many(1000).await;
-
-    let long = stop_many(10_000).await;
-
-    assert!(long <= 50 * short, "{long:?} for ten times {short:?}");
+    grows_linearly(10_000, async |children| [stop_many(children).await]).await;
 }
 
 fn idle(id: &str) -> ChildSpec {
@@ -225,7 +223,7 @@ fn idle(id: &str) -> ChildSpec {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_thousand_children_start_and_stop_in_a_hundred_times_the_time_of_a_thousand() {
+async fn a_hundred_thousand_children_start_and_stop_in_linear_time() {
     async fn start_and_stop(children: usize) -> (Duration, Duration, usize) {
         let many = patient().await;
         let begin = std::time::Instant::now();
@@ -242,15 +240,12 @@ async fn a_hundred_thousand_children_start_and_stop_in_a_hundred_times_the_time_
         assert!(report.is_graceful());
         (start, stop, report.children.len() + report.unlisted)
     }
-    let (start, stop, told) = start_and_stop(1000).await;
-    assert_eq!(told, 1000);
-
-    let (starts, stops, told) = start_and_stop(100_000).await;
-
-    assert_eq!(told, 100_000);
-    // Ten times as long each would not be linear; noise is.
-    assert!(starts <= 1000 * start, "{starts:?} beside {start:?}");
-    assert!(stops <= 1000 * stop, "{stops:?} beside {stop:?}");
+    grows_linearly(100_000, async |children| {
+        let (start, stop, told) = start_and_stop(children).await;
+        assert_eq!(told, children);
+        [start, stop]
+    })
+    .await;
 }
 
 #[tokio::test]

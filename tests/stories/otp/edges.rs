@@ -13,7 +13,7 @@ use std::{
 };
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::{sync::oneshot, task::AbortHandle};
+use tokio::sync::oneshot;
 use underpin::otp::{
     Address, Admission, Budget, ChildSpec, ChildState, ExitReason, Intensity, Lifecycle, NotSent,
     OnExceed, Restart, Shutdown, StartError, StopKind, Supervisor, SupervisorError, TaskOptions,
@@ -22,7 +22,8 @@ use underpin::otp::{
 use underpin::{ractor, testing::eventually};
 
 use super::probe::{
-    Do, LONG, Notes, Probe, State, incarnation, lenient, probe, report, started, strict,
+    Awake, Do, LONG, Notes, Probe, State, block, incarnation, lenient, probe, report, started,
+    strict,
 };
 
 type Outcome = Result<(), ActorProcessingErr>;
@@ -159,35 +160,7 @@ impl Census {
 const NO_TIME: Duration = Duration::ZERO;
 const A_WHILE: Duration = Duration::from_millis(50);
 
-/// A worker that never parks, so that the timers go on while another one is blocked.
-struct Awake(AbortHandle);
-
-impl Awake {
-    fn keep() -> Self {
-        let busy = tokio::spawn(async {
-            loop {
-                tokio::task::yield_now().await;
-            }
-        });
-        Self(busy.abort_handle())
-    }
-}
-
-impl Drop for Awake {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Blocks the thread of the actor at this address until what is returned is dropped.
-async fn block(address: &Address<Do>) -> mpsc::Sender<()> {
-    let (release, until) = mpsc::channel();
-    let (begun, blocked) = oneshot::channel();
-    address.send(Do::BlockThread(begun, until)).expect("runs");
-    blocked.await.expect("blocks now");
-    release
-}
-
 fn state(supervisor: &Supervisor, path: &str) -> Option<(ChildState, u64)> {
     let tree = supervisor.tree()?;
     let child = tree.find(path)?;

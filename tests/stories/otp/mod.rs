@@ -8,6 +8,7 @@ mod dynamic;
 mod edges;
 mod groups;
 mod health;
+mod leaks;
 mod monitors;
 mod partition;
 mod probe;

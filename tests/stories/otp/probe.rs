@@ -7,6 +7,7 @@ use std::{
 };
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::{sync::oneshot, task::AbortHandle};
 use underpin::otp::{
     Address, CallError, ChildSpec, Intensity, Lifecycle, Permit, Reply, Report, ReportStream,
     SupervisorSpec, Unanswered,
@@ -20,7 +21,7 @@ pub(crate) enum Do {
     Incarnation(Reply<u64>),
     Add(u64),
     Total(Reply<u64>),
-    Hold(Permit, tokio::sync::oneshot::Receiver<()>),
+    Hold(Permit, oneshot::Receiver<()>),
     Keep(Reply<u64>),
     Drop(Reply<u64>),
     PanicWith(&'static str),
@@ -30,7 +31,7 @@ pub(crate) enum Do {
     KillYourself,
     SleepForEver,
     /// Says when it has begun, and blocks until the other end goes.
-    BlockThread(tokio::sync::oneshot::Sender<()>, mpsc::Receiver<()>),
+    BlockThread(oneshot::Sender<()>, mpsc::Receiver<()>),
     CallYourself(Address<Do>, Reply<String>),
     /// Awaits this inside of the handler.
     Await(Pin<Box<dyn Future<Output = ()> + Send>>),
@@ -185,4 +186,54 @@ pub(crate) async fn started(reports: &mut ReportStream, path: &str, n: u64) {
         (&*report.path == path && fits).then_some(())
     })
     .await;
+}
+
+/// Has the child at this address block its thread until what is returned goes.
+pub(crate) async fn block(address: &Address<Do>) -> mpsc::Sender<()> {
+    let (release, until) = mpsc::channel();
+    let (begun, blocked) = oneshot::channel();
+    address.send(Do::BlockThread(begun, until)).expect("runs");
+    blocked.await.expect("blocks now");
+    release
+}
+
+/// A worker that never parks, so that the timers go on while another one is blocked.
+pub(crate) struct Awake(AbortHandle);
+
+impl Awake {
+    pub(crate) fn keep() -> Self {
+        let busy = tokio::spawn(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
+        Self(busy.abort_handle())
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Holds the times that work on `most` things takes against those on a quarter of them: four times as long is linear, sixteen times
+/// quadratic. It is quadratic when it looks so three times in a row; a machine that is busy with other things is not.
+pub(crate) async fn grows_linearly<const N: usize>(
+    most: usize,
+    mut times: impl AsyncFnMut(usize) -> [Duration; N],
+) {
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let (quarter, whole) = (times(most / 4).await, times(most).await);
+        let linear = quarter
+            .iter()
+            .zip(&whole)
+            .all(|(&one, &four)| four <= 9 * one);
+        if linear {
+            return;
+        }
+        seen.push((quarter, whole));
+    }
+    panic!("not linear: a quarter of {most}, and all: {seen:?}");
 }

@@ -1,13 +1,14 @@
 //! Everything at once, on several threads: children that panic in every callback and in their drop, that ignore their stop, block
-//! a thread, hang in their start; kills, crashes of several, requests of all kinds, under each strategy. Afterwards all is well.
+//! a thread, hang in their start; kills, crashes of several, requests of all kinds, under each strategy and under a dynamic
+//! supervisor. Afterwards all is well, and so it is when everything is done again.
 //!
-//! Ten seconds by default. For longer: `UNDERPIN_TORTURE_SECONDS=600 cargo test --test stories torture -- --nocapture`;
-//! `UNDERPIN_TORTURE_SEED` repeats the dice of a run, which each run prints.
+//! Two rounds of four seconds by default. For more: `UNDERPIN_TORTURE_ROUNDS=100 UNDERPIN_TORTURE_SECONDS=60 cargo test --test
+//! stories torture -- --nocapture`; `UNDERPIN_TORTURE_SEED` repeats the dice of a round, which each round prints.
 
 use std::{
     env, panic,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     thread,
@@ -18,8 +19,9 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::time::Instant;
 use underpin::{
     otp::{
-        Address, ChildInfo, ChildSpec, ChildState, HealthProbe, Intensity, Reply, Restart,
-        Shutdown, Strategy, Supervisor, SupervisorSpec,
+        Address, ChildInfo, ChildRef, ChildSpec, ChildState, DynamicSupervisor,
+        DynamicSupervisorSpec, HealthProbe, Intensity, Reply, Restart, Shutdown, Strategy,
+        Supervisor, SupervisorSpec,
     },
     ractor,
     resilience::Backoff,
@@ -190,48 +192,165 @@ impl Actor for Nobody {
     }
 }
 
+/// A child that is an imp, and what it alone may hold.
+struct Cradle {
+    name: String,
+    spec: ChildSpec,
+    address: Address<Ask>,
+    held: Arc<AtomicUsize>,
+}
+
+fn cradle(n: usize, world: &Arc<World>) -> Cradle {
+    let (address, held) = (Address::new(), Arc::default());
+    let name = format!("imp{n}");
+    let (inside, own) = (Arc::clone(world), Arc::clone(&held));
+    let mut spec = ChildSpec::actor(name.clone(), &address, move |_| {
+        inside.panic_one_in(30, "its closure");
+        let imp = Imp {
+            world: Arc::clone(&inside),
+            held: Arc::clone(&own),
+        };
+        (imp, ())
+    })
+    .start_timeout(15 * MS)
+    .health(HealthProbe::busy(20 * MS))
+    .shutdown(match n % 3 {
+        0 => Shutdown::Brutal,
+        _ => Shutdown::Timeout(10 * MS),
+    })
+    .restart(match n % 4 {
+        3 => Restart::Transient,
+        _ => Restart::Permanent,
+    });
+    if n == 1 {
+        spec = spec.backoff(Backoff::new(MS, 4 * MS).expect("valid"));
+    }
+    Cradle {
+        name,
+        spec,
+        address,
+        held,
+    }
+}
+
+const ENDLESS: Intensity = Intensity::new(u32::MAX, MS);
+
+/// A dynamic supervisor with imps that come and go.
+struct Nest {
+    many: DynamicSupervisor,
+    imps: Mutex<Vec<(ChildRef, Address<Ask>)>>,
+    /// What all imps that ever were may hold.
+    held: Mutex<Vec<Arc<AtomicUsize>>>,
+}
+
+impl Nest {
+    const MOST: usize = 12;
+
+    fn new(many: DynamicSupervisor) -> Self {
+        Self {
+            many,
+            imps: Mutex::default(),
+            held: Mutex::default(),
+        }
+    }
+
+    fn any(&self, world: &World) -> Option<(ChildRef, Address<Ask>)> {
+        let imps = self.imps.lock().expect("nobody panics here");
+        let n = world.dice.roll(imps.len().max(1) as u64);
+        imps.get(usize::try_from(n).expect("small")).cloned()
+    }
+
+    async fn one_more(&self, world: &Arc<World>) {
+        let n = usize::try_from(world.dice.roll(12)).expect("small");
+        let Cradle {
+            spec,
+            address,
+            held,
+            ..
+        } = cradle(n, world);
+        self.held.lock().expect("nobody panics here").push(held);
+        if let Ok(child) = self.many.start_child(spec).await {
+            let mut imps = self.imps.lock().expect("nobody panics here");
+            imps.push((child, address));
+        }
+    }
+
+    async fn trouble(&self, world: &Arc<World>) {
+        let Some((child, address)) = self.any(world) else {
+            return self.one_more(world).await;
+        };
+        match world.dice.roll(14) {
+            0..=4 => drop(address.send(Ask::Misbehave)),
+            5 => {
+                if let Some(actor) = address.actor() {
+                    actor.kill();
+                }
+            }
+            6..=8 => {
+                let full = self.imps.lock().expect("nobody panics here").len() >= Self::MOST;
+                if !full {
+                    return self.one_more(world).await;
+                }
+                // An end that races a request to end.
+                let _ = address.send(Ask::Misbehave);
+                let _ = self.many.terminate_child(&child).await;
+                let mut imps = self.imps.lock().expect("nobody panics here");
+                imps.retain(|(other, _)| *other != child);
+            }
+            9 => drop(self.many.which_children()),
+            10 => drop(address.call(Ask::Ping, 5 * MS).await),
+            11 if world.dice.roll(20) == 0 => {
+                if let Some(supervisor) = self.many.actor() {
+                    supervisor.kill();
+                }
+            }
+            _ => tokio::task::yield_now().await,
+        }
+    }
+
+    /// Everybody behaves now: all that are there run and answer, and so does a new one.
+    async fn recovers(&self, world: &Arc<World>) {
+        let before = self.imps.lock().expect("nobody panics here").len();
+        eventually("another one starts", async || {
+            self.one_more(world).await;
+            self.imps.lock().expect("nobody panics here").len() > before
+        })
+        .await;
+        let imps = self.imps.lock().expect("nobody panics here").clone();
+        eventually("all that are listed run and answer", async || {
+            let Ok(listed) = self.many.which_children() else {
+                return false;
+            };
+            for child in &listed {
+                let imp = imps.iter().find(|(imp, _)| *imp == child.child);
+                let Some((_, address)) = imp else {
+                    return false;
+                };
+                let runs = child.state == ChildState::Running;
+                if !runs || address.call(Ask::Ping, 100 * MS).await.is_err() {
+                    return false;
+                }
+            }
+            !listed.is_empty()
+        })
+        .await;
+    }
+}
+
 /// A supervisor with imps below it.
 struct Pit {
     supervisor: Supervisor,
-    imps: Vec<(String, ChildSpec, Address<Ask>, Arc<AtomicUsize>)>,
+    imps: Vec<Cradle>,
 }
 
 const IMPS: usize = 5;
 
 impl Pit {
     fn new(id: &str, strategy: Strategy, world: &Arc<World>) -> (Self, SupervisorSpec) {
-        let imp = |n: usize| {
-            let (address, held) = (Address::new(), Arc::default());
-            let (name, at) = (format!("imp{n}"), Address::clone(&address));
-            let (inside, own) = (Arc::clone(world), Arc::clone(&held));
-            let mut spec = ChildSpec::actor(name.clone(), &at, move |_| {
-                inside.panic_one_in(30, "its closure");
-                let imp = Imp {
-                    world: Arc::clone(&inside),
-                    held: Arc::clone(&own),
-                };
-                (imp, ())
-            })
-            .start_timeout(15 * MS)
-            .health(HealthProbe::busy(20 * MS))
-            .shutdown(match n % 3 {
-                0 => Shutdown::Brutal,
-                _ => Shutdown::Timeout(10 * MS),
-            })
-            .restart(match n % 4 {
-                3 => Restart::Transient,
-                _ => Restart::Permanent,
-            });
-            if n == 1 {
-                spec = spec.backoff(Backoff::new(MS, 4 * MS).expect("valid"));
-            }
-            (name, spec, address, held)
-        };
-        let imps: Vec<_> = (0..IMPS).map(imp).collect();
-        let endless = Intensity::new(u32::MAX, MS);
-        let spec = SupervisorSpec::new(id, endless)
+        let imps: Vec<_> = (0..IMPS).map(|n| cradle(n, world)).collect();
+        let spec = SupervisorSpec::new(id, ENDLESS)
             .strategy(strategy)
-            .children(imps.iter().map(|(_, spec, ..)| spec.clone()));
+            .children(imps.iter().map(|imp| imp.spec.clone()));
         let supervisor = spec.handle();
         (Self { supervisor, imps }, spec)
     }
@@ -239,7 +358,12 @@ impl Pit {
     /// One thing, whatever comes to mind.
     async fn trouble(&self, world: &World) {
         let n = usize::try_from(world.dice.roll(IMPS as u64)).expect("small");
-        let (name, spec, address, _) = &self.imps[n];
+        let Cradle {
+            name,
+            spec,
+            address,
+            ..
+        } = &self.imps[n];
         match world.dice.roll(16) {
             0..=6 => drop(address.send(Ask::Misbehave)),
             7 => {
@@ -249,8 +373,8 @@ impl Pit {
             }
             // Several at the same moment.
             8 => {
-                for (_, _, address, _) in &self.imps {
-                    let _ = address.send(Ask::Misbehave);
+                for imp in &self.imps {
+                    let _ = imp.address.send(Ask::Misbehave);
                 }
             }
             // An end that races a request to end.
@@ -278,7 +402,13 @@ impl Pit {
 
     /// Everybody behaves now: each imp that is not there is started, and all answer.
     async fn recovers(&self) {
-        for (name, spec, address, _) in &self.imps {
+        for imp in &self.imps {
+            let Cradle {
+                name,
+                spec,
+                address,
+                ..
+            } = imp;
             eventually("it lives and answers", async || {
                 let _ = self.supervisor.restart_child(name).await;
                 let _ = self.supervisor.start_child(spec.clone()).await;
@@ -302,8 +432,16 @@ fn number(name: &str) -> Option<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn after_any_torture_all_children_live_once_and_nothing_is_left_behind() {
-    let seconds = number("UNDERPIN_TORTURE_SECONDS").unwrap_or(8);
+    let rounds = number("UNDERPIN_TORTURE_ROUNDS").unwrap_or(2);
+    let seconds = number("UNDERPIN_TORTURE_SECONDS").unwrap_or(4);
     let seed = number("UNDERPIN_TORTURE_SEED").unwrap_or_else(rand_seed);
+    for round in 0..rounds {
+        torture(seed.wrapping_add(round), Duration::from_secs(seconds)).await;
+    }
+}
+
+async fn torture(seed: u64, long: Duration) {
+    let seconds = long.as_secs();
     println!("UNDERPIN_TORTURE_SEED={seed} UNDERPIN_TORTURE_SECONDS={seconds}");
     let world = Arc::new(World {
         dice: Dice(AtomicU64::new(seed)),
@@ -317,23 +455,36 @@ async fn after_any_torture_all_children_live_once_and_nothing_is_left_behind() {
         ("all", Strategy::OneForAll),
         ("rest", Strategy::RestForOne),
     ];
-    let mut root = SupervisorSpec::new("root", Intensity::new(u32::MAX, MS));
+    let mut root = SupervisorSpec::new("root", ENDLESS);
     let mut pits = Vec::new();
     for (id, strategy) in strategies {
         let (pit, spec) = Pit::new(id, strategy, &world);
         root = root.child(ChildSpec::supervisor(spec));
         pits.push(Arc::new(pit));
     }
-    let root = Supervisor::start(root).await.expect("starts calmly");
+    let many = DynamicSupervisorSpec::new("many", ENDLESS);
+    let nest = Arc::new(Nest::new(many.handle()));
+    let root = Supervisor::start(root.child(many.child_spec()))
+        .await
+        .expect("starts calmly");
     world.calm.store(false, SeqCst);
 
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let end = Instant::now() + long;
     let mut tormentors = Vec::new();
     for pit in pits.iter().flat_map(|pit| [pit, pit, pit]) {
         let (pit, world) = (Arc::clone(pit), Arc::clone(&world));
         tormentors.push(tokio::spawn(async move {
             while Instant::now() < end {
                 pit.trouble(&world).await;
+            }
+        }));
+    }
+    for nest in [&nest, &nest, &nest] {
+        let (nest, world) = (Arc::clone(nest), Arc::clone(&world));
+        tormentors.push(tokio::spawn(async move {
+            while Instant::now() < end {
+                nest.trouble(&world).await;
+                tokio::task::yield_now().await;
             }
         }));
     }
@@ -346,19 +497,24 @@ async fn after_any_torture_all_children_live_once_and_nothing_is_left_behind() {
     for pit in &pits {
         pit.recovers().await;
     }
+    nest.recovers(&world).await;
     let stopped = tokio::time::timeout(LONG, root.stop())
         .await
         .expect("stops");
     assert_eq!(stopped.blockers().count(), 0, "{stopped:?}");
-    let held = pits
-        .iter()
-        .flat_map(|pit| &pit.imps)
-        .map(|(.., held)| held.load(SeqCst));
+    let fixed = pits.iter().flat_map(|pit| &pit.imps).map(|imp| &imp.held);
+    let passing = nest.held.lock().expect("nobody panics here");
+    let held = fixed.chain(&*passing).map(|held| held.load(SeqCst));
     assert_eq!(held.sum::<usize>(), 0, "something was never dropped");
     assert_eq!(world.overlaps.load(SeqCst), 0, "two lives held one thing");
     let lives = world.lives.load(SeqCst);
-    println!("{lives} lives, {} panics", world.thrown.load(SeqCst));
+    let dynamic = passing.len();
+    println!(
+        "{lives} lives, {dynamic} dynamic children, {} panics",
+        world.thrown.load(SeqCst)
+    );
     assert!(lives > 100, "hardly anything happened: {lives} lives");
+    assert!(dynamic > 20, "hardly anything happened: {dynamic} children");
 }
 
 fn rand_seed() -> u64 {
