@@ -114,7 +114,7 @@ impl Nursery {
         let (done, gone, news) = {
             let mut room = self.room.lock();
             let done = work(&mut room);
-            (done, std::mem::take(&mut room.gone), room.to_tell())
+            (done, std::mem::take(&mut room.gone), room.take_news())
         };
         for child in gone {
             let _ = discard(child);
@@ -259,7 +259,7 @@ impl Nursery {
 
 impl Room {
     /// What is to be told, where nobody is at it.
-    fn to_tell(&mut self) -> Option<Vec<News>> {
+    fn take_news(&mut self) -> Option<Vec<News>> {
         if self.telling || self.news.is_empty() {
             return None;
         }
