@@ -51,7 +51,7 @@ async fn a_call_whose_reply_is_let_go_in_a_long_handler_keeps_to_its_limit() {
         |reply: Reply<u64>| {
             Do::Await(Box::pin(async move {
                 drop(reply);
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }))
         },
         limit,
