@@ -4,6 +4,7 @@
 //! run mean anything. `src/<room>` holds the figures of a room of the crate; each says what is not equal between its sides.
 
 mod capture;
+mod cluster;
 mod config;
 mod events;
 mod figure;
@@ -11,6 +12,7 @@ mod ids;
 mod measure;
 mod node;
 mod otp;
+mod program;
 mod report;
 mod rounds;
 mod telemetry;
@@ -116,6 +118,7 @@ fn measure(
 fn figures() -> impl Iterator<Item = &'static Figure> {
     [
         capture::FIGURES,
+        cluster::FIGURES,
         config::FIGURES,
         events::FIGURES,
         ids::FIGURES,

@@ -4,13 +4,16 @@ use std::{
     env,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
-use crate::figure::{Figure, Goal, Sides, UNDERPIN, Unit};
+use crate::{
+    figure::{Figure, Goal, Sides, UNDERPIN, Unit},
+    program::{self, Killed},
+};
 
 pub const FIGURES: &[Figure] = &[Figure {
     name: "node.start",
@@ -26,7 +29,11 @@ pub const FIGURES: &[Figure] = &[Figure {
 fn start(sides: &mut Sides) -> Result<()> {
     let program = match env::var_os("UNDERPIN_BIN") {
         Some(program) => PathBuf::from(program),
-        None => build()?,
+        None => program::build(
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml"),
+            "underpin",
+        )
+        .context("building underpin; name a program with UNDERPIN_BIN")?,
     };
     let folder = sides.folder()?;
     let mut started = 0;
@@ -61,56 +68,4 @@ fn until_ready(program: &Path, data: &Path) -> Result<Duration> {
         }
     }
     bail!("{} ended without being ready", program.display());
-}
-
-/// A node that does not outlive its measurement.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Builds the program of this checkout; answers where it is.
-fn build() -> Result<PathBuf> {
-    const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "--bin", "underpin"])
-        .args([
-            "--message-format=json-render-diagnostics",
-            "--manifest-path",
-            MANIFEST,
-        ])
-        .stderr(Stdio::inherit())
-        .output()
-        .context("building underpin")?;
-    ensure!(
-        built.status.success(),
-        "underpin was not built; name a program with UNDERPIN_BIN"
-    );
-    let output = String::from_utf8(built.stdout)?;
-    executable(&output).context("cargo named no program")
-}
-
-/// The program in cargo's messages, which are JSON, one a line.
-fn executable(messages: &str) -> Option<PathBuf> {
-    const FIELD: &str = "\"executable\":\"";
-    let (_, rest) = messages.rsplit_once(FIELD)?;
-    let (path, _) = rest.split_once('"')?;
-    Some(PathBuf::from(path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_program_is_found_in_what_cargo_says() {
-        let said = r#"{"reason":"compiler-artifact","executable":null}
-{"reason":"compiler-artifact","executable":"/t/release/underpin","fresh":true}
-{"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(said), Some(PathBuf::from("/t/release/underpin")));
-    }
 }
