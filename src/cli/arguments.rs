@@ -381,6 +381,12 @@ pub(super) struct Joining {
     /// Authority that has signed the certificates of all nodes (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(super) tls_ca: Option<PathBuf>,
+    /// Listen for plain ractor_cluster programs here: they are seen, with their groups, and reach nothing. Clear text
+    #[arg(long, value_name = "ADDR", requires_all = ["cluster_listen", "plain_cookie_file"])]
+    pub(super) plain_listen: Option<SocketAddr>,
+    /// File with the cookie of the plain programs, another than that of the nodes
+    #[arg(long, value_name = "FILE", requires = "plain_listen")]
+    pub(super) plain_cookie_file: Option<PathBuf>,
     /// Talk to other machines in clear text: everybody in between can read and change what is said
     #[arg(long)]
     pub(super) insecure: bool,

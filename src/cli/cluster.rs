@@ -41,6 +41,11 @@ pub(super) fn join(builder: NodeBuilder, joining: &Joining) -> Result<NodeBuilde
         let tls = Tls::from_files(certificate, key, authority);
         options = options.tls(tls.map_err(|error| Failure::refused("tls", error.to_string()))?);
     }
+    if let (Some(address), Some(file)) = (joining.plain_listen, &joining.plain_cookie_file) {
+        let cookie = Cookie::from_file(file);
+        let cookie = cookie.map_err(|error| Failure::refused("cookie", error.to_string()))?;
+        options = options.plain(address, cookie);
+    }
     if joining.insecure {
         options = options.insecure();
     }
@@ -77,6 +82,13 @@ struct Member {
     address: String,
     underpin: String,
     connection: Option<Connection>,
+    plain: Option<Plain>,
+}
+
+#[derive(Deserialize)]
+struct Plain {
+    actors: u64,
+    groups: Vec<Json>,
 }
 
 #[derive(Deserialize)]
@@ -149,12 +161,16 @@ fn line(member: &Member, width: usize) -> String {
         .as_ref()
         .map(|why| format!(" ({why})"))
         .unwrap_or_default();
+    let id = if member.id.is_null() {
+        "-".to_owned()
+    } else {
+        member.id.to_string()
+    };
     let mut line = format!(
-        "  {:<width$}  {}{why} for {}  node {}  {}",
+        "  {:<width$}  {}{why} for {}  node {id}  {}",
         member.name,
         member.state,
         span::readable(member.since_ms),
-        member.id,
         if member.address.is_empty() {
             "-"
         } else {
@@ -165,6 +181,10 @@ fn line(member: &Member, width: usize) -> String {
         line.push_str(&format!("  {}", member.kind));
     } else if !member.underpin.is_empty() {
         line.push_str(&format!("  v{}", member.underpin));
+    }
+    if let Some(plain) = &member.plain {
+        let (actors, groups) = (plain.actors, plain.groups.len());
+        line.push_str(&format!("  {actors} actors, {groups} groups"));
     }
     if let Some(connection) = &member.connection {
         let round_trip = connection
@@ -208,6 +228,8 @@ mod tests {
                   "backlog_bytes": 0, "in_flight_bytes": 300 } },
                 { "name": "long", "id": 3, "kind": "underpin", "state": "down", "why": "silent", "since_ms": 90000,
                   "address": "", "underpin": "" },
+                { "name": "p.h", "id": null, "kind": "plain", "state": "alive", "since_ms": 5000, "address": "h:1", "underpin": "",
+                  "plain": { "actors": 3, "groups": [{ "scope": "s", "name": "g", "members": 3 }] } },
             ],
             "failures": [{ "address": "10.0.0.1:1", "error": "10.0.0.1:1: the cookies differ" }],
         });
@@ -219,6 +241,7 @@ mod tests {
                 "a (node 1), at 127.0.0.1:4620",
                 "  b     alive for 5.0 s  node 2  127.0.0.1:4621  v0.1.0  round trip 92 us, sent 10 B, received 20 B, backlog 0 B, in flight 300 B",
                 "  long  down (silent) for 1m 30s  node 3  -",
+                "  p.h   alive for 5.0 s  node -  h:1  plain  3 actors, 1 groups",
                 "  cannot join: 10.0.0.1:1: the cookies differ",
             ]
         );

@@ -352,6 +352,7 @@ pub(super) fn seen(
         address: member.address.clone(),
         underpin: member.underpin.clone(),
         connection: link.map(connection),
+        plain: None,
     }
 }
 

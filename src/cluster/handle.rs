@@ -7,6 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     actor::{Membership, connection},
+    cookie::Cookie,
     error::{ClusterError, ConnectError},
     figures::Figures,
     groups::{self, ClusterGroup, SharedGroups},
@@ -17,6 +18,7 @@ use super::{
     node::NodeAddress,
     offered::Offered,
     options::ClusterOptions,
+    plain,
     service::{RemoteAddress, RemoteService, Served},
     shared::Shared,
 };
@@ -32,6 +34,8 @@ pub struct Cluster {
     shared: Arc<Shared>,
     /// Until it is supervised. A handle that outlives the node does not keep the port.
     listening: Arc<Mutex<Option<Listening>>>,
+    plain: Arc<Mutex<Option<(Listening, Cookie)>>>,
+    plain_addr: Option<SocketAddr>,
 }
 
 /// Who this node is.
@@ -82,18 +86,24 @@ impl Cluster {
             frame_bytes_max: options.frame_bytes_max,
             window: options.window,
         };
+        let plain = options.plain.clone();
+        let plain = plain.map(|(address, cookie)| Ok((Listening::bind(address)?, cookie)));
+        let plain = plain.transpose()?;
         let (groups, figures) = (SharedGroups::new(groups.clone()), Figures::new(telemetry));
         let listen_addr = listening.as_ref().map(|listening| listening.address);
         Ok(Self {
             shared: Shared::new(options, me, listen_addr, groups, figures),
+            plain_addr: plain.as_ref().map(|(listening, _)| listening.address),
             listening: Arc::new(Mutex::new(listening)),
+            plain: Arc::new(Mutex::new(plain)),
         })
     }
 
     /// The room as a child for a supervisor, with the id `cluster`. Supervise it once.
     #[must_use]
     pub fn child_spec(&self) -> ChildSpec {
-        let [for_members, for_listener, for_groups] = [(); 3].map(|()| Arc::clone(&self.shared));
+        let [for_members, for_listener, for_groups, for_plain] =
+            [(); 4].map(|()| Arc::clone(&self.shared));
         let listening = self.listening.lock().take().map(Arc::new);
         let members = ChildSpec::actor("members", &self.shared.membership, move |_| {
             (Membership, Arc::clone(&for_members))
@@ -106,7 +116,14 @@ impl Cluster {
             .child(ChildSpec::task("listener", move |ctx| {
                 listener::listen(ctx, Arc::clone(&for_listener), listening.clone()).boxed()
             }));
-        ChildSpec::supervisor(spec)
+        let Some((listening, cookie)) = self.plain.lock().take() else {
+            return ChildSpec::supervisor(spec);
+        };
+        let listening = Arc::new(listening);
+        ChildSpec::supervisor(spec.child(ChildSpec::task("plain", move |ctx| {
+            let listening = (Arc::clone(&listening), cookie.clone());
+            plain::listen(ctx, Arc::clone(&for_plain), listening).boxed()
+        })))
     }
 
     /// This node's name.
@@ -139,6 +156,12 @@ impl Cluster {
         self.shared.listen_addr
     }
 
+    /// Where it listens for plain programs, if it does.
+    #[must_use]
+    pub fn plain_addr(&self) -> Option<SocketAddr> {
+        self.plain_addr
+    }
+
     /// Whether it listens nowhere and joins nobody.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -153,6 +176,12 @@ impl Cluster {
         for member in &mut members {
             member.connection = links.get(&member.name).map(|link| connection(link));
         }
+        for plain in self.shared.plain.members(self.shared.clock.now()) {
+            if !members.iter().any(|member| member.name == plain.name) {
+                members.push(plain);
+            }
+        }
+        members.sort_by(|a, b| a.name.cmp(&b.name));
         members
     }
 
@@ -237,6 +266,7 @@ impl Cluster {
     /// Not cancel safe: it leaves all the same.
     pub async fn leave(&self) -> Result<(), CallError> {
         let membership = &self.shared.membership;
+        self.shared.plain.close();
         membership
             .call(|reply| Message::Leave { reply }, Duration::from_secs(5))
             .await
@@ -300,9 +330,8 @@ impl Cluster {
     /// How many nodes are in each state.
     #[must_use]
     pub fn count(&self, state: MemberState) -> usize {
-        self.shared
-            .members
-            .load()
+        let members = self.members();
+        members
             .iter()
             .filter(|member| member.state == state)
             .count()

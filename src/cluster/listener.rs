@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::Arc,
     time::Duration,
@@ -22,6 +23,10 @@ pub(super) struct Listening {
 }
 
 impl Listening {
+    pub(super) fn listener(&self) -> io::Result<TcpListener> {
+        TcpListener::from_std(self.socket.try_clone()?)
+    }
+
     pub(super) fn bind(address: SocketAddr) -> Result<Self, ClusterError> {
         let listen = |source| ClusterError::Listen { address, source };
         let socket = StdListener::bind(address).map_err(listen)?;
@@ -44,7 +49,7 @@ pub(super) async fn listen(
         ctx.cancelled().await;
         return Ok(());
     };
-    let listener = TcpListener::from_std(listening.socket.try_clone()?)?;
+    let listener = listening.listener()?;
     let strangers = Arc::new(Strangers::new(shared.options.greeting_max));
     loop {
         let accepted = tokio::select! {
@@ -84,7 +89,7 @@ fn told(from: SocketAddr, ended: Result<(), Failed>) {
 
 /// Those who have connected and not proven anything. The newest is let in and the oldest makes room: a node that knows the cookie
 /// needs milliseconds, so that whoever is old is none.
-struct Strangers {
+pub(super) struct Strangers {
     max: usize,
     places: Mutex<VecDeque<(u64, CancellationToken)>>,
 }
@@ -97,14 +102,14 @@ pub(super) struct Place {
 }
 
 impl Strangers {
-    fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         Self {
             max,
             places: Mutex::default(),
         }
     }
 
-    fn enter(self: &Arc<Self>, shared: &Shared) -> Place {
+    pub(super) fn enter(self: &Arc<Self>, shared: &Shared) -> Place {
         let (number, evicted) = (shared.number(), CancellationToken::new());
         let mut places = self.places.lock();
         if places.len() >= self.max
@@ -123,6 +128,11 @@ impl Strangers {
 }
 
 impl Place {
+    /// Until it has to make room.
+    pub(super) async fn evicted(&self) {
+        self.evicted.cancelled().await;
+    }
+
     /// It has proven who it is.
     pub(super) fn give_back(&self) {
         self.strangers

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
+use super::plain::PlainMember;
 use crate::ids::{NodeId, NodeName};
 
 /// Another node, as this one sees it.
@@ -15,7 +16,7 @@ pub struct Member {
     pub name: NodeName,
     /// Its number in the ids of its events; `None` for a plain node.
     pub id: Option<NodeId>,
-    /// Which run of it this is. In JSON as text, since not every reader has 64 bits for a number.
+    /// Which run of it this is; 0 for a plain program, which does not say. In JSON as text, since not every reader has 64 bits for a number.
     #[serde(serialize_with = "as_text")]
     pub incarnation: u64,
     /// What kind of program it is.
@@ -35,6 +36,9 @@ pub struct Member {
     /// How it is to talk to it; `None` without a connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<Connection>,
+    /// What a plain program has told of itself, while it is connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plain: Option<PlainMember>,
 }
 
 /// What went over the connection to a node, and what is on its way.
@@ -67,6 +71,8 @@ pub struct Connection {
 pub enum MemberKind {
     /// A node of underpin.
     Underpin,
+    /// A program of plain ractor_cluster; see [`ClusterOptions::plain`](super::ClusterOptions::plain).
+    Plain,
 }
 
 /// How a member is.

@@ -15,6 +15,7 @@
 //! * Memory for a peer is bounded: by its window of credit, each message with 256 bytes of its own, and one frame; by four times
 //!   both for what it does not read; by 4,096 requests under way. A stranger has a place among 128, for 5 s, and costs a few KiB.
 //! * Two nodes in one process share nothing.
+//! * A program of plain `ractor_cluster` may be a member, too ([`ClusterOptions::plain`]): it is seen, and reaches nothing here.
 //!
 //! Not offered: a leader, a singleton, consensus, or one view of who is up: each node sees with its own eyes, and after a cut both sides
 //! go on. Use etcd, or a database, for what there must be one of. A message is not stored for a node that is down. Without [`Tls`] what
@@ -50,6 +51,7 @@ mod node;
 mod offered;
 mod options;
 mod outbox;
+mod plain;
 mod serve;
 mod service;
 mod shared;
@@ -71,5 +73,6 @@ pub use node::{
 };
 pub use offered::Offered;
 pub use options::ClusterOptions;
+pub use plain::{PlainGroup, PlainMember};
 pub use service::{RemoteAddress, RemoteService};
 pub use tls::Tls;

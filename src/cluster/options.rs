@@ -33,6 +33,7 @@ pub struct ClusterOptions {
     pub(super) allow_changes: bool,
     pub(super) insecure: bool,
     pub(super) tls: Option<Tls>,
+    pub(super) plain: Option<(SocketAddr, Cookie)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -65,6 +66,7 @@ impl ClusterOptions {
             allow_changes: false,
             insecure: false,
             tls: None,
+            plain: None,
         }
     }
 
@@ -135,6 +137,18 @@ impl ClusterOptions {
         self
     }
 
+    /// Listens for plain `ractor_cluster` programs at this address, with a cookie of their own. Such a program is a
+    /// [`MemberKind::Plain`](super::MemberKind::Plain) by the name `name.host`, with its groups, until its connection ends: it is not
+    /// judged by its silence. It is told of no actor here, and its own become none here.
+    ///
+    /// Its protocol is clear text and its proof is weak: 32 bits of chance, and whoever listens in can try cookies at leisure. So its
+    /// cookie has to be another than that of the nodes, and an address that is not loopback needs [`insecure`](Self::insecure), also
+    /// beside TLS.
+    pub fn plain(mut self, address: SocketAddr, cookie: Cookie) -> Self {
+        self.plain = Some((address, cookie));
+        self
+    }
+
     /// Listens and dials in clear text also beyond this machine. Everybody in between can read and change what is said.
     pub fn insecure(mut self) -> Self {
         self.insecure = true;
@@ -148,7 +162,7 @@ impl ClusterOptions {
 
     /// Whether a socket is to be opened at all.
     pub(super) fn is_idle(&self) -> bool {
-        self.listen.is_none() && self.seeds.is_empty()
+        self.listen.is_none() && self.seeds.is_empty() && self.plain.is_none()
     }
 
     /// # Errors
@@ -188,6 +202,20 @@ impl ClusterOptions {
         self.backoff()?;
         for address in self.seeds.iter().chain(&self.advertise) {
             check_address(address)?;
+        }
+        if let Some((address, cookie)) = &self.plain {
+            if cookie.bytes() == self.cookie.bytes() {
+                return wrong(
+                    "plain",
+                    "has the cookie of the nodes, which its protocol gives away; give it one of its own",
+                );
+            }
+            if !self.insecure && !address.ip().is_loopback() {
+                let problem = format!(
+                    "is at {address}, which other machines reach, and speaks clear text; listen at a loopback address, or say that this is meant (`insecure`)"
+                );
+                return wrong("plain", &problem);
+            }
         }
         if self.may_leave_the_machine() {
             return Ok(());
@@ -251,6 +279,20 @@ mod tests {
                 .check()
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn plain_programs_have_a_cookie_of_their_own_and_are_on_this_machine() {
+        let own = || Cookie::new("another cookie of some length").expect("long enough");
+        let here = "127.0.0.1:0".parse().expect("an address");
+        let everywhere = "0.0.0.0:0".parse().expect("an address");
+        assert!(options().plain(here, own()).check().is_ok());
+        let same = options().plain(here, options().cookie).check();
+        assert!(matches!(same, Err(ClusterError::Option { .. })), "{same:?}");
+        let open = options().plain(everywhere, own());
+        let refused = open.check().expect_err("clear text");
+        assert!(refused.to_string().contains("insecure"), "{refused}");
+        assert!(open.insecure().check().is_ok());
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::{
     member::{Member, MemberEvent},
     message::Message,
     options::ClusterOptions,
+    plain::Plain,
     state::LinkNumber,
 };
 use crate::{ids::NodeName, otp::Address};
@@ -39,6 +40,7 @@ pub(super) struct Shared {
     pub(super) gateway: Gateway,
     pub(super) groups: SharedGroups,
     pub(super) figures: Figures,
+    pub(super) plain: Plain,
     /// The connection to use for each node.
     pub(super) links: ArcSwap<Links>,
     /// All other nodes, as the actor saw them last.
@@ -71,6 +73,7 @@ impl Shared {
             gateway: Gateway::default(),
             groups,
             figures,
+            plain: Plain::default(),
             links: ArcSwap::default(),
             members: ArcSwap::default(),
             news,

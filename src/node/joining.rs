@@ -144,6 +144,7 @@ pub(super) fn shown(cluster: &Cluster) -> serde_json::Value {
         "incarnation": cluster.incarnation().to_string(),
         "listen": cluster.listen_addr(),
         "address": cluster.address(),
+        "plain_listen": cluster.plain_addr(),
         "members": cluster.members(),
         "failures": failures,
         "services": cluster.services().iter().map(text).collect::<Vec<_>>(),
