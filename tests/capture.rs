@@ -2,15 +2,18 @@
 #![cfg(feature = "capture")]
 
 use std::{
+    collections::BTreeSet,
     env,
     path::Path,
     process::{Command, ExitStatus, Stdio},
+    sync::Mutex,
 };
 
-use tracing_subscriber::prelude::*;
+use tracing_subscriber::{layer::Context, prelude::*};
 use underpin::{
     events::{Event, Query},
     node::Node,
+    testing::Life,
     value::Value,
 };
 
@@ -47,6 +50,7 @@ fn the_program() {
             let node = node.start().await.expect("starts");
             tracing_subscriber::registry()
                 .with(node.capture().layer())
+                .with(Heard)
                 .init();
             node.capture().install_panic_hook();
             let request = tracing::info_span!(target: "shop", "request").entered();
@@ -67,12 +71,65 @@ fn the_program() {
                     node.capture().flush(patience).await.expect("stored");
                     std::process::abort();
                 }
+                "everything is traced" => {
+                    drop(request);
+                    crate::traces_everything(&node).await;
+                    node.shutdown().await;
+                }
                 other => unreachable!("{other}"),
             }
         });
     });
     let ended = program.expect("a thread").join();
     std::process::exit(i32::from(ended.is_err()));
+}
+
+/// Hears what underpin itself says, and on how many threads.
+struct Heard;
+
+static HEARD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Heard {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target().starts_with("underpin") {
+            let thread = format!("{:?}", std::thread::current().id());
+            HEARD.lock().expect("nobody panics here").insert(thread);
+        }
+    }
+}
+
+/// Has the node's parts talk of themselves, on threads of their own, to a subscriber that hears everything.
+async fn traces_everything(node: &Node) {
+    let capture = node.capture();
+    capture.set_filter("trace").expect("a filter");
+    let patience = std::time::Duration::from_secs(20);
+    for killed in ["node/events", "node/config", "node/telemetry"] {
+        Life::of(node.supervisor(), killed).kill().restarted().await;
+        tracing::info!(target: "shop", killed);
+        node.telemetry().refresh(patience).await.expect("answers");
+    }
+    capture.flush(patience).await.expect("stored");
+    assert!(
+        HEARD.lock().expect("nobody panics here").len() > 1,
+        "several threads had something to say"
+    );
+    let query = Query::new().limit(100_000);
+    let events = node.events().query(query).await.expect("a query").events;
+    let captured = events
+        .iter()
+        .filter(|event| event.kind().starts_with("tracing.") || event.kind().starts_with("span."));
+    let sources: BTreeSet<_> = captured.map(Event::source).collect();
+    assert!(sources.contains("shop"), "{sources:?}");
+    let own = |source: &&str| source.starts_with("underpin");
+    assert!(!sources.iter().any(own), "{sources:?}");
+    // Storing what was captured is nothing to capture: it comes to an end.
+    let before = capture.stats().captured;
+    for _ in 0..10 {
+        tracing::info!(target: "shop", "still there");
+        capture.flush(patience).await.expect("stored");
+    }
+    let after = capture.stats().captured;
+    assert_eq!(after, before + 10, "{sources:?}");
 }
 
 /// What a program left behind, in order.
@@ -135,4 +192,16 @@ fn a_task_that_panics_is_in_the_books_with_the_correlation_it_panicked_in() {
     assert_eq!(panic.correlation(), task.correlation());
     assert_eq!(panic.parent(), Some(task.id()));
     assert_eq!(field(panic, "message"), "out of paper");
+}
+
+#[test]
+fn a_program_that_traces_everything_captures_nothing_of_underpins_own_and_nothing_of_the_storing() {
+    let folder = tempfile::tempdir().expect("a folder");
+
+    let status = run(folder.path(), "everything is traced");
+
+    assert!(status.success());
+    let events = left(folder.path());
+    let killed = |event: &&Event| event.kind() == "tracing.info";
+    assert!(events.iter().filter(killed).count() >= 13);
 }

@@ -4,10 +4,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::{self, Instant},
+};
 
 use super::{
     handle::Shared,
@@ -34,7 +37,7 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 /// The pauses between attempts.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How long a closed capture tries to store what it has.
+/// How long a closed capture tries to store what it has, all in all.
 const LAST_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Drain {
@@ -64,7 +67,7 @@ impl Drain {
         let mut empty_looks = 0;
         loop {
             self.shared.begin_pass();
-            let closed = self.shared.queue.is_closed();
+            let closed = self.shared.queue.closed().is_some();
             let taken = self.shared.queue.take();
             let nothing = taken.is_empty();
             if !nothing {
@@ -88,7 +91,7 @@ impl Drain {
                 }
                 (true, false) => {
                     self.shared.queue.fall_asleep();
-                    if self.shared.queue.waiting() == 0 && !self.shared.queue.is_closed() {
+                    if self.shared.queue.waiting() == 0 && self.shared.queue.closed().is_none() {
                         thread::park();
                     }
                     empty_looks = 0;
@@ -105,7 +108,6 @@ impl Drain {
 
     /// Stores all of it, however long that takes; what the store refuses for ever is counted.
     async fn settle(&mut self, hand: &Hand<'_>) {
-        self.maker.follow(self.shared.rules.load_full());
         let mut entries: Vec<_> = hand.taken.iter().flat_map(Taken::iter).collect();
         entries.sort_unstable_by_key(|(entry, _)| entry.id);
         for batch in entries.chunks(BATCH) {
@@ -113,39 +115,52 @@ impl Drain {
         }
     }
 
+    /// Stores a batch, or counts what is refused; what a closed capture has no more time for is left in the hand.
     async fn store(&mut self, batch: &[(&Entry, &[u8])], hand: &Hand<'_>) {
         let mut pause = PAUSE_MIN;
-        let mut closed_since = None;
-        loop {
+        // The store may have taken what it was handed and not answered; what is handed over again has to be the same.
+        let mut handed_over = false;
+        while !self.gives_up() {
+            if !handed_over {
+                self.maker.follow(self.shared.rules.load_full());
+            }
+            let ends = self.attempt_ends();
             let maker = &mut self.maker;
             let made = batch
                 .iter()
                 .map(|(entry, fields)| maker.make(entry, fields));
             let attempt = self.events.store_each(made);
-            let refused = match tokio::time::timeout(ATTEMPT, attempt).await {
+            match time::timeout_at(ends, attempt).await {
                 Ok(Ok(())) => return hand.stored(batch.len()),
-                Ok(Err(error)) => is_final(&error).then_some(error),
-                Err(_elapsed) => None,
-            };
-            if let Some(error) = refused {
-                if batch.len() == 1 {
+                Ok(Err(error)) if is_final(&error) && batch.len() > 1 => {
+                    for one in batch.chunks(1) {
+                        Box::pin(self.store(one, hand)).await;
+                    }
+                    return;
+                }
+                // Nobody else makes events of this id: it was stored before under other rules.
+                Ok(Err(StoreError::Conflict { .. })) => return hand.stored(batch.len()),
+                Ok(Err(error)) if is_final(&error) => {
                     tracing::warn!(%error, "a captured event cannot be stored");
                     return hand.refused();
                 }
-                for one in batch.chunks(1) {
-                    Box::pin(self.store(one, hand)).await;
-                }
-                return;
+                Ok(Err(_)) => {}
+                Err(_elapsed) => handed_over = true,
             }
-            if self.shared.queue.is_closed() {
-                let since = *closed_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= LAST_PATIENCE {
-                    return;
-                }
-            }
-            tokio::time::sleep(pause).await;
+            time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+
+    fn gives_up(&self) -> bool {
+        let closed = self.shared.queue.closed();
+        closed.is_some_and(|closed| closed.elapsed() >= LAST_PATIENCE)
+    }
+
+    fn attempt_ends(&self) -> Instant {
+        let last = self.shared.queue.closed().map(|at| at + LAST_PATIENCE);
+        let attempt = Instant::now() + ATTEMPT;
+        last.map_or(attempt, |last| last.min(attempt))
     }
 }
 
@@ -198,5 +213,60 @@ impl Drop for Hand<'_> {
             self.shared.count_dropped(left);
         }
         self.shared.queue.give_back(std::mem::take(&mut self.taken));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        capture::{Options, queue::What, rules::Rules},
+        events::{self, Timestamp},
+        ids::{IdGenerator, NodeId},
+        telemetry::{self, Telemetry},
+    };
+
+    /// A store that nobody supervises: it answers at once that it is down.
+    fn dead_store() -> Events {
+        let ids = Arc::new(IdGenerator::new(NodeId::new(1).expect("valid")));
+        let telemetry = Telemetry::new(telemetry::Options::default());
+        let disk = Arc::new(events::Folder::new("never-opened"));
+        Events::new(events::Options::default(), disk, ids, &telemetry)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_capture_gives_a_dead_store_ten_seconds_for_all_that_it_has() {
+        let events = dead_store();
+        let rules = Rules::new(&Options::default()).expect("valid");
+        let shared = Arc::new(Shared::new(&events, 16 << 20, rules));
+        for _ in 0..3 * BATCH {
+            let entry = Entry {
+                id: events.ids().next(),
+                time: Timestamp::now(),
+                trace: 0,
+                parent: 0,
+                what: What::Panic,
+                end: 0,
+            };
+            shared
+                .queue
+                .push(entry, b"words\0place\0thread")
+                .expect("there is room");
+        }
+        let mut drain = Drain::new(Arc::clone(&shared), events);
+        let hand = Hand::new(&shared, shared.queue.take());
+        let begin = Instant::now();
+        shared.queue.close();
+
+        drain.settle(&hand).await;
+        drop(hand);
+
+        let took = begin.elapsed();
+        assert!(
+            took >= LAST_PATIENCE && took < LAST_PATIENCE + PAUSE_MAX,
+            "{took:?}"
+        );
+        let stats = shared.stats();
+        assert_eq!((stats.dropped, stats.queued_bytes), (3 * BATCH as u64, 0));
     }
 }

@@ -110,19 +110,7 @@ impl Capture {
     }
 
     fn with_rules(events: &Events, queue_bytes: usize, rules: Rules) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let shared = Arc::new(Shared {
-            number: NEXT.fetch_add(1, Ordering::Relaxed),
-            rules: ArcSwap::from_pointee(rules),
-            queue: Queue::new(queue_bytes),
-            counts: Counts::default(),
-            in_hand: AtomicU64::new(0),
-            metrics: OnceLock::new(),
-            ids: Arc::clone(events.ids()),
-            passes: Mutex::default(),
-            passed: Condvar::new(),
-            passed_async: Notify::new(),
-        });
+        let shared = Arc::new(Shared::new(events, queue_bytes, rules));
         let drain = Drain::new(Arc::clone(&shared), events.clone());
         let started = thread::Builder::new()
             .name("underpin-capture".to_owned())
@@ -203,7 +191,8 @@ impl Capture {
         self.change(|rules| rules.with_share(share))
     }
 
-    /// Hides fields whose names contain one of these, from now on, also of what is queued.
+    /// Hides fields whose names contain one of these, in place of those that were hidden before, from now on, also of what is queued.
+    /// What the store has been handed already stays as it was.
     pub fn set_redacted(&self, names: &[&str]) {
         let changed = self.change(|rules| Ok(rules.with_redacted(names.iter().copied())));
         debug_assert!(changed.is_ok(), "names cannot be wrong");
@@ -277,11 +266,6 @@ impl Capture {
         Ok(())
     }
 
-    /// Has what is queued stored without waiting for it, now rather than some milliseconds later.
-    pub(crate) fn hurry(&self) {
-        self.shared.queue.wake();
-    }
-
     fn not_in(&self, limit: Duration) -> FlushError {
         FlushError::Timeout {
             limit,
@@ -293,15 +277,16 @@ impl Capture {
     ///
     /// # Errors
     ///
-    /// As [`Capture::flush`]. The store is tried for some seconds more.
+    /// As [`Capture::flush`]. The store is tried until ten seconds after the end; what it has not taken then is counted as dropped.
     pub async fn close(&self, limit: Duration) -> Result<(), FlushError> {
         self.shared.queue.close();
         self.flush(limit).await
     }
 
     /// A flight recorder: from now on each panic of the process is an event `panic`, in the correlation it happened in. When the process
-    /// is about to end with it (a panic of the main thread, or a program built with `panic = "abort"`), what is queued is stored first,
-    /// for which it is held up to a second. The hook that was there runs afterwards.
+    /// is about to end with it (a panic of the main thread outside of a spawned task, which its runtime would survive, or any panic of a
+    /// program built with `panic = "abort"`), what is queued is stored first, for which it is held up to a second. The hook that was there
+    /// runs afterwards.
     ///
     /// This is for the whole process; call it once.
     pub fn install_panic_hook(&self) {
@@ -313,7 +298,7 @@ impl Capture {
             let current = thread::current();
             let name = current.name().unwrap_or("unnamed");
             capture.shared.push_panic(panic, name);
-            if cfg!(panic = "abort") || name == "main" {
+            if cfg!(panic = "abort") || (name == "main" && !is_caught_by_its_task()) {
                 let _ = capture.flush_blocking(PATIENCE);
             }
             usual(panic);
@@ -321,7 +306,28 @@ impl Capture {
     }
 }
 
+/// Whether the code that panics is in a spawned task: its runtime catches that, and goes on.
+fn is_caught_by_its_task() -> bool {
+    tokio::task::try_id().is_some()
+}
+
 impl Shared {
+    pub(super) fn new(events: &Events, queue_bytes: usize, rules: Rules) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            rules: ArcSwap::from_pointee(rules),
+            queue: Queue::new(queue_bytes),
+            counts: Counts::default(),
+            in_hand: AtomicU64::new(0),
+            metrics: OnceLock::new(),
+            ids: Arc::clone(events.ids()),
+            passes: Mutex::default(),
+            passed: Condvar::new(),
+            passed_async: Notify::new(),
+        }
+    }
+
     /// Queues what happened, and answers the id of its event; of the cause where it was dropped, so that nothing names an event that is not
     /// there.
     pub(super) fn push(&self, what: What, context: Context, fields: &[u8]) -> u64 {
@@ -375,7 +381,7 @@ impl Shared {
         }
     }
 
-    fn stats(&self) -> CaptureStats {
+    pub(super) fn stats(&self) -> CaptureStats {
         let waiting = self.queue.waiting() + self.in_hand.load(Ordering::Relaxed);
         self.counts.read(waiting, self.queue.queued_bytes())
     }
@@ -415,5 +421,24 @@ impl fmt::Debug for Shared {
             .field("number", &self.number)
             .field("stats", &self.stats())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_panics_in_a_spawned_task_does_not_end_a_program_whose_main_thread_runs_it() {
+        let outside = is_caught_by_its_task();
+        let inside = tokio::spawn(async { is_caught_by_its_task() });
+
+        assert!(!outside);
+        assert!(inside.await.expect("ends"));
+        assert!(
+            !std::thread::spawn(is_caught_by_its_task)
+                .join()
+                .expect("ends")
+        );
     }
 }

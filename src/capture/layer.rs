@@ -1,7 +1,7 @@
 //! The hot path: spans and events as they happen go into the queue.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,6 +21,7 @@ use tracing_subscriber::{
 };
 
 use super::{
+    entered::{self, Entered},
     fields::Writer,
     handle::{Owner, Shared},
     propagation::context_of,
@@ -40,11 +41,23 @@ pub(super) struct CaptureLayer {
 #[derive(Debug)]
 pub(super) struct Wanted(pub(super) Arc<Shared>);
 
-/// What is known of an open span.
+/// What is known of an open span, by each capture that sees it: a subscriber may have several.
 #[derive(Debug)]
+struct Opens {
+    /// Nearly always the only one.
+    first: Open,
+    more: Vec<Open>,
+}
+
+/// What a capture knows of an open span.
+#[derive(Debug, Clone, Copy)]
 struct Open {
+    /// Which capture.
+    capture: u64,
     /// What happens in it belongs to this.
     context: Context,
+    /// Whether its trace was captured when it began.
+    sampled: bool,
     began: Instant,
     busy: Duration,
     /// How often it is entered at the moment, and since when.
@@ -53,9 +66,6 @@ struct Open {
 }
 
 thread_local! {
-    /// The spans that are entered on this thread, and the context that stood before each. Of each span the capture it belongs to too,
-    /// since two nodes in one process may have spans of the same number.
-    static ENTERED: RefCell<Vec<(u64, u64, Context)>> = const { RefCell::new(Vec::new()) };
     /// A buffer for fields. Taken while it is used: a field that logs while it is written finds none, and makes its own.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
@@ -100,23 +110,49 @@ impl CaptureLayer {
     fn rules(&self) -> Guard<Arc<Rules>> {
         self.shared.rules.load()
     }
+
+    /// The context of the thing that a span or an event was made in.
+    fn context_around<S>(
+        &self,
+        contextual: bool,
+        parent: Option<&Id>,
+        subscribed: &Subscribed<'_, S>,
+    ) -> Context
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if contextual {
+            return entered::context_for(self.shared.number);
+        }
+        let open = parent.and_then(|parent| self.open(parent, subscribed));
+        open.map(|(open, _)| open.context).unwrap_or_default()
+    }
+
+    /// What this capture knows of a span.
+    fn open<S>(
+        &self,
+        id: &Id,
+        subscribed: &Subscribed<'_, S>,
+    ) -> Option<(Open, &'static Metadata<'static>)>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let span = subscribed.span(id)?;
+        let open = *span.extensions().get::<Opens>()?.of(self.shared.number)?;
+        Some((open, span.metadata()))
+    }
 }
 
-/// The context of the thing that a span or an event was made in.
-fn context_around<S>(
-    contextual: bool,
-    parent: Option<&Id>,
-    subscribed: &Subscribed<'_, S>,
-) -> Context
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    if contextual {
-        return Context::current();
+impl Opens {
+    fn of(&self, capture: u64) -> Option<&Open> {
+        let mut all = [&self.first].into_iter().chain(&self.more);
+        all.find(|open| open.capture == capture)
     }
-    let span = parent.and_then(|parent| subscribed.span(parent));
-    span.and_then(|span| span.extensions().get::<Open>().map(|open| open.context))
-        .unwrap_or_default()
+
+    fn of_mut(&mut self, capture: u64) -> Option<&mut Open> {
+        let mut all = [&mut self.first].into_iter().chain(&mut self.more);
+        all.find(|open| open.capture == capture)
+    }
 }
 
 impl<S> Layer<S> for CaptureLayer
@@ -127,56 +163,76 @@ where
         let Some(span) = subscribed.span(id) else {
             return;
         };
-        let around = context_around(attributes.is_contextual(), attributes.parent(), &subscribed);
+        let around =
+            self.context_around(attributes.is_contextual(), attributes.parent(), &subscribed);
         let record = |writer: &mut dyn Visit| attributes.record(writer);
         let rules = self.rules();
-        let context = self.with_fields(&rules, record, |fields, traceparent| {
+        let (context, sampled) = self.with_fields(&rules, record, |fields, traceparent| {
             let mut context = around;
             if context.trace == 0 {
                 let said = traceparent.as_deref().and_then(context_of);
-                context.trace = said.map_or_else(|| TraceId::random().get(), |said| said.trace);
+                // Another capture may have begun the trace of this very span.
+                let begun = || {
+                    let extensions = span.extensions();
+                    extensions.get::<Opens>().map(|opens| opens.first.context)
+                };
+                let known = said.or_else(begun);
+                context.trace = known.map_or_else(|| TraceId::random().get(), |known| known.trace);
             }
-            if rules.samples(context.trace) {
+            let sampled = rules.samples(context.trace);
+            if sampled {
                 let opened = What::Opened(attributes.metadata());
                 context.cause = self.shared.push(opened, context, fields);
             }
-            context
+            (context, sampled)
         });
         let now = Instant::now();
-        span.extensions_mut().replace(Open {
+        let open = Open {
+            capture: self.shared.number,
             context,
+            sampled,
             began: now,
             busy: Duration::ZERO,
             entered: 0,
             since: now,
-        });
+        };
+        let mut extensions = span.extensions_mut();
+        match extensions.get_mut::<Opens>() {
+            Some(opens) => opens.more.push(open),
+            None => extensions.insert(Opens {
+                first: open,
+                more: Vec::new(),
+            }),
+        }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, subscribed: Subscribed<'_, S>) {
-        let Some((context, metadata)) = open(id, &subscribed) else {
+        let Some((open, metadata)) = self.open(id, &subscribed) else {
             return;
         };
         let rules = self.rules();
-        if rules.samples(context.trace) {
+        if rules.samples(open.context.trace) {
             let record = |writer: &mut dyn Visit| values.record(writer);
             self.with_fields(&rules, record, |fields, _| {
-                self.shared.push(What::Recorded(metadata), context, fields)
+                let recorded = What::Recorded(metadata);
+                self.shared.push(recorded, open.context, fields)
             });
         }
     }
 
     fn on_follows_from(&self, id: &Id, follows: &Id, subscribed: Subscribed<'_, S>) {
-        let both = open(id, &subscribed).zip(open(follows, &subscribed));
-        if let Some(((context, metadata), (other, _))) = both
-            && self.rules().samples(context.trace)
+        let other = self.open(follows, &subscribed);
+        let both = self.open(id, &subscribed).zip(other);
+        if let Some(((open, metadata), (other, _))) = both
+            && self.rules().samples(open.context.trace)
         {
-            let linked = What::Linked(metadata, other.cause);
-            self.shared.push(linked, context, &[]);
+            let linked = What::Linked(metadata, other.context.cause);
+            self.shared.push(linked, open.context, &[]);
         }
     }
 
     fn on_event(&self, event: &Event<'_>, subscribed: Subscribed<'_, S>) {
-        let context = context_around(event.is_contextual(), event.parent(), &subscribed);
+        let context = self.context_around(event.is_contextual(), event.parent(), &subscribed);
         let rules = self.rules();
         if rules.samples(context.trace) {
             let record = |writer: &mut dyn Visit| event.record(writer);
@@ -192,29 +248,33 @@ where
             return;
         };
         let mut extensions = span.extensions_mut();
-        let Some(open) = extensions.get_mut::<Open>() else {
+        let opens = extensions.get_mut::<Opens>();
+        let Some(open) = opens.and_then(|opens| opens.of_mut(self.shared.number)) else {
             return;
         };
         if open.entered == 0 {
             open.since = Instant::now();
         }
         open.entered += 1;
-        let before = open.context.replace();
+        let (inside, sampled) = (open.context, open.sampled);
         drop(extensions);
-        let _ = ENTERED.try_with(|entered| {
-            let own = (self.shared.number, id.into_u64(), before);
-            entered.borrow_mut().push(own);
+        entered::enter(Entered {
+            capture: self.shared.number,
+            span: id.into_u64(),
+            before: inside.replace(),
+            inside,
+            sampled,
         });
     }
 
     fn on_exit(&self, id: &Id, subscribed: Subscribed<'_, S>) {
-        let _ =
-            ENTERED.try_with(|entered| leave(&mut entered.borrow_mut(), self.shared.number, id));
+        entered::leave(self.shared.number, id);
         let Some(span) = subscribed.span(id) else {
             return;
         };
         let mut extensions = span.extensions_mut();
-        if let Some(open) = extensions.get_mut::<Open>() {
+        let opens = extensions.get_mut::<Opens>();
+        if let Some(open) = opens.and_then(|opens| opens.of_mut(self.shared.number)) {
             open.entered = open.entered.saturating_sub(1);
             if open.entered == 0 {
                 open.busy += open.since.elapsed();
@@ -223,45 +283,19 @@ where
     }
 
     fn on_close(&self, id: Id, subscribed: Subscribed<'_, S>) {
-        let Some(span) = subscribed.span(&id) else {
-            return;
-        };
-        let Some(open) = span.extensions_mut().remove::<Open>() else {
+        let Some((open, metadata)) = self.open(&id, &subscribed) else {
             return;
         };
         if self.rules().samples(open.context.trace) {
             let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
             let closed = What::Closed {
-                metadata: span.metadata(),
+                metadata,
                 busy_ns: nanos(open.busy),
                 idle_ns: nanos(open.began.elapsed().saturating_sub(open.busy)),
             };
             self.shared.push(closed, open.context, &[]);
         }
     }
-}
-
-/// Takes a span off the thread's pile. Usually it lies on top; one that is left before those inside it leaves them what stood before it.
-fn leave(entered: &mut Vec<(u64, u64, Context)>, number: u64, id: &Id) {
-    let own =
-        |(capture, span, _): &(u64, u64, Context)| (*capture, *span) == (number, id.into_u64());
-    let Some(at) = entered.iter().rposition(own) else {
-        return;
-    };
-    let (_, _, before) = entered.remove(at);
-    match entered.get_mut(at) {
-        Some((_, _, inner)) => *inner = before,
-        None => before.restore(),
-    }
-}
-
-fn open<S>(id: &Id, subscribed: &Subscribed<'_, S>) -> Option<(Context, &'static Metadata<'static>)>
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    let span = subscribed.span(id)?;
-    let context = span.extensions().get::<Open>()?.context;
-    Some((context, span.metadata()))
 }
 
 impl<S> Filter<S> for Wanted {
@@ -279,26 +313,5 @@ impl<S> Filter<S> for Wanted {
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
         Some(self.0.rules.load().most_verbose())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_left_out_of_order_leave_the_right_context() {
-        let [outside, first, second] = [0, 1, 2].map(|trace| Context::new(trace, 0));
-        let (one, two) = (Id::from_u64(1), Id::from_u64(2));
-        outside.enter(|| {
-            let mut entered = vec![(7, 1, first.replace()), (7, 2, second.replace())];
-
-            leave(&mut entered, 7, &one);
-            assert_eq!(Context::current(), second);
-            leave(&mut entered, 7, &two);
-            assert_eq!(Context::current(), outside);
-            leave(&mut entered, 7, &two);
-            assert_eq!(Context::current(), outside);
-        });
     }
 }

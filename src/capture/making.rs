@@ -10,6 +10,7 @@ use tracing::{Metadata, callsite::Identifier};
 
 use super::{
     fields::Reader,
+    logged::{self, Origin},
     queue::{Entry, What},
     rules::Rules,
 };
@@ -37,10 +38,21 @@ struct Callsite {
     at: Value,
     /// The names of all parts that its events may have, in order.
     names: Vec<Arc<str>>,
-    /// By the field's number: the place of its name, and whether its value is hidden.
-    fields: Vec<(u16, bool)>,
+    /// By the field's number: the place of its name, and how it is shown.
+    fields: Vec<(u16, Shown)>,
+    /// Whether source and place differ from event to event.
+    is_log: bool,
     /// The place of each name of our own.
     own: [u16; OWN_NAMES.len()],
+}
+
+/// What an event shows of a field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Plain,
+    Hidden,
+    /// Under a name of ours.
+    Elsewhere,
 }
 
 /// The parts that are ours.
@@ -101,11 +113,19 @@ impl Maker {
 
     /// The event of an entry. The same entry makes the same event each time.
     pub(super) fn make(&mut self, entry: &Entry, fields: &[u8]) -> Result<Event, EventError> {
+        let mut record_source: Option<Arc<str>> = None;
         let (kind, source, data) = match entry.what {
             What::Event(metadata) => {
                 let (site, parts) = self.at(metadata);
-                let own = [(Own::Level, site.level.clone()), (Own::At, site.at.clone())];
-                (&site.kind, &site.source, site.data(fields, own, parts))
+                let mut at = site.at.clone();
+                let mut source = &site.source;
+                if site.is_log {
+                    let origin = Origin::read(metadata, fields);
+                    at = origin.at;
+                    source = record_source.insert(origin.source.unwrap_or_default().into());
+                }
+                let own = [(Own::Level, site.level.clone()), (Own::At, at)];
+                (&site.kind, source, site.data(fields, own, parts))
             }
             What::Opened(metadata) => {
                 let (site, parts) = self.at(metadata);
@@ -171,6 +191,16 @@ impl Callsite {
             (Some(file), None) => Value::from(file),
             (None, _) => Value::Null,
         };
+        let is_log = logged::is_record(metadata);
+        let how = |name: &str| {
+            if is_log && logged::is_origin(name) {
+                Shown::Elsewhere
+            } else if rules.hides(name) {
+                Shown::Hidden
+            } else {
+                Shown::Plain
+            }
+        };
         let shown = |name: &str| -> Arc<str> {
             if is_taken(name) {
                 format!("fields.{name}").into()
@@ -196,8 +226,9 @@ impl Callsite {
             at,
             fields: fields
                 .iter()
-                .map(|field| (place(&shown(field.name())), rules.hides(field.name())))
+                .map(|field| (place(&shown(field.name())), how(field.name())))
                 .collect(),
+            is_log,
             own: OWN_NAMES.map(place),
             names,
         }
@@ -213,9 +244,12 @@ impl Callsite {
         parts.clear();
         parts.extend(own.map(|(own, value)| (self.own[own as usize], value)));
         parts.extend(Reader(fields).filter_map(|(number, value)| {
-            let (place, hidden) = self.fields.get(usize::from(number))?;
-            let value = if *hidden { REDACTED.into() } else { value };
-            Some((*place, value))
+            let (place, shown) = self.fields.get(usize::from(number))?;
+            match shown {
+                Shown::Plain => Some((*place, value)),
+                Shown::Hidden => Some((*place, REDACTED.into())),
+                Shown::Elsewhere => None,
+            }
         }));
         // Few, and nearly in order. Stable, so that the later of two is taken for both.
         parts.sort_by_key(|(place, _)| *place);

@@ -13,6 +13,9 @@
 //! * Nothing of underpin's own is captured, for it stores its own events; and fields whose names look secret never leave the queue
 //!   ([`Options::redact`]).
 //!
+//! Several captures may see the same spans: they agree on the trace, and each names causes among its own events. What is handled for
+//! a message names the one that the last layer knows.
+//!
 //! Not offered: a span that is filtered out carries no correlation to what happens inside it; [`Context::scope`] does.
 //!
 //! # What is stored
@@ -26,7 +29,8 @@
 //! | `span.closed` | the span is closed | its `span.opened` | `name`, `busy_ns`, `idle_ns` |
 //! | `panic` | with the panic hook | the `span.opened` it happened in | `message`, `at`, `thread` |
 //!
-//! The source is the `tracing` target. A field called as one of ours is kept as `fields.<name>`.
+//! The source is the `tracing` target; of a record of the facade `log` that comes through the crate `tracing-log`, the record's own
+//! target. A field called as one of ours is kept as `fields.<name>`.
 //!
 //! # Correlation
 //!
@@ -58,12 +62,14 @@
 
 mod chrome;
 mod drain;
+mod entered;
 mod error;
 mod fields;
 mod handle;
 #[cfg(feature = "web")]
 pub mod http;
 mod layer;
+mod logged;
 mod making;
 mod options;
 mod propagation;

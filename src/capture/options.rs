@@ -1,4 +1,7 @@
-/// What is captured, and how much of it. Everything but the queue may be changed while it runs.
+/// What is captured, and how much of it. Filter, share and hidden fields may be changed while it runs
+/// ([`Capture::set_filter`](super::Capture::set_filter) and its like); the limits stay.
+///
+/// A node's own capture gets them by [`NodeBuilder::capture`](crate::node::NodeBuilder::capture).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// Targets and the least severe level captured of each, as in `info,hyper=warn`. Default `info`.

@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU64, NonZeroU128};
 
+use super::entered;
 use crate::{
     ids::{SpanId, TraceId, TraceParent},
     otp::Context,
@@ -29,11 +30,12 @@ pub fn context_of(traceparent: &str) -> Option<Context> {
 }
 
 /// The header `traceparent` for a request to somebody else: the current trace, and as its parent id the event that is the cause of what
-/// happens now (a random one where there is none). `None` outside of any trace.
+/// happens now (a random one where there is none). It says that the trace is sampled unless the captured span that this happens in
+/// belongs to one that is not ([`Options::share`](super::Options::share)). `None` outside of any trace.
 #[must_use]
 pub fn traceparent() -> Option<TraceParent> {
     let current = Context::current();
     let trace = TraceId::new(NonZeroU128::new(current.trace)?);
     let parent = NonZeroU64::new(current.cause).map_or_else(SpanId::random, SpanId::new);
-    Some(TraceParent::new(trace, parent, true))
+    Some(TraceParent::new(trace, parent, entered::is_sampled()))
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tracing::Metadata;
 
 use crate::{events::Timestamp, ids::EventId};
@@ -59,7 +60,7 @@ pub(super) struct Queue {
     chunk: i64,
     limit: i64,
     asleep: AtomicBool,
-    closed: AtomicBool,
+    closed: OnceLock<Instant>,
     /// Emptied buffers, so that a burst writes to memory that is there.
     spare: Mutex<Vec<Taken>>,
     drain: OnceLock<Thread>,
@@ -111,7 +112,7 @@ impl Queue {
             chunk: CHUNK.min(limit / (4 * signed(SHARDS))),
             limit,
             asleep: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
+            closed: OnceLock::new(),
             spare: Mutex::default(),
             drain: OnceLock::new(),
         }
@@ -132,7 +133,7 @@ impl Queue {
             if lent.room < wanted {
                 lent.room += self.lend(wanted.max(self.chunk), wanted)?;
             }
-            if self.closed.load(Ordering::Relaxed) {
+            if self.closed.get().is_some() {
                 return Err(Full);
             }
             lent.room -= wanted;
@@ -175,12 +176,14 @@ impl Queue {
 
     /// Nothing more is taken in; what is there is still drained.
     pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
+        // Closed once; later ones change nothing.
+        let _ = self.closed.set(Instant::now());
         self.wake();
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
+    /// Since when it is closed.
+    pub(super) fn closed(&self) -> Option<Instant> {
+        self.closed.get().copied()
     }
 
     /// Takes everything that is there, one shard after the other. Its room is given back with [`Queue::give_back`].

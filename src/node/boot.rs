@@ -155,6 +155,11 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
     let telemetry = Telemetry::new(settings.telemetry.options());
     let options = settings.events.options();
     let events = Events::new(options, disk, Arc::clone(&ids), &telemetry);
+    #[cfg(feature = "capture")]
+    let capture = match &builder.capture {
+        None => None,
+        Some(options) => Some(crate::capture::Capture::new(&events, options)?),
+    };
     let config = Configuration::new(loaded, config::Options::default(), &telemetry);
     let tasks = TaskSupervisor::new();
     let groups = Groups::new(name.as_str());
@@ -182,6 +187,8 @@ async fn build(builder: NodeBuilder, name: NodeName, ground: Ground) -> Result<N
     let watch = Watch::new(
         name, &events, &config, &telemetry, &keeper, &groups, in_memory,
     );
+    #[cfg(feature = "capture")]
+    let watch = watch.with_capture(capture);
     #[cfg(feature = "cluster")]
     let watch = watch.with_cluster(cluster.clone());
     let watch = Arc::new(watch);

@@ -29,6 +29,8 @@ pub struct NodeBuilder {
     pub(super) app: SupervisorSpec,
     pub(super) children: Children,
     pub(super) allow_panic_abort: bool,
+    #[cfg(feature = "capture")]
+    pub(super) capture: Option<crate::capture::Options>,
     #[cfg(feature = "cluster")]
     pub(super) cluster: Option<crate::cluster::ClusterOptions>,
     #[cfg(feature = "testing")]
@@ -116,6 +118,8 @@ impl Default for NodeBuilder {
             app: SupervisorSpec::new("app", APP_INTENSITY),
             children: Children::default(),
             allow_panic_abort: false,
+            #[cfg(feature = "capture")]
+            capture: None,
             #[cfg(feature = "cluster")]
             cluster: None,
             #[cfg(feature = "testing")]
@@ -221,6 +225,24 @@ impl NodeBuilder {
     #[must_use]
     pub fn serve_http(mut self) -> Self {
         self.http = true;
+        self
+    }
+
+    /// Begins [`Node::capture`] with the node, with these options. Without this, the first call of it begins it with the default ones.
+    ///
+    /// ```
+    /// use underpin::{capture, node::Node};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let options = capture::Options { filter: "warn,shop=debug".into(), queue_bytes: 4 << 20, ..Default::default() };
+    /// let node = Node::builder().memory().capture(options).start().await?;
+    /// # node.shutdown().await;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "capture")]
+    #[must_use]
+    pub fn capture(mut self, options: crate::capture::Options) -> Self {
+        self.capture = Some(options);
         self
     }
 

@@ -31,6 +31,10 @@ pub enum NodeError {
     #[cfg(feature = "web")]
     #[error(transparent)]
     Listen(#[from] crate::web::ListenError),
+    /// The options of its capture make no sense.
+    #[cfg(feature = "capture")]
+    #[error("the options of the capture cannot be used: {0}")]
+    Capture(#[from] crate::capture::CaptureError),
     /// The node cannot be in a cluster as its options say.
     #[cfg(feature = "cluster")]
     #[error(transparent)]

@@ -133,7 +133,8 @@ impl Node {
     }
 
     /// A capture of what the program does into the node's events, counted in its metrics. The first call begins it, with the default
-    /// options; each further one gives the same. It is flushed and closed when the node shuts down.
+    /// options, unless [`NodeBuilder::capture`] had it begin with the node; each further one gives the same. It is flushed and closed
+    /// when the node shuts down.
     #[cfg(feature = "capture")]
     #[must_use]
     pub fn capture(&self) -> &crate::capture::Capture {

@@ -11,7 +11,7 @@ use super::{Health, wiring::PAUSE};
 use crate::{
     events::{Event, Events, SOURCE_BYTES_MAX, StoreError},
     ids::EventId,
-    otp::{BoxError, ChildContext, Context, Lifecycle, Report, StopKind},
+    otp::{ChildContext, Context, Lifecycle, Report, StopKind},
     telemetry::{
         Counter, Emission, EventName, HANDLER_FAILURE, Kind, METRIC_OVERFLOW, Number, POLL_FAILURE,
         Telemetry,
@@ -50,6 +50,8 @@ const NODE: &str = "node";
 /// The source of telemetry's alarms, and the id of the handler that hears of them.
 const TELEMETRY: &str = "node/telemetry";
 const HANDLER: &str = "underpin:journal";
+/// The kind of a give-up.
+const GAVE_UP: &str = "otp.gave_up";
 /// How many notes may wait for the store: a crash loop of a minute at ten a second, some hundred bytes each.
 const NOTES: usize = 1024;
 /// How many children may be down at once and have their restart told as the consequence of their end.
@@ -63,7 +65,7 @@ impl Journal {
             Kind::Counter,
             "underpin_journal_dropped",
             &[],
-            "What happened in the tree or to the node's health and found no room to become an event.",
+            "What happened in the tree or to the node's health and did not become an event: no room, or no store until the node's end.",
         )]);
         let (waiting, receiver) = mpsc::channel(NOTES);
         let notes = Notes {
@@ -144,41 +146,73 @@ impl Journal {
             .write(kind, "node/cluster", data, Context::default());
     }
 
-    /// Stores the notes, each once, until the node stops; then those that are there.
-    pub(super) async fn keep(&self, ctx: ChildContext) -> Result<(), BoxError> {
+    /// Stores the notes, each once, until it is to end; then those that are there. Before a give-up is stored, `led_up` has what led to
+    /// it stored. When the node `stops`, what is not stored by then never will be, and is counted.
+    pub(super) async fn keep<F: Future<Output = ()>>(
+        &self,
+        ctx: ChildContext,
+        led_up: impl Fn() -> F,
+        stops: impl Fn() -> bool,
+    ) {
         let mut pages = self.pages.lock().await;
+        let Pages { notes, open } = &mut *pages;
         loop {
-            let Pages { notes, open } = &mut *pages;
             if open.is_empty() {
                 tokio::select! {
                     biased;
-                    _ = notes.recv_many(open, PAGE) => {}
-                    () = ctx.cancelled() => return Ok(()),
+                    // None when the node has stopped.
+                    got = notes.recv_many(open, PAGE) => if got == 0 { return },
+                    () = ctx.cancelled() => break,
+                }
+                if open.iter().any(|note| note.kind() == GAVE_UP) {
+                    tokio::select! {
+                        () = led_up() => {}
+                        () = ctx.cancelled() => {}
+                    }
                 }
             }
-            match self.notes.events.store_batch(open.clone()).await {
-                Ok(_) => open.clear(),
-                Err(
-                    StoreError::Event(_)
-                    | StoreError::Conflict { .. }
-                    | StoreError::BatchTooLarge { .. },
-                ) => {
-                    self.store_one_by_one(open).await;
+            let stored = match self.notes.events.store_batch(open.clone()).await {
+                Ok(_) => {
+                    open.clear();
+                    Ok(())
                 }
+                Err(error) if is_final(&error) => self.store_one_by_one(open).await,
+                Err(error) => Err(error),
+            };
+            match stored {
+                Ok(()) => {}
                 // A node that stops has no more time for a store that does not work.
-                Err(_) if ctx.cancellation().is_cancelled() => return Ok(()),
+                Err(_) if ctx.cancellation().is_cancelled() => break,
                 Err(_) => time::sleep(PAUSE).await,
             }
         }
-    }
-
-    async fn store_one_by_one(&self, open: &mut Vec<Event>) {
-        for event in open.drain(..) {
-            if let Err(error) = self.notes.events.store(event).await {
-                tracing::warn!(%error, "what happened in the tree could not be stored");
-            }
+        if stops() {
+            self.notes.give_up(notes, open);
         }
     }
+
+    /// What is wrong with one of them costs that one alone.
+    async fn store_one_by_one(&self, open: &mut Vec<Event>) -> Result<(), StoreError> {
+        while let Some(event) = open.first().cloned() {
+            match self.notes.events.store(event).await {
+                Err(error) if is_final(&error) => {
+                    tracing::warn!(%error, "what happened in the tree could not be stored");
+                    self.notes.dropped.inc();
+                }
+                stored => _ = stored?,
+            }
+            open.remove(0);
+        }
+        Ok(())
+    }
+}
+
+/// Whether trying the same again is of no use.
+fn is_final(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Event(_) | StoreError::Conflict { .. } | StoreError::BatchTooLarge { .. }
+    )
 }
 
 impl Notes {
@@ -199,6 +233,21 @@ impl Notes {
             return None;
         }
         Some(id)
+    }
+
+    /// Counts what will not be stored any more, and what comes from now on.
+    fn give_up(&self, notes: &mut mpsc::Receiver<Event>, open: &mut Vec<Event>) {
+        notes.close();
+        let waiting = std::iter::from_fn(|| notes.try_recv().ok()).count();
+        let lost = open.len() + waiting;
+        open.clear();
+        if lost > 0 {
+            tracing::warn!(
+                lost,
+                "what happened in the tree before the end was not stored"
+            );
+            self.dropped.add(lost as u64);
+        }
     }
 }
 
@@ -318,10 +367,7 @@ fn told(what: &Lifecycle) -> Option<(&'static str, Value)> {
         }
         Lifecycle::GaveUp { child, reason: why } => {
             let child = Value::from(Arc::clone(child));
-            (
-                "otp.gave_up",
-                vec![("child", child), ("reason", reason(why))],
-            )
+            (GAVE_UP, vec![("child", child), ("reason", reason(why))])
         }
         _ => return None,
     };

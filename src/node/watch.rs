@@ -112,6 +112,16 @@ impl Watch {
         let _ = self.root.set(root);
     }
 
+    /// A capture that begins with the node.
+    #[cfg(feature = "capture")]
+    pub(super) fn with_capture(self, capture: Option<crate::capture::Capture>) -> Self {
+        if let Some(capture) = capture {
+            capture.count_in(&self.telemetry);
+            let _ = self.capture.set(capture);
+        }
+        self
+    }
+
     #[cfg(feature = "capture")]
     pub(super) fn capture(&self) -> &crate::capture::Capture {
         self.capture.get_or_init(|| {
@@ -121,17 +131,10 @@ impl Watch {
         })
     }
 
-    /// Has what led to a give-up stored at once, whatever happens next.
-    #[cfg(feature = "capture")]
-    pub(super) fn capture_now(&self) {
-        if let Some(capture) = self.capture.get() {
-            capture.hurry();
-        }
-    }
-
     /// Stores what is captured, where something is; nothing more once the node stops. Shorter than the store itself has to stop.
     #[cfg(feature = "capture")]
     pub(super) async fn flush_capture(&self) {
+        /// The store may be down: whoever waits for this has something else to do.
         const PATIENCE: std::time::Duration = std::time::Duration::from_secs(4);
         let Some(capture) = self.capture.get() else {
             return;

@@ -6,7 +6,11 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time;
 
-use super::{EventSettings, keeper::Keeper, watch::Watch};
+use super::{
+    EventSettings,
+    keeper::Keeper,
+    watch::{Phase, Watch},
+};
 use crate::{
     config::{Audit, Change, Kind, Record, Revision},
     events::{Checkpoint, Event, StoreError},
@@ -24,7 +28,11 @@ pub(super) fn spec(watch: &Arc<Watch>, keeper: &Keeper) -> ChildSpec {
     let (for_reports, for_figures) = (Arc::clone(watch), Arc::clone(watch));
     let (for_journal, for_limits) = (Arc::clone(watch), Arc::clone(watch));
     let wiring = SupervisorSpec::new("wiring", intensity)
-        // First, and following before it runs: what starts after it is counted by its reports.
+        // First, so that it stops last: it stores what the others note until their end.
+        .child(ChildSpec::task("journal", move |ctx| {
+            journal(ctx, Arc::clone(&for_journal))
+        }))
+        // Following before it runs: what starts after it is counted by its reports.
         .child(ChildSpec::task("reports", move |ctx| {
             for_reports.follow();
             reports(ctx, Arc::clone(&for_reports))
@@ -36,10 +44,6 @@ pub(super) fn spec(watch: &Arc<Watch>, keeper: &Keeper) -> ChildSpec {
         }))
         .child(ChildSpec::task("audit", move |ctx| {
             audit(ctx, Arc::clone(&books))
-        }))
-        .child(ChildSpec::task("journal", move |ctx| {
-            let watch = Arc::clone(&for_journal);
-            async move { watch.journal.keep(ctx).await }
         }))
         .child(ChildSpec::task("figures", move |ctx| {
             figures(ctx, Arc::clone(&for_figures))
@@ -66,6 +70,17 @@ fn capture(watch: &Arc<Watch>) -> ChildSpec {
             Ok(())
         }
     })
+}
+
+/// Stores what happens in the tree. What led to a give-up is stored before it, where it was captured.
+async fn journal(ctx: ChildContext, watch: Arc<Watch>) -> Result<(), BoxError> {
+    let led_up = || async {
+        #[cfg(feature = "capture")]
+        watch.flush_capture().await;
+    };
+    let stops = || watch.phase() == Phase::Stopping;
+    watch.journal.keep(ctx, led_up, stops).await;
+    Ok(())
 }
 
 /// Hands what may change while the node runs to the events, now and after each change.
@@ -248,8 +263,10 @@ async fn reports(ctx: ChildContext, watch: Arc<Watch>) -> Result<(), BoxError> {
     let mut missed = stream.missed();
     loop {
         let report = tokio::select! {
-            () = ctx.cancelled() => return Ok(()),
+            // What is there is taken first, also at the end.
+            biased;
             report = stream.next() => report,
+            () = ctx.cancelled() => return Ok(()),
         };
         let Some(report) = report else { return Ok(()) };
         watch.journal.report(&report);
@@ -261,8 +278,6 @@ async fn reports(ctx: ChildContext, watch: Arc<Watch>) -> Result<(), BoxError> {
             Lifecycle::Exited { reason, .. } if !reason.is_clean() => {
                 watch.crashed(Arc::clone(&report.path), reason.to_string());
             }
-            #[cfg(feature = "capture")]
-            Lifecycle::GaveUp { .. } => watch.capture_now(),
             _ => {}
         }
         watch.figures.missed(stream.missed() - missed);

@@ -8,6 +8,7 @@ mod config;
 mod events;
 mod faults;
 mod ids;
+mod journal;
 mod node;
 mod otp;
 mod resilience;

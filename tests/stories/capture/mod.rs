@@ -1,22 +1,24 @@
 //! What users of capture can rely on.
 
+mod several;
+mod storing;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
     time::Duration,
 };
 
 use tracing::{Instrument as _, Subscriber, info_span, instrument::WithSubscriber as _};
 use tracing_subscriber::prelude::*;
 use underpin::{
-    capture::{self, Capture, CaptureError, CaptureStats, FlushError, Options},
+    capture::{self, Capture, CaptureError, CaptureStats, Options},
     events::{Event, Events, Query},
     ids::CorrelationId,
     node::Node,
-    otp::{Address, ChildSpec, Context, Intensity, Permit, Reply, SupervisorSpec},
+    otp::{Address, ChildSpec, Context, Permit, Reply},
     ractor::{Actor, ActorProcessingErr, ActorRef},
-    testing::{Life, eventually, in_memory, with_node},
+    testing::{eventually, in_memory, with_node},
     value::Value,
 };
 
@@ -100,7 +102,7 @@ async fn a_span_and_what_happens_in_it_are_one_correlation_with_the_span_as_the_
         assert_eq!(field(&events[1], "ratio"), &Value::from(0.5));
         assert_eq!(field(&events[1], "ok"), &Value::from(false));
         assert_eq!(field(&events[1], "level"), &Value::from("WARN"));
-        assert!(field(&events[1], "at").as_str().expect("a place").contains("capture.rs:"));
+        assert!(field(&events[1], "at").as_str().expect("a place").contains("capture/mod.rs:"));
         assert_eq!(field(&events[2], "user"), &Value::from("ann"));
         assert!(field(&events[3], "busy_ns").as_u64().is_some());
         assert_eq!(capture.stats().stored, 4);
@@ -320,116 +322,6 @@ async fn a_thousand_concurrent_requests_are_a_thousand_correlations_and_none_los
 }
 
 #[tokio::test]
-async fn a_store_that_is_not_there_yet_gets_everything_once_when_it_comes() {
-    let store = crate::events::support::Store::durable().await;
-    let events = store.events.clone();
-    store.supervisor.stop().await;
-    let capture = Capture::new(&events, &options("off,shop=trace")).expect("valid");
-    let subscriber = tracing_subscriber::registry().with(capture.layer());
-
-    tracing::subscriber::with_default(subscriber, || {
-        for number in 0..100 {
-            tracing::info!(target: "shop", number);
-        }
-    });
-    let moment = Duration::from_millis(50);
-    let waiting = capture.flush(moment).await;
-
-    assert!(
-        matches!(
-            waiting,
-            Err(FlushError::Timeout {
-                queued_bytes: 1..,
-                ..
-            })
-        ),
-        "{waiting:?}"
-    );
-    let supervisor = crate::events::support::supervise(&events).await;
-    capture.flush(LONG).await.expect("there now");
-    let numbers: Vec<_> = all(&events)
-        .await
-        .iter()
-        .map(|event| field(event, "number").clone())
-        .collect();
-    assert_eq!(numbers, (0..100).map(Value::from).collect::<Vec<_>>());
-    assert_eq!(capture.stats().stored, 100);
-    supervisor.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stuck_store_holds_nobody_up_and_what_the_queue_has_no_room_for_is_counted() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let disk = crate::faults::Moody::new(folder.path());
-    let node = Node::builder()
-        .data_dir(folder.path())
-        .without_environment()
-        .events_disk(Arc::new(disk.clone()))
-        .start()
-        .await
-        .expect("starts");
-    let small = Options {
-        queue_bytes: 100_000,
-        ..options("off,shop=trace")
-    };
-    let capture = Capture::new(node.events(), &small).expect("valid");
-    let subscriber = tracing_subscriber::registry().with(capture.layer());
-    disk.set_stuck(true);
-
-    tracing::subscriber::with_default(subscriber, || {
-        for number in 0..10_000 {
-            tracing::info!(target: "shop", number);
-        }
-    });
-
-    let stuck = capture.stats();
-    assert!(stuck.dropped > 0, "{stuck:?}");
-    assert!(stuck.queued_bytes <= 100_000, "{stuck:?}");
-    disk.set_stuck(false);
-    capture.flush(LONG).await.expect("it works again");
-    let stats = capture.stats();
-    assert_eq!(stats.captured, 10_000);
-    assert_settled(stats);
-    let stored = all(node.events()).await;
-    assert_eq!(stored.len() as u64, stats.stored);
-    let numbers: BTreeSet<_> = stored
-        .iter()
-        .map(|event| field(event, "number").as_i64())
-        .collect();
-    assert_eq!(numbers.len(), stored.len(), "nothing is there twice");
-    node.shutdown().await;
-}
-
-#[tokio::test]
-async fn a_store_that_crashes_in_between_has_everything_once() {
-    with_node(in_memory(), async |node| {
-        let (capture, subscriber) = capture_of(node);
-        let dispatch = tracing::Dispatch::new(subscriber);
-        let say = |numbers: std::ops::Range<u64>| {
-            tracing::dispatcher::with_default(&dispatch, || {
-                for number in numbers {
-                    tracing::info!(target: "shop", number);
-                }
-            });
-        };
-
-        say(0..500);
-        let crash = Life::of(node.supervisor(), "events").kill();
-        say(500..1000);
-        crash.restarted().await;
-        say(1000..1500);
-
-        capture.flush(LONG).await.expect("it is back");
-        let stats = capture.stats();
-        assert_eq!(
-            (stats.captured, stats.stored, stats.dropped),
-            (1500, 1500, 0)
-        );
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn the_filter_and_the_share_change_while_it_runs() {
     with_node(in_memory(), async |node| {
         let (capture, subscriber) = capture_of(node);
@@ -476,23 +368,6 @@ async fn the_filter_and_the_share_change_while_it_runs() {
             said,
             expected.map(|(kind, number)| (kind.to_owned(), number))
         );
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn nothing_of_underpins_own_is_captured() {
-    with_node(in_memory(), async |node| {
-        let capture = Capture::new(node.events(), &options("trace")).expect("valid");
-        let subscriber = tracing_subscriber::registry().with(capture.layer());
-
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::error!(target: "underpin::events", "of its own");
-            tracing::error!(target: "underpinned", "of a program");
-        });
-
-        capture.flush(LONG).await.expect("stored");
-        assert_eq!(capture.stats().captured, 1);
     })
     .await;
 }
@@ -629,57 +504,6 @@ async fn spans_tell_what_they_follow_from_and_whose_child_they_are() {
     .await;
 }
 
-#[tokio::test]
-async fn a_closed_capture_has_stored_what_it_had_and_counts_what_comes_later() {
-    with_node(in_memory(), async |node| {
-        let (capture, subscriber) = capture_of(node);
-        let dispatch = tracing::Dispatch::new(subscriber);
-        let say = || {
-            tracing::dispatcher::with_default(&dispatch, || {
-                tracing::info!(target: "shop", "here");
-            });
-        };
-
-        say();
-        capture.close(LONG).await.expect("stored");
-        say();
-
-        capture.flush(LONG).await.expect("nothing to wait for");
-        let stats = capture.stats();
-        assert_eq!((stats.stored, stats.dropped), (1, 1));
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_node_that_shuts_down_stores_what_its_program_did_until_the_end() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let last_words = ChildSpec::task("app", |ctx| async move {
-        ctx.cancelled().await;
-        tracing::info!(target: "shop", "last words");
-        Ok(())
-    });
-    let builder = || {
-        Node::builder()
-            .data_dir(folder.path())
-            .without_environment()
-    };
-    let node = builder().child(last_words).start().await.expect("starts");
-    node.capture()
-        .set_filter("off,shop=info")
-        .expect("a filter");
-    let subscriber = tracing_subscriber::registry().with(node.capture().layer());
-    let guard = tracing::subscriber::set_default(subscriber);
-
-    node.shutdown().await;
-
-    drop(guard);
-    let again = builder().start().await.expect("starts");
-    let events = all(again.events()).await;
-    assert_eq!(field(&events[0], "message"), &Value::from("last words"));
-    again.shutdown().await;
-}
-
 /// Panics when it is told to.
 struct Fragile;
 
@@ -745,46 +569,55 @@ async fn a_crash_is_in_the_correlation_of_the_request_that_caused_it_and_the_res
 }
 
 #[tokio::test]
-async fn what_led_to_a_give_up_is_stored_at_once_and_the_give_up_is_its_consequence() {
-    let till = Address::new();
-    let desk = SupervisorSpec::new("desk", Intensity::new(0, LONG)).child(ChildSpec::actor(
-        "till",
-        &till,
-        |_| (Fragile, ()),
-    ));
-    with_node(
-        in_memory().child(ChildSpec::supervisor(desk)),
-        async |node| {
-            let capture = node.capture();
-            capture.set_filter("off,shop=trace").expect("a filter");
-            let subscriber = tracing_subscriber::registry().with(capture.layer());
-            let _guard = tracing::subscriber::set_default(subscriber);
+async fn a_header_for_others_says_that_a_trace_is_sampled_unless_it_is_left_out() {
+    with_node(in_memory(), async |node| {
+        let (capture, subscriber) = capture_of(node);
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let sampled = || capture::traceparent().expect("in a trace").sampled();
+        let request = || info_span!(target: "shop", "request");
 
-            let request = async {
-                tracing::info!(target: "shop", "the last straw");
-                till.call(|reply| Till::Charge { cents: 13, reply }, LONG)
-                    .await
-            };
-            let span = info_span!(target: "shop", "request");
-            assert!(request.instrument(span).await.is_err());
+        assert!(request().in_scope(sampled));
+        capture.set_share(0.0).expect("a share");
+        assert!(!request().in_scope(sampled));
+        // Nobody here has decided about this one.
+        assert!(Context::new(7, 0).enter(sampled));
+        let inside = || Context::new(7, 0).enter(sampled);
+        assert!(request().in_scope(inside));
+    })
+    .await;
+}
 
-            // Nobody flushes.
-            let stored = async |kind: &str| {
-                let found = node.events().query(Query::new().kind(kind)).await;
-                found.expect("a query").events
-            };
-            eventually("the give-up", async || {
-                !stored("otp.gave_up").await.is_empty()
-            })
-            .await;
-            eventually("what led to it", async || {
-                stored("tracing.info").await.len() == 1
-            })
-            .await;
-            let (gave_up, straw) = (stored("otp.gave_up").await, stored("tracing.info").await);
-            assert_eq!(field(&straw[0], "message"), &Value::from("the last straw"));
-            assert_eq!(gave_up[0].correlation(), straw[0].correlation());
-        },
-    )
+#[tokio::test]
+async fn a_record_of_the_facade_log_is_stored_under_its_own_target_and_place() {
+    with_node(in_memory(), async |node| {
+        let (capture, subscriber) = capture_of(node);
+        let record = |target: &str| {
+            tracing_log::format_trace(
+                &tracing_log::log::Record::builder()
+                    .target(target)
+                    .level(tracing_log::log::Level::Warn)
+                    .file(Some("src/till.rs"))
+                    .line(Some(7))
+                    .module_path(Some("shop::till"))
+                    .args(format_args!("{} left", 3))
+                    .build(),
+            )
+        };
+
+        tracing::subscriber::with_default(subscriber, || {
+            record("shop").expect("handed over");
+            record("not::wanted").expect("handed over");
+        });
+
+        let events = captured(node, &capture).await;
+        assert_eq!(capture.stats().captured, 1);
+        let expected = [
+            ("at", Value::from("src/till.rs:7")),
+            ("level", "WARN".into()),
+            ("message", "3 left".into()),
+        ];
+        assert_eq!(events[0].kind(), "tracing.warn");
+        assert_eq!(events[0].data(), &Value::from(expected));
+    })
     .await;
 }
