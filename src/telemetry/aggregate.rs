@@ -7,13 +7,13 @@ use std::{
 };
 
 use super::{
-    Counter, DefineError, Definition, Emission, EventName, Gauge, Histogram, Kind, MetricError,
-    MetricName,
+    Counter, DefineError, Definition, Description, Emission, EventName, Gauge, Histogram, Kind,
+    MetricError, MetricName,
     counter::CounterCells,
     definition::What,
     gauge::GaugeCell,
     histogram::HistogramCells,
-    registry::{Cells, Found, Registry},
+    registry::{Cells, Found, Registry, Reserved, Shape},
     remembered::{Forgetful, Remembered},
     sum::{Sum, SumCells},
     summary::{Summary, SummaryCells},
@@ -24,6 +24,14 @@ use super::{
 pub(super) struct Aggregates {
     registry: Arc<Registry>,
     all: Vec<Aggregate>,
+    /// Kept as long as this is there.
+    names: Vec<Reserved>,
+}
+
+impl Drop for Aggregates {
+    fn drop(&mut self) {
+        self.registry.give_back(&self.names);
+    }
 }
 
 /// One defined metric.
@@ -52,26 +60,41 @@ thread_local! {
 }
 
 impl Aggregates {
-    /// Refuses all if one cannot be had.
+    /// Has all names kept; refuses all if one cannot be had.
     pub(super) fn new(
         registry: &Arc<Registry>,
         definitions: Vec<Definition>,
     ) -> Result<Self, DefineError> {
-        for definition in &definitions {
-            check(registry, definition)?;
-        }
-        for definition in &definitions {
-            describe(registry, definition)?;
-        }
+        let names: Result<Vec<Reserved>, MetricError> = definitions.iter().map(check).collect();
+        let names = names?;
+        registry.reserve(&names)?;
         let aggregates = definitions.into_iter().map(|definition| Aggregate {
             definition,
             single: OnceLock::new(),
             known: Remembered::new(),
         });
         Ok(Self {
-            registry: Arc::clone(registry),
             all: aggregates.collect(),
+            registry: Arc::clone(registry),
+            names,
         })
+    }
+
+    /// What was said of the metrics.
+    pub(super) fn descriptions(&self) -> Result<Vec<Description>, MetricError> {
+        let said = self.all.iter().filter_map(|one| {
+            let Definition {
+                name,
+                tags,
+                help,
+                what,
+                ..
+            } = &one.definition;
+            let labels: Vec<&str> = tags.iter().map(|tag| tag.name.as_str()).collect();
+            let help = help.as_ref()?;
+            Some(Description::new(shape(what).kind, name, &labels, help))
+        });
+        said.collect()
     }
 
     pub(super) fn events(&self) -> Vec<EventName> {
@@ -115,12 +138,17 @@ impl Aggregate {
         };
         let weight = emission.weight;
         if definition.tags.is_empty() {
-            let target = self.single.get_or_init(|| {
-                registry
-                    .lookup(&definition.what, &definition.name, &[])
-                    .into_inner()
-            });
-            return target.record(value, weight, registry);
+            if let Some(target) = self.single.get() {
+                return target.record(value, weight, registry);
+            }
+            // What counts in an overflow series is looked up each time.
+            match registry.lookup(&definition.what, &definition.name, &[]) {
+                Found::Overflow(target) => return target.record(value, weight, registry),
+                Found::Own(target) => {
+                    let target = self.single.get_or_init(|| target);
+                    return target.record(value, weight, registry);
+                }
+            }
         }
         let mut key = KEY.try_with(Cell::take).unwrap_or_default();
         key.clear();
@@ -219,22 +247,31 @@ impl Registry {
     }
 }
 
-fn check(registry: &Registry, definition: &Definition) -> Result<(), MetricError> {
-    let name = &definition.name;
-    let metric = match definition.what {
-        What::Counter => registry.check::<CounterCells>(name)?,
-        What::Sum(_) => registry.check::<SumCells>(name)?,
-        What::LastValue(_) => registry.check::<GaugeCell>(name)?,
-        What::Summary(_) => registry.check::<SummaryCells>(name)?,
-        What::Distribution(_) => registry.check::<HistogramCells>(name)?,
+/// What a definition makes.
+fn shape(what: &What) -> Shape {
+    let (kind, whole) = match what {
+        What::Counter => (Kind::Counter, true),
+        What::Sum(_) => (Kind::Counter, false),
+        What::LastValue(_) => (Kind::Gauge, true),
+        What::Summary(_) => (Kind::Summary, true),
+        What::Distribution(_) => (Kind::Histogram, true),
     };
+    Shape { kind, whole }
+}
+
+/// The metric of a definition that makes sense by itself.
+fn check(definition: &Definition) -> Result<Reserved, MetricError> {
+    let name = &definition.name;
+    let shape = shape(&definition.what);
+    let metric = MetricName::new(name, shape.kind)?;
     let labels: Vec<(&str, &str)> = definition
         .tags
         .iter()
         .map(|tag| (tag.name.as_str(), ""))
         .collect();
     super::Labels::new(name, &labels)?;
-    check_unit(&metric, definition)
+    check_unit(&metric, definition)?;
+    Ok(Reserved { metric, shape })
 }
 
 fn check_unit(metric: &MetricName, definition: &Definition) -> Result<(), MetricError> {
@@ -246,24 +283,6 @@ fn check_unit(metric: &MetricName, definition: &Definition) -> Result<(), Metric
         }),
         _ => Ok(()),
     }
-}
-
-fn describe(registry: &Registry, definition: &Definition) -> Result<(), MetricError> {
-    let Some(help) = &definition.help else {
-        return Ok(());
-    };
-    let kind = match definition.what {
-        What::Counter | What::Sum(_) => Kind::Counter,
-        What::LastValue(_) => Kind::Gauge,
-        What::Summary(_) => Kind::Summary,
-        What::Distribution(_) => Kind::Histogram,
-    };
-    let labels: Vec<&str> = definition
-        .tags
-        .iter()
-        .map(|tag| tag.name.as_str())
-        .collect();
-    registry.describe(kind, &definition.name, &labels, help)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::buckets;
+use super::{buckets, floats};
 
 /// The recorded values of a histogram: exact count, sum, minimum and maximum, and how many fell into each bucket.
 ///
@@ -19,6 +19,8 @@ use super::buckets;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Distribution {
     count: u64,
+    /// Infinite when finite values add up to more than a float holds.
+    #[serde(with = "floats")]
     sum: f64,
     min: Option<f64>,
     max: Option<f64>,

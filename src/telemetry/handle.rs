@@ -15,7 +15,7 @@ use super::{
     registry::{Found, report},
     shared::Shared,
     span::Span,
-    text,
+    text::Text,
 };
 use crate::otp::{Address, AddressStatus, CallError, ChildSpec};
 
@@ -184,22 +184,30 @@ impl Telemetry {
     }
 
     /// Makes metrics of executed events from now on, until [`undefine`](Self::undefine) is told the same id. The definitions
-    /// are one handler, attached under this id; if code of theirs panics, all are undefined, as a handler is detached.
+    /// are one handler, attached under this id; if code of theirs panics, all are undefined, as a handler is detached. Their names are
+    /// theirs from now on, also before the first emission and while they are idle.
     ///
     /// # Errors
     ///
-    /// [`DefineError`] if one of the metrics cannot be had or the id is taken; then nothing is defined.
+    /// [`DefineError`] if one of the metrics cannot be had, beside the others or at all, or the id is taken; then nothing is defined.
     pub fn define(
         &self,
         id: &str,
         definitions: impl IntoIterator<Item = Definition>,
     ) -> Result<(), DefineError> {
-        let definitions = definitions.into_iter().collect();
-        let aggregates = Arc::new(Aggregates::new(&self.shared.registry, definitions)?);
+        let registry = &self.shared.registry;
+        let aggregates = Aggregates::new(registry, definitions.into_iter().collect())?;
+        let aggregates = Arc::new(aggregates);
+        let descriptions = aggregates.descriptions()?;
         let (events, known) = (aggregates.events(), Arc::downgrade(&aggregates));
         self.attach_many(id, &events, aggregates, |emission, aggregates| {
             aggregates.take(emission);
         })?;
+        // Only now is it certain that they are wanted.
+        if let Err(refused) = registry.describe_all(descriptions) {
+            self.detach(id)?;
+            return Err(refused.into());
+        }
         self.shared.remind(known);
         Ok(())
     }
@@ -270,7 +278,9 @@ impl Telemetry {
     /// All metrics as text; send it with [`Format::content_type`].
     #[must_use]
     pub fn render(&self, format: Format) -> String {
-        text::render(&self.shared.registry.read(""), format)
+        let mut text = Text::new(format);
+        self.shared.registry.write(&mut text);
+        text.finish()
     }
 
     /// The last minutes of the metrics whose name begins with `prefix`, as the service kept them.

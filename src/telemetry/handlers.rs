@@ -176,7 +176,8 @@ impl Handlers {
                 };
                 if emission.with(|emission| handlers.run(&own, emission)) == Next::Gone {
                     work.close();
-                    let waited = std::iter::from_fn(|| work.try_recv().ok());
+                    // To its very end: somebody may be about to put one in.
+                    let waited = std::iter::from_fn(|| work.blocking_recv());
                     own.drop_emissions(waited.count());
                     return;
                 }

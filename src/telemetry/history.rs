@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Labels, MetricName};
+use super::{Labels, MetricName, floats};
 
 /// Which number of a series a track follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,6 +28,7 @@ pub struct Track {
     /// Which of its numbers.
     pub part: Part,
     /// Milliseconds since 1970 and the number then, oldest first. Times at which the series did not exist are left out.
+    #[serde(with = "floats::points")]
     pub points: Vec<(u64, f64)>,
 }
 

@@ -1,7 +1,7 @@
 //! All metrics of a node: who may have which name, which series exist, which of them are idle.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -16,9 +16,9 @@ use super::{
     gauge::GaugeCell,
     histogram::HistogramCells,
     history::Part,
-    names,
     sum::{Sum, SumCells},
     summary::{Summary, SummaryCells},
+    text::{self, Text},
 };
 use crate::otp::Context;
 
@@ -86,14 +86,31 @@ struct Metrics {
 
 #[derive(Debug)]
 struct Family {
-    kind: Kind,
-    /// A counter of whole numbers and one of fractions are of the same kind, and yet not the same.
-    whole: bool,
+    shape: Shape,
     series: BTreeMap<Labels, Series>,
+    /// How often it is kept, with or without series.
+    reserved: usize,
+}
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) kind: Kind,
+    /// A counter of whole numbers and one of fractions are of the same kind, and yet not the same.
+    pub(super) whole: bool,
+}
+
+/// A metric that is kept for somebody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reserved {
+    pub(super) metric: MetricName,
+    pub(super) shape: Shape,
 }
 
 #[derive(Debug)]
 struct Series {
+    /// Its labels as the text formats write them.
+    written: Box<str>,
     storage: Storage,
     activity: Activity,
 }
@@ -107,6 +124,14 @@ enum Activity {
     Seen { at: Duration, count: u64 },
     /// Idle for longer than the retention, kept for the handles that exist, and not shown until written to.
     Hidden { count: u64 },
+}
+
+/// What cells of this kind are.
+fn shape<C: Cells>() -> Shape {
+    Shape {
+        kind: C::KIND,
+        whole: C::WHOLE,
+    }
 }
 
 impl<C> Found<C> {
@@ -177,7 +202,7 @@ impl Registry {
         if let Some(found) = metrics.find(metric, &labels, &self.limits)? {
             return Ok(found);
         }
-        let family = metrics.family::<C>(metric, self.limits.names)?;
+        let family = metrics.family(metric, shape::<C>(), self.limits.names)?;
         let refused_values = &self.own.refused_values;
         if family.has_room(self.limits.series) && !labels.is_oversized() {
             return Ok(Found::Own(family.make(labels, refused_values)));
@@ -236,23 +261,31 @@ impl Registry {
         self.own.refused_values.add(times);
     }
 
-    /// Whether a series of this name and kind could be had, as far as the name goes.
-    pub(super) fn check<C: Cells>(&self, name: &str) -> Result<MetricName, MetricError> {
-        let metric = MetricName::new(name, C::KIND)?;
-        let metrics = self.metrics.read();
-        match metrics.families.get(&metric) {
-            Some(family) => family.must_be::<C>(&metric)?,
-            None => metrics.must_be_free(&metric, C::KIND, self.limits.names)?,
+    /// Keeps metrics, all or none, whatever becomes of their series, until they are given back as often.
+    pub(super) fn reserve(&self, metrics: &[Reserved]) -> Result<(), MetricError> {
+        let mut all = self.metrics.write();
+        for (at, metric) in metrics.iter().enumerate() {
+            if let Err(refused) = all.reserve(metric, self.limits.names) {
+                all.give_back(&metrics[..at]);
+                return Err(refused);
+            }
         }
-        Ok(metric)
+        Ok(())
+    }
+
+    pub(super) fn give_back(&self, metrics: &[Reserved]) {
+        self.metrics.write().give_back(metrics);
     }
 
     /// Puts existing cells under a name; for the registry's own metrics, whose cells are there first.
     fn adopt(&self, name: &str, cells: Arc<CounterCells>) -> Result<(), MetricError> {
         let metric = MetricName::new(name, Kind::Counter)?;
         let mut metrics = self.metrics.write();
-        let family = metrics.family::<CounterCells>(&metric, self.limits.names)?;
-        family.series.insert(Labels::default(), Series::new(cells));
+        let family = metrics.family(&metric, shape::<CounterCells>(), self.limits.names)?;
+        let labels = Labels::default();
+        family
+            .series
+            .insert(labels.clone(), Series::new(&labels, cells));
         Ok(())
     }
 
@@ -264,29 +297,27 @@ impl Registry {
         labels: &[&str],
         help: &str,
     ) -> Result<(), MetricError> {
-        let metric = MetricName::new(name, kind)?;
-        let label = |label: &&str| {
-            names::label_name(label).ok_or_else(|| MetricError::Label {
-                name: name.to_owned(),
-                label: names::shorten(label),
-            })
-        };
-        let labels = labels.iter().map(label).collect::<Result<Vec<_>, _>>()?;
+        self.describe_all(vec![Description::new(kind, name, labels, help)?])
+    }
+
+    /// The same of several metrics, all or none.
+    pub(super) fn describe_all(&self, descriptions: Vec<Description>) -> Result<(), MetricError> {
         let mut metrics = self.metrics.write();
-        let known = metrics.described.contains_key(&metric);
-        if !known && metrics.described.len() >= self.limits.names {
+        let is_new = |one: &&Description| !metrics.described.contains_key(&one.name);
+        let new: BTreeSet<&MetricName> = descriptions
+            .iter()
+            .filter(is_new)
+            .map(|one| &one.name)
+            .collect();
+        let room = self.limits.names.saturating_sub(metrics.described.len());
+        if let Some(too_many) = new.iter().nth(room) {
             return Err(MetricError::TooManyNames {
-                name: name.to_owned(),
+                name: too_many.as_str().to_owned(),
                 max: self.limits.names,
             });
         }
-        let description = Description {
-            name: metric.clone(),
-            kind,
-            labels,
-            help: help.into(),
-        };
-        metrics.described.insert(metric, description);
+        let named = descriptions.into_iter().map(|one| (one.name.clone(), one));
+        metrics.described.extend(named);
         Ok(())
     }
 
@@ -307,11 +338,29 @@ impl Registry {
             .filter(|(name, _)| name.starts_with(prefix));
         let shown = families.map(|(name, family)| FamilySnapshot {
             name: name.clone(),
-            kind: family.kind,
-            help: metrics.help_for(name, family.kind),
+            kind: family.shape.kind,
+            help: metrics.help_for(name, family.shape.kind).cloned(),
             series: family.read(),
         });
         shown.filter(|family| !family.series.is_empty()).collect()
+    }
+
+    /// Writes all metrics, idle ones left out, without making a copy of them first. No new series is made meanwhile.
+    pub(super) fn write(&self, text: &mut Text) {
+        let metrics = self.metrics.read();
+        let series = metrics.families.values().map(|family| family.series.len());
+        text.expect_series(series.sum());
+        for (name, family) in &metrics.families {
+            let kind = family.shape.kind;
+            let mut series = family.series.values().filter(|series| series.is_shown());
+            let Some(first) = series.next() else {
+                continue;
+            };
+            text.family(name, kind, metrics.help_for(name, kind).map(AsRef::as_ref));
+            for series in [first].into_iter().chain(series) {
+                text.series(&series.written, &series.storage.read());
+            }
+        }
     }
 
     /// Shows the numbers of every series that is not idle to `see`, cheaper than reading them whole.
@@ -355,7 +404,7 @@ impl Metrics {
         let Some(family) = self.families.get(name) else {
             return Ok(None);
         };
-        family.must_be::<C>(name)?;
+        family.must_be(shape::<C>(), name)?;
         if let Some(cells) = family.get(labels) {
             return Ok(Some(Found::Own(cells)));
         }
@@ -365,23 +414,39 @@ impl Metrics {
         Ok(family.get(&Labels::overflow()).map(Found::Overflow))
     }
 
-    fn family<C: Cells>(
+    fn family(
         &mut self,
         name: &MetricName,
+        shape: Shape,
         names_max: usize,
     ) -> Result<&mut Family, MetricError> {
         if !self.families.contains_key(name) {
-            self.must_be_free(name, C::KIND, names_max)?;
+            self.must_be_free(name, shape.kind, names_max)?;
             self.lines
-                .extend(name.lines(C::KIND).map(|line| (line, name.clone())));
+                .extend(name.lines(shape.kind).map(|line| (line, name.clone())));
         }
         let family = self.families.entry(name.clone()).or_insert_with(|| Family {
-            kind: C::KIND,
-            whole: C::WHOLE,
+            shape,
             series: BTreeMap::new(),
+            reserved: 0,
         });
-        family.must_be::<C>(name)?;
+        family.must_be(shape, name)?;
         Ok(family)
+    }
+
+    fn reserve(&mut self, metric: &Reserved, names_max: usize) -> Result<(), MetricError> {
+        let family = self.family(&metric.metric, metric.shape, names_max)?;
+        family.reserved += 1;
+        Ok(())
+    }
+
+    fn give_back(&mut self, metrics: &[Reserved]) {
+        for metric in metrics {
+            if let Some(family) = self.families.get_mut(&metric.metric) {
+                family.reserved = family.reserved.saturating_sub(1);
+            }
+        }
+        self.drop_empty_families();
     }
 
     /// Whether a new metric may have all lines that it may write.
@@ -410,14 +475,15 @@ impl Metrics {
         Ok(())
     }
 
-    fn help_for(&self, name: &MetricName, kind: Kind) -> Option<Arc<str>> {
+    fn help_for(&self, name: &MetricName, kind: Kind) -> Option<&Arc<str>> {
         let described = self.described.get(name);
         let described = described.filter(|described| described.kind == kind);
-        described.map(|described| Arc::clone(&described.help))
+        described.map(|described| &described.help)
     }
 
     fn drop_empty_families(&mut self) {
-        self.families.retain(|_, family| !family.series.is_empty());
+        self.families
+            .retain(|_, family| !family.series.is_empty() || family.reserved > 0);
         let Self {
             families, lines, ..
         } = self;
@@ -426,16 +492,16 @@ impl Metrics {
 }
 
 impl Family {
-    fn must_be<C: Cells>(&self, name: &MetricName) -> Result<(), MetricError> {
+    fn must_be(&self, wanted: Shape, name: &MetricName) -> Result<(), MetricError> {
         let name = || name.as_str().to_owned();
-        if self.kind != C::KIND {
+        if self.shape.kind != wanted.kind {
             return Err(MetricError::OtherKind {
                 name: name(),
-                is: self.kind,
-                wanted: C::KIND,
+                is: self.shape.kind,
+                wanted: wanted.kind,
             });
         }
-        if self.whole != C::WHOLE {
+        if self.shape.whole != wanted.whole {
             return Err(MetricError::OtherNumbers { name: name() });
         }
         Ok(())
@@ -455,7 +521,8 @@ impl Family {
     fn make<C: Cells>(&mut self, labels: Labels, refused_values: &Counter) -> Arc<C> {
         self.get(&labels).unwrap_or_else(|| {
             let cells = Arc::new(C::new(refused_values));
-            self.series.insert(labels, Series::new(Arc::clone(&cells)));
+            let series = Series::new(&labels, Arc::clone(&cells));
+            self.series.insert(labels, series);
             cells
         })
     }
@@ -472,8 +539,9 @@ impl Family {
 }
 
 impl Series {
-    fn new<C: Cells>(cells: Arc<C>) -> Self {
+    fn new<C: Cells>(labels: &Labels, cells: Arc<C>) -> Self {
         Self {
+            written: text::written(labels),
             storage: cells.into_storage(),
             activity: Activity::New,
         }

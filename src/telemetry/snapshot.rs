@@ -2,9 +2,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Distribution, Kind, Labels, MetricName};
+use super::{Distribution, Kind, Labels, MetricName, floats};
 
-/// All metrics as they were at one moment, by name. It is plain data: serialize it, send it, compare it.
+/// All metrics as they were at one moment, by name. It is plain data: serialize it, send it, compare it. In JSON a number that is not
+/// finite is a word: `"NaN"`, `"+Inf"`, `"-Inf"`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// When it was taken, in milliseconds since 1970.
@@ -44,9 +45,9 @@ pub enum Reading {
     /// What a counter counted.
     Counter(u64),
     /// A counter of something that does not come in whole numbers, such as seconds.
-    Sum(f64),
+    Sum(#[serde(with = "floats")] f64),
     /// What a gauge shows.
-    Gauge(f64),
+    Gauge(#[serde(with = "floats")] f64),
     /// What a histogram recorded.
     Histogram(Distribution),
     /// What a summary recorded.

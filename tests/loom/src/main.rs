@@ -6,11 +6,18 @@
 //! ```
 //!
 //! The parts are compiled from the crate's own files; only `sync`, what they are made of, is another.
+//!
+//! Not here: the table of handlers and the queues of those that run elsewhere, which are `arc-swap`'s and tokio's, checked where they
+//! are made. What is counted around them is in `tests/stories/telemetry/handlers.rs`.
 
+#[path = "../../../src/telemetry/buckets.rs"]
+mod buckets;
 #[path = "../../../src/telemetry/gauge.rs"]
 mod gauge;
 #[path = "../../../src/telemetry/leases.rs"]
 mod leases;
+#[path = "../../../src/telemetry/shard.rs"]
+mod shard;
 #[path = "../../../src/telemetry/sharded.rs"]
 mod sharded;
 mod sync;
@@ -21,6 +28,7 @@ use loom::thread;
 
 use gauge::{Gauge, GaugeCell};
 use leases::{Leases, Plan};
+use shard::Shard;
 use sharded::Sharded;
 use sync::{AtomicU64, Ordering};
 
@@ -38,6 +46,10 @@ fn main() {
     );
     check("a reader never sees a counter go back", readers);
     check("floats of several threads are all added", floats);
+    check(
+        "a histogram keeps every value of threads that own a part, follow each other in it or share one",
+        histogram,
+    );
     check("a gauge keeps all additions", gauge_additions);
     check(
         "a gauge that is written to while idle series are swept is seen by this sweep or the next",
@@ -48,6 +60,8 @@ fn main() {
 fn check(what: &str, model: fn()) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(PREEMPTIONS);
+    // A histogram has hundreds of numbers to look at.
+    builder.max_branches = 10_000;
     builder.check(model);
     println!("ok: {what}");
 }
@@ -145,6 +159,61 @@ fn floats() {
     let cells = sums.1.iter().map(|cell| cell.load(Ordering::Relaxed));
     let sum = cells.map(f64::from_bits).fold(0.0, |sum, cell| sum + cell);
     assert_eq!(sum.to_bits(), 2.75_f64.to_bits());
+}
+
+/// A histogram without the thread-locals.
+struct Histogram {
+    leases: Leases,
+    shards: Sharded<Shard>,
+}
+
+impl Histogram {
+    fn new() -> Arc<Self> {
+        let plan = Plan { own: 1, shared: 1 };
+        Arc::new(Self {
+            leases: Leases::new(plan),
+            shards: Sharded::of(plan),
+        })
+    }
+
+    /// A thread records a value, and ends.
+    fn life(&self, value: f64) {
+        let slot = self.leases.take();
+        let (shard, writer) = self.shards.at(slot);
+        match (writer, buckets::common(value)) {
+            (sharded::Writer::Alone, Some(step)) => shard.record_common(value, step),
+            _ => shard.record(value, 1, writer),
+        }
+        self.leases.give_back(slot);
+    }
+
+    fn count(&self) -> u64 {
+        let mut count = 0;
+        for shard in self.shards.iter() {
+            shard.each_bucket(|_, n| count += n);
+        }
+        count
+    }
+}
+
+fn histogram() {
+    let histogram = Histogram::new();
+    // Two of one bucket, so that threads make the same block and write to the same numbers.
+    let values = [1.5_f64, 1.5, 40.0];
+    let threads = values.map(|value| {
+        let histogram = Arc::clone(&histogram);
+        thread::spawn(move || histogram.life(value))
+    });
+    for thread in threads {
+        thread.join().expect("ends well");
+    }
+    assert_eq!(histogram.count(), 3);
+    let sum: f64 = histogram.shards.iter().map(Shard::sum).sum();
+    assert_eq!(sum.to_bits(), 43.0_f64.to_bits());
+    let (least, most): (Vec<_>, Vec<_>) = histogram.shards.iter().map(Shard::extremes).unzip();
+    let least = least.into_iter().flatten().reduce(f64::min);
+    let most = most.into_iter().flatten().reduce(f64::max);
+    assert_eq!((least, most), (Some(1.5), Some(40.0)));
 }
 
 fn gauge_additions() {

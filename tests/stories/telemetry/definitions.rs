@@ -255,3 +255,80 @@ async fn f89_a_defined_metric_that_is_idle_makes_room_and_comes_back() {
     assert_eq!((shown("get"), shown("put")), (None, Some(2.0)));
     supervisor.stop().await;
 }
+
+#[test]
+fn what_is_defined_has_its_names_before_it_has_a_series_and_gives_them_back() {
+    let telemetry = telemetry();
+    let refused = |definitions: [Definition; 2]| match telemetry.define("all", definitions) {
+        Err(DefineError::Metric(refused)) => refused,
+        other => panic!("{other:?}"),
+    };
+
+    let twice = refused([
+        Definition::counter("sold", &STOP),
+        Definition::last_value("sold", &STOP, "bytes"),
+    ]);
+    assert!(matches!(twice, MetricError::OtherKind { .. }), "{twice}");
+    let line = refused([
+        Definition::distribution("wait", &STOP, "duration"),
+        Definition::last_value("wait_count", &STOP, "bytes"),
+    ]);
+    assert!(matches!(line, MetricError::Clash { .. }), "{line}");
+    // What was refused holds no name.
+    assert!(telemetry.try_gauge("wait", &[]).is_ok());
+
+    let pair = [
+        Definition::counter("sold", &STOP),
+        Definition::counter("sold", &STOP).tags(["method"]),
+    ];
+    assert_eq!(telemetry.define("all", pair), Ok(()));
+    let taken = telemetry.try_gauge("sold", &[]);
+    assert!(matches!(taken, Err(MetricError::OtherKind { .. })));
+    assert_eq!(telemetry.snapshot().get("sold", &[]), None);
+    assert_eq!(telemetry.undefine("all"), Ok(()));
+    assert!(telemetry.try_gauge("sold", &[]).is_ok());
+}
+
+#[test]
+fn what_is_refused_leaves_what_was_said_of_its_metrics() {
+    let telemetry = telemetry();
+    let helped = |help: &str| [Definition::counter("sold", &STOP).help(help)];
+    assert_eq!(telemetry.define("one", helped("What was sold.")), Ok(()));
+
+    let refused = telemetry.define("one", helped("Something else."));
+
+    assert!(matches!(refused, Err(DefineError::Handler(_))));
+    assert_eq!(&*telemetry.descriptions("sold")[0].help, "What was sold.");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_defined_metric_keeps_its_name_while_it_is_idle_and_leaves_the_overflow_when_there_is_room()
+ {
+    let telemetry = Telemetry::new(Options {
+        series_max: 1,
+        ..Options::default()
+    });
+    let supervisor = supervised(&telemetry).await;
+    telemetry.gauge("last_bytes", &[("shelf", "a")]).set(1.0);
+    let last = Definition::last_value("last_bytes", &STOP, "bytes");
+    assert_eq!(telemetry.define("http", [last]), Ok(()));
+    let idle = || time::advance(Options::default().retention + Duration::from_secs(1));
+    let overflow = &[("otel_metric_overflow", "true")];
+
+    serve(&telemetry, "get", 2, 1);
+    assert_eq!(
+        telemetry.snapshot().gauge("last_bytes", overflow),
+        Some(2.0)
+    );
+    for _ in 0..2 {
+        telemetry.refresh(LONG).await.expect("answers");
+        idle().await;
+    }
+    telemetry.refresh(LONG).await.expect("answers");
+    assert!(telemetry.metrics_for("last_bytes").families.is_empty());
+    assert!(telemetry.try_counter("last_bytes", &[]).is_err());
+    serve(&telemetry, "get", 3, 1);
+
+    assert_eq!(telemetry.snapshot().gauge("last_bytes", &[]), Some(3.0));
+    supervisor.stop().await;
+}

@@ -1,6 +1,6 @@
 use std::thread;
 
-use underpin::telemetry::{Distribution, Kind, MetricError, Options, Reading, Telemetry};
+use underpin::telemetry::{Distribution, Kind, MetricError, Options, Reading, Snapshot, Telemetry};
 
 use super::telemetry;
 
@@ -174,6 +174,35 @@ fn f85_the_snapshot_is_plain_data_that_reads_back() {
     ));
     let done = back.metrics_for("jobs").families;
     assert_eq!(done[0].help.as_deref(), Some("Jobs that are done."));
+}
+
+#[test]
+fn f85_numbers_that_are_not_finite_are_words_in_json_and_read_back() {
+    let telemetry = telemetry();
+    let words = [
+        ("high", f64::INFINITY, "\"+Inf\""),
+        ("low", f64::NEG_INFINITY, "\"-Inf\""),
+        ("none", f64::NAN, "\"NaN\""),
+        ("whole", 3.0, "3.0"),
+    ];
+    for (name, value, _) in words {
+        telemetry.gauge(name, &[]).set(value);
+    }
+    telemetry.histogram("much", &[]).record_many(f64::MAX, 2);
+
+    let text = serde_json::to_string(&telemetry.snapshot()).expect("serializes");
+    let back: Snapshot = serde_json::from_str(&text).expect("reads back");
+
+    for (name, value, word) in words {
+        let written = format!("\"gauge\":{word}");
+        assert!(text.contains(&written), "{written} is not in {text}");
+        let read = back.gauge(name, &[]).expect("is there");
+        assert_eq!(read.to_bits(), value.to_bits(), "{name}");
+    }
+    let much = back.histogram("much", &[]).map(Distribution::sum);
+    assert_eq!(much, Some(f64::INFINITY));
+    let other = text.replace("+Inf", "infinite");
+    assert!(serde_json::from_str::<Snapshot>(&other).is_err());
 }
 
 #[test]

@@ -1,9 +1,16 @@
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{task, time};
 use underpin::{
     otp::{AddressStatus, Intensity, NotSent, Supervisor, SupervisorSpec},
-    telemetry::{Distribution, EventName, Options, Part, Telemetry},
+    telemetry::{Definition, Distribution, EventName, Options, Part, Telemetry, Track},
+    testing::eventually,
 };
 
 use super::telemetry;
@@ -46,43 +53,64 @@ async fn f78_counting_and_executing_work_without_the_service() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f104_counting_is_exact_across_restarts_and_snapshots() {
+async fn f104_what_is_counted_while_the_service_is_killed_in_the_middle_of_its_work_is_exact() {
+    static DONE: EventName = EventName::from_static(&["job", "done"]);
     let telemetry = telemetry();
+    let defined = telemetry.define("jobs", [Definition::counter("jobs_executed", &DONE)]);
+    assert_eq!(defined, Ok(()));
     let supervisor = supervised(&telemetry).await;
+    let stop = Arc::new(AtomicBool::new(false));
     let threads = (0..4).map(|_| {
-        let telemetry = telemetry.clone();
+        let (telemetry, stop) = (telemetry.clone(), Arc::clone(&stop));
         task::spawn_blocking(move || {
             let (done, wait) = (
                 telemetry.counter("jobs_done", &[]),
                 telemetry.histogram("wait_seconds", &[]),
             );
-            for _ in 0..50_000 {
+            let mut times = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
                 done.inc();
                 wait.record(1.0);
+                telemetry.execute(&DONE, &[], &[]);
+                times += 1;
             }
+            times
         })
     });
     let threads: Vec<_> = threads.collect();
+    let jobs = || telemetry.snapshot().counter("jobs_done", &[]);
 
     let mut seen = 0;
     for _ in 0..5 {
-        crash(&telemetry).await;
-        let now = telemetry.snapshot().counter("jobs_done", &[]);
-        assert!((seen..=200_000).contains(&now), "{now} after {seen}");
-        seen = now;
+        // It sweeps, polls and adds to its history when it is killed.
+        let (asking, service) = (telemetry.clone(), telemetry.actor().expect("runs"));
+        let asked = tokio::spawn(async move { asking.refresh(LONG).await });
+        eventually("they go on", async || jobs() > seen).await;
+        seen = jobs();
+        service.kill();
+        // Answered just before, or not at all.
+        let _ = asked.await.expect("ends");
+        eventually("another one", async || {
+            telemetry.refresh(LONG).await.is_ok()
+        })
+        .await;
+        eventually("they go on", async || jobs() > seen).await;
+        seen = jobs();
     }
+    stop.store(true, Ordering::Relaxed);
+    let mut counted = 0;
     for thread in threads {
-        thread.await.expect("ends well");
+        counted += thread.await.expect("ends well");
     }
 
     let snapshot = telemetry.snapshot();
-    assert_eq!(snapshot.counter("jobs_done", &[]), 200_000);
-    assert_eq!(
-        snapshot
-            .histogram("wait_seconds", &[])
-            .map(Distribution::count),
-        Some(200_000)
-    );
+    assert_eq!(snapshot.counter("jobs_done", &[]), counted);
+    assert_eq!(snapshot.counter("jobs_executed", &[]), counted);
+    let wait = snapshot.histogram("wait_seconds", &[]);
+    assert_eq!(wait.map(Distribution::count), Some(counted));
+    let life = supervisor.tree().expect("runs");
+    let life = life.find("node/telemetry").expect("is there");
+    assert!(life.incarnation >= 6);
     supervisor.stop().await;
 }
 
@@ -203,5 +231,21 @@ async fn the_service_shows_what_the_process_uses() {
     assert!(gauge("process_open_fds") >= 3.0);
     assert!(gauge("process_start_time_seconds") > 1.7e9);
     assert!(process.get("process_cpu_seconds_total", &[]).is_some());
+    supervisor.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_history_is_plain_data_that_reads_back_whatever_its_numbers_are() {
+    let telemetry = telemetry();
+    telemetry.gauge("limit", &[]).set(f64::INFINITY);
+    let supervisor = supervised(&telemetry).await;
+    telemetry.refresh(LONG).await.expect("answers");
+
+    let history = telemetry.history("limit");
+    let text = serde_json::to_string(&history).expect("serializes");
+    let back: Vec<Track> = serde_json::from_str(&text).expect("reads back");
+
+    assert_eq!(back, history);
+    assert_eq!(back[0].points[0].1, f64::INFINITY);
     supervisor.stop().await;
 }

@@ -1,13 +1,15 @@
 //! The table of all metrics that a node emits of itself.
 
-use std::{collections::BTreeSet, env, fs, time::Duration};
+use std::{collections::BTreeSet, env, fs, sync::Arc, time::Duration};
 
+use tokio::sync::Semaphore;
 use underpin::{
     cluster::{ClusterOptions, Cookie},
     node::Node,
-    otp::{Budget, ChildSpec, Intensity, OnExceed},
+    otp::{Address, Budget, ChildSpec, Intensity, OnExceed, Reply},
+    ractor::{Actor, ActorProcessingErr, ActorRef},
     telemetry::{Description, Kind, Snapshot},
-    testing::{Life, eventually},
+    testing::{Life, eventually, in_memory, with_node},
 };
 
 const FILE: &str = "METRICS.md";
@@ -129,4 +131,88 @@ async fn ends_of_children_are_counted_by_their_reasons() {
     let events = snapshot.counter("underpin_child_handled", &[("child", "node/telemetry")]);
     assert!(events >= 1);
     node.shutdown().await;
+}
+
+/// Handles a message when it is let.
+struct Desk(Arc<Semaphore>);
+
+struct Ask(Reply<()>);
+underpin::otp::message!(Ask);
+
+impl Actor for Desk {
+    type Msg = Ask;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Ask>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Ask>,
+        Ask(reply): Ask,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        self.0.acquire().await?.forget();
+        reply.send(());
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_actor_shows_what_it_handles_how_long_that_takes_and_what_nobody_waits_for_any_more() {
+    let (desk, open) = (Address::new(), Arc::new(Semaphore::new(0)));
+    let (address, let_in) = (desk.clone(), Arc::clone(&open));
+    let node = in_memory().child_with(move |services| {
+        let make = move |_: &_| (Desk(Arc::clone(&let_in)), ());
+        let group = services.groups.group::<Ask>("desks");
+        ChildSpec::actor("desk", &address, make).joins(&group)
+    });
+    with_node(node, async |node| {
+        let labels = &[("child", "node/app/desk")];
+        let gauge = |name| node.telemetry().snapshot().gauge(name, labels);
+        let counter = |name| node.telemetry().snapshot().counter(name, labels);
+        let is = |name, wanted: f64| gauge(name).is_some_and(|value| value >= wanted);
+
+        // One is being handled and one waits when their callers have gone.
+        for _ in 0..2 {
+            let gone = desk.call(Ask, Duration::from_millis(1)).await;
+            assert!(gone.is_err());
+        }
+        eventually("it is seen at work", async || {
+            is("underpin_child_busy", 1.0)
+                && is("underpin_child_admitted", 1.0)
+                && is("underpin_child_handling_seconds", 0.1)
+                && is("underpin_child_busy_ratio", 0.01)
+        })
+        .await;
+        open.add_permits(1000);
+        let answered = desk.call(Ask, Duration::from_secs(20)).await;
+
+        assert!(answered.is_ok());
+        eventually("it is counted", async || {
+            counter("underpin_child_dead_letters") == 2
+                && counter("underpin_child_handled") >= 2
+                && is("underpin_child_busy", 0.0)
+        })
+        .await;
+        let snapshot = node.telemetry().snapshot();
+        let busy = snapshot.sum("underpin_child_busy_seconds", labels);
+        assert!(busy > 0.0, "{busy}");
+        let members = [("group", "desks")];
+        assert_eq!(
+            snapshot.gauge("underpin_group_members", &members),
+            Some(1.0)
+        );
+
+        let stopped = node.app().terminate_child("desk").await;
+        stopped.expect("stops");
+        eventually("it has left its group", async || {
+            let snapshot = node.telemetry().snapshot();
+            snapshot.gauge("underpin_group_members", &members) == Some(0.0)
+        })
+        .await;
+    })
+    .await;
 }
