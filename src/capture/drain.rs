@@ -131,15 +131,14 @@ impl Drain {
                 .map(|(entry, fields)| maker.make(entry, fields));
             let attempt = self.events.store_each(made);
             match time::timeout_at(ends, attempt).await {
-                Ok(Ok(())) => return hand.stored(batch.len()),
                 Ok(Err(error)) if is_final(&error) && batch.len() > 1 => {
                     for one in batch.chunks(1) {
                         Box::pin(self.store(one, hand)).await;
                     }
                     return;
                 }
-                // Nobody else makes events of this id: it was stored before under other rules.
-                Ok(Err(StoreError::Conflict { .. })) => return hand.stored(batch.len()),
+                // Nobody else makes events of the ids that conflict: they were stored before, under other rules.
+                Ok(Ok(()) | Err(StoreError::Conflict { .. })) => return hand.stored(batch.len()),
                 Ok(Err(error)) if is_final(&error) => {
                     tracing::warn!(%error, "a captured event cannot be stored");
                     return hand.refused();

@@ -120,6 +120,7 @@ impl Capture {
             Err(error) => {
                 tracing::error!(%error, "nothing is captured: the system gives no thread for it");
                 shared.queue.close();
+                shared.end_passes();
             }
         }
         Self {

@@ -1,6 +1,10 @@
 //! The service: keeps the history, polls, forgets idle series. Nothing that counts or reads waits for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{
@@ -8,7 +12,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{message::Message, polls::Turn, shared::Shared, state::Schedule};
+use super::{handler::discard, message::Message, polls::Turn, shared::Shared, state::Schedule};
 
 /// Marker type; all data lives in [`Room`] and in what the handles share.
 pub(super) struct TelemetryActor;
@@ -86,12 +90,12 @@ impl Room {
         for late in &round.overdue {
             shared.poll_overdue(late);
         }
+        let start = |turn| start(turn, shared);
         let turns: Vec<(Arc<str>, JoinHandle<()>)> = round.turns.into_iter().map(start).collect();
         let until = Instant::now() + POLLS_WITHIN;
         for (id, running) in turns {
             match time::timeout_at(until, running).await {
                 Ok(Ok(())) => {}
-                Ok(Err(failed)) if failed.is_panic() => shared.poll_failed(&id),
                 Ok(Err(_)) => tracing::debug!("the runtime is shutting down"),
                 Err(_) => shared.poll_overdue(&id),
             }
@@ -99,7 +103,14 @@ impl Room {
     }
 }
 
-fn start(turn: Turn) -> (Arc<str>, JoinHandle<()>) {
-    let id = Arc::clone(turn.id());
-    (id, task::spawn_blocking(move || turn.take()))
+/// However long it takes, and whoever is left to wait for it then: one that panics is removed.
+fn start(turn: Turn, shared: &Arc<Shared>) -> (Arc<str>, JoinHandle<()>) {
+    let (id, shared) = (Arc::clone(turn.id()), Arc::clone(shared));
+    let take = move || {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| turn.take())) {
+            discard(panic);
+            shared.poll_failed(&turn);
+        }
+    };
+    (id, task::spawn_blocking(take))
 }

@@ -11,7 +11,7 @@ use crate::otp::Context;
 pub static METRIC_OVERFLOW: EventName =
     EventName::from_static(&["telemetry", "metric", "overflow"]);
 
-/// Executed by the service when a poll panicked and was removed, or was not done in time (then the first, second, fourth, eighth time and
+/// Executed when a poll panicked and was removed, or was not done in time (then the first, second, fourth, eighth time and
 /// so on): measurements `monotonic_time` and `system_time` (ns), metadata `poll` and `kind` (`panic` or `overdue`).
 pub static POLL_FAILURE: EventName = EventName::from_static(&["telemetry", "poll", "failure"]);
 

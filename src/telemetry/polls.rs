@@ -80,6 +80,18 @@ impl Polls {
         }
     }
 
+    /// Removes this very poll: somebody may have put another one under its id meanwhile. Whether it was there.
+    pub(super) fn remove_this(&self, turn: &Turn) -> bool {
+        let mut polls = self.0.lock();
+        let is_there = |entry: &Entry| Arc::ptr_eq(&entry.poll, &turn.0);
+        let removed = match polls.get(turn.id()) {
+            Some(entry) if is_there(entry) => polls.remove(turn.id()),
+            _ => None,
+        };
+        drop(polls);
+        removed.is_some()
+    }
+
     /// The polls that are due at this time; all of them if `all`. Late ones are run once, not once for each interval that
     /// was missed.
     pub(super) fn due(&self, now: Duration, all: bool) -> Round {
@@ -176,6 +188,21 @@ mod tests {
 
         drop(first);
         assert_eq!(ids(&polls.due(second(3), false)), ["hung"]);
+    }
+
+    #[test]
+    fn only_the_poll_that_failed_is_removed() {
+        let polls = Polls::default();
+        let add = || polls.add("mine", second(1), Box::new(|| ()));
+        assert_eq!(add(), Ok(()));
+        let first = polls.due(second(1), false).turns.remove(0);
+        assert_eq!(polls.remove("mine"), Ok(()));
+        assert_eq!(add(), Ok(()));
+
+        assert!(!polls.remove_this(&first));
+        let second_one = polls.due(second(2), false).turns.remove(0);
+        assert!(polls.remove_this(&second_one));
+        assert!(!polls.remove_this(&second_one));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
     gauge::GaugeCell,
     handlers::{DROPPED, Handlers},
     history::History,
-    polls::Polls,
+    polls::{Polls, Turn},
     process::{self, ProcessMetrics},
     registry::{Limits, Registry, report},
     remembered::Forgetful,
@@ -143,15 +143,10 @@ impl Shared {
         }
     }
 
-    pub(super) fn poll_failed(&self, id: &str) {
+    pub(super) fn poll_failed(&self, turn: &Turn) {
         self.poll_failures.inc();
-        // Somebody may have removed it meanwhile.
-        let removed = self.polls.remove(id);
-        tracing::error!(
-            poll = id,
-            removed = removed.is_ok(),
-            "a poll panicked and was removed"
-        );
+        let (id, removed) = (&**turn.id(), self.polls.remove_this(turn));
+        tracing::error!(poll = id, removed, "a poll panicked and was removed");
         alarms::tell_poll(&self.handlers, &self.clock, id, "panic");
     }
 

@@ -241,7 +241,7 @@ fn quality(accept: &str, kind: &str, subtype: &str) -> f32 {
 fn float(out: &mut String, value: f64) {
     /// Up to here each whole number has a float of its own.
     const EXACT: f64 = 9_007_199_254_740_992.0;
-    if value >= 0.0 && value < EXACT && value.fract() == 0.0 && value.is_sign_positive() {
+    if (0.0..EXACT).contains(&value) && value.fract() == 0.0 && value.is_sign_positive() {
         whole(out, value as u64);
         out.push_str(".0");
     } else if value.is_infinite() {

@@ -97,6 +97,34 @@ async fn a_poll_that_hangs_holds_the_service_up_once_and_is_not_run_beside_itsel
 }
 
 #[tokio::test]
+async fn a_poll_that_panics_when_nobody_waits_for_it_any_more_is_removed_too() {
+    let telemetry = telemetry();
+    let supervisor = supervised(&telemetry).await;
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let added = telemetry.poll("late", Duration::ZERO, move || {
+        // Until the story lets it.
+        let _ = may_go_on.lock().expect("one turn").recv();
+        panic!("no figures");
+    });
+    assert_eq!(added, Ok(()));
+
+    telemetry
+        .refresh(LONG)
+        .await
+        .expect("answers after a second");
+    drop(go_on);
+
+    let failed = "underpin_telemetry_failed_polls";
+    eventually("it is counted", async || {
+        telemetry.snapshot().counter(failed, &[]) == 1
+    })
+    .await;
+    assert!(telemetry.remove_poll("late").is_err());
+    supervisor.stop().await;
+}
+
+#[tokio::test]
 async fn the_service_shows_what_its_runtime_does() {
     let telemetry = telemetry();
     let supervisor = supervised(&telemetry).await;
