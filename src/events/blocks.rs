@@ -18,7 +18,7 @@ pub(super) const BLOCK_BYTES: usize = 16 << 10;
 const EXPANDED_BYTES_MAX: usize = BLOCK_BYTES + DATA_BYTES_MAX + (64 << 10);
 const FRONT_BYTES: usize = 8;
 /// A segment of the largest size and the largest batch behind it.
-const SEGMENT_BYTES_MAX: u32 = (256 + 64) << 20;
+pub(super) const SEGMENT_BYTES_MAX: u32 = (256 + 64) << 20;
 
 /// Where a block starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

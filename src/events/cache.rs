@@ -1,4 +1,4 @@
-//! Decoded blocks and index pages of sealed segments, as many as fit into a budget.
+//! Decoded blocks and index pages of sealed segments, as many as fit into a budget; and who is told where an index turns out damaged.
 
 use std::{
     fmt,
@@ -8,13 +8,18 @@ use std::{
     },
 };
 
+use parking_lot::Mutex;
 use quick_cache::{Weighter, sync};
 
 /// Shared by all segments of a store.
 pub(super) struct Cache {
     parts: sync::Cache<(u64, Part), Arc<[u8]>, Bytes>,
     next_owner: AtomicU64,
+    alarm: Mutex<Option<Alarm>>,
 }
+
+/// Tells whoever makes indexes anew to look for a damaged one.
+type Alarm = Box<dyn Fn() + Send>;
 
 /// A part of a sealed segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,6 +47,19 @@ impl Cache {
         Self {
             parts: sync::Cache::with_weighter(bytes / PART_BYTES, bytes as u64, Bytes),
             next_owner: AtomicU64::new(0),
+            alarm: Mutex::default(),
+        }
+    }
+
+    /// Who is told from now on.
+    pub(super) fn set_alarm(&self, alarm: impl Fn() + Send + 'static) {
+        *self.alarm.lock() = Some(Box::new(alarm));
+    }
+
+    /// An index was found damaged.
+    pub(super) fn raise_alarm(&self) {
+        if let Some(alarm) = &*self.alarm.lock() {
+            alarm();
         }
     }
 

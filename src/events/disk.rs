@@ -168,10 +168,15 @@ impl Disk for Folder {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path.join(name))?;
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        let path = self.path.join(name);
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            // Whoever only looks needs no more; what a store writes to it is refused.
+            Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {
+                File::open(&path)?
+            }
+            file => file?,
+        };
         Ok(Arc::new(RealFile { file }))
     }
 

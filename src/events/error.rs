@@ -258,6 +258,9 @@ pub enum OpenError {
     /// What exported events were handed to failed.
     #[error("the events cannot be handed on: {0}")]
     Stopped(io::Error),
+    /// The threads that work on its log did not start.
+    #[error("the threads of the event store cannot be started: {0}; it is tried again")]
+    Threads(io::Error),
     /// The writer of an earlier start still waits for the disk.
     #[error("an earlier write still waits for the disk; it is reopened once the disk answers")]
     Busy,

@@ -218,7 +218,7 @@ impl Events {
     }
 
     /// Hands one event over without waiting, neither for room nor for the disk, and answers its id. It will be stored unless the store
-    /// fails first; what is refused is counted. An event whose id is there already is not compared.
+    /// fails first; what is refused is counted, also where that comes about later. An event whose id is there already is not compared.
     ///
     /// # Errors
     ///
@@ -237,6 +237,10 @@ impl Events {
             .open_log()
             .ok_or_else(|| down(self.shared.why_down()))?;
         self.admit_at_once(&log, &mut prepared)?;
+        self.hand_over_admitted(&log, prepared)
+    }
+
+    fn hand_over_admitted(&self, log: &Arc<Log>, prepared: Prepared) -> Result<(), StoreError> {
         match log.append(&prepared) {
             Appended::Stored | Appended::Waiting(_) => {
                 self.count_stored(&prepared);
@@ -246,33 +250,58 @@ impl Events {
                 log.admission.add_permits(prepared.admitted as usize);
             }
             Appended::Unsure(unsure) => {
-                log.admission.add_permits(prepared.admitted as usize);
-                return self.hand_over_looked_up(prepared, &unsure);
+                return self.hand_over_looked_up(log, prepared, unsure);
             }
             // Without a checkpoint there are never too many.
             Appended::TooManyCheckpoints => {}
-            Appended::Refused(failure) => return Err(down(failure.reason.to_string())),
+            Appended::Refused(failure) => {
+                let reason = failure.reason.to_string();
+                return Err(StoreError::Down { reason });
+            }
         }
         Ok(())
     }
 
-    /// Whether the id is there already has to be looked up on the disk. That is done beside the caller where there is a runtime.
+    /// Whether the id is there already has to be looked up on the disk. That is done beside the caller where there is a runtime, for a
+    /// limited number of events; meanwhile it keeps its room.
     fn hand_over_looked_up(
         &self,
+        log: &Arc<Log>,
         mut prepared: Prepared,
-        unsure: &[(u64, Arc<Segment>)],
+        unsure: Vec<(u64, Arc<Segment>)>,
     ) -> Result<(), StoreError> {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            prepared.looked_up.extend(look_up(unsure)?);
-            return self.hand_over(prepared);
+        let refused = |error| {
+            log.admission.add_permits(prepared.admitted as usize);
+            Err(error)
         };
-        let events = self.clone();
-        runtime.spawn(async move {
-            match events.put(prepared).await {
-                Err(StoreError::Conflict { .. }) => events.shared.count_duplicates(1),
-                Err(StoreError::Damaged { .. } | StoreError::Read { .. }) => events.count_refused(),
-                // Counted where it happened.
-                Err(_) | Ok(_) => {}
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return match look_up(&unsure) {
+                Ok(looked_up) => {
+                    prepared.looked_up.extend(looked_up);
+                    self.hand_over_admitted(log, prepared)
+                }
+                Err(error) => refused(error),
+            };
+        };
+        let Ok(turn) = self.shared.looking_up.clone().try_acquire_owned() else {
+            return refused(StoreError::Full);
+        };
+        let (events, log) = (self.clone(), log.clone());
+        runtime.spawn_blocking(move || {
+            let looked_up = look_up(&unsure);
+            drop(turn);
+            let done = match looked_up {
+                Ok(looked_up) => {
+                    prepared.looked_up.extend(looked_up);
+                    events.hand_over_admitted(&log, prepared)
+                }
+                Err(error) => {
+                    log.admission.add_permits(prepared.admitted as usize);
+                    Err(error)
+                }
+            };
+            if done.is_err() {
+                events.count_refused();
             }
         });
         Ok(())
@@ -307,6 +336,14 @@ impl Events {
 
     async fn put(&self, mut prepared: Prepared) -> Result<ImportOutcome, StoreError> {
         let mut outcome = ImportOutcome::default();
+        if self.shared.options.durability == Durability::Memory
+            && let Some(log) = &*self.shared.log.load()
+            && let Appended::Stored = log.append(&prepared)
+        {
+            // There was nothing to wait for, neither for room nor for a disk.
+            outcome.stored = self.count_stored(&prepared);
+            return Ok(outcome);
+        }
         let mut log = self
             .shared
             .view()

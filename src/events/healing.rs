@@ -1,9 +1,10 @@
 //! The whole store over a disk that fails: what callers are told, and how it heals.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use super::{
-    Event, EventBuilder, Events, EventsHealth, Options, Query, StoreError, simulated::SimulatedDisk,
+    Disk, DiskFile, DiskLock, Event, EventBuilder, Events, EventsHealth, Options, Query,
+    StoreError, simulated::SimulatedDisk,
 };
 use crate::{
     ids::{EventId, IdGenerator, NodeId},
@@ -12,9 +13,13 @@ use crate::{
 };
 
 async fn supervised(disk: &SimulatedDisk, options: Options) -> (Events, Supervisor) {
+    supervised_on(Arc::new(disk.clone()), options).await
+}
+
+async fn supervised_on(disk: Arc<dyn Disk>, options: Options) -> (Events, Supervisor) {
     let ids = Arc::new(IdGenerator::new(NodeId::new(7).expect("small number")));
     let telemetry = Telemetry::new(telemetry::Options::default());
-    let events = Events::new(options, Arc::new(disk.clone()), ids, &telemetry);
+    let events = Events::new(options, disk, ids, &telemetry);
     let spec = SupervisorSpec::new("root", Intensity::new(1000, Duration::from_secs(1)));
     let supervisor = Supervisor::start(spec.child(events.child_spec())).await;
     (events, supervisor.expect("store opens"))
@@ -35,6 +40,52 @@ fn event(number: u64) -> Event {
         .expect("valid")
 }
 
+/// Longer than the room that a store makes ahead.
+fn large_batch() -> Vec<Event> {
+    let large = |number| {
+        let id = EventId::new(number).expect("test id is valid");
+        let event = EventBuilder::new(id, "k").data("x".repeat(900_000));
+        event.build().expect("valid")
+    };
+    (2..=3).map(large).collect()
+}
+
+/// A store of small segments that keeps nothing in memory, with one or more of them sealed: number 1 is in the first.
+async fn sealed(disk: &SimulatedDisk) -> (Events, Supervisor) {
+    let options = Options {
+        segment_bytes: 4096,
+        hot_bytes: 0,
+        cache_bytes: 0,
+        ..options()
+    };
+    let (events, supervisor) = supervised(disk, options).await;
+    for number in 1..=40 {
+        events.store(event(number)).await.expect("healthy disk");
+    }
+    let all = || events.stats().sealed + 1 == events.stats().segments;
+    until("sealing", || all() && events.stats().hot_bytes == 0).await;
+    (events, supervisor)
+}
+
+/// The first file with this ending.
+fn first(disk: &SimulatedDisk, ending: &str) -> (String, Vec<u8>) {
+    let names = disk.names();
+    let name = names.iter().find(|name| name.ends_with(ending));
+    let name = name.expect("there is such a file").clone();
+    let bytes = disk.bytes(&name).expect("it is there");
+    (name, bytes)
+}
+
+/// Damages every page of the first index, whatever a query reads of it, and nothing of its directory.
+fn damage_the_pages(disk: &SimulatedDisk) {
+    let (name, bytes) = first(disk, ".index");
+    let body = u32::from_le_bytes(bytes[40..44].try_into().expect("four bytes"));
+    let directory = 52 + body as usize;
+    let file = disk.open(&name).expect("it is there");
+    file.write_at(&vec![0; bytes.len() - directory], directory as u64)
+        .expect("room");
+}
+
 async fn until(what: &str, holds: impl Fn() -> bool) {
     let wait = async {
         while !holds() {
@@ -52,7 +103,7 @@ async fn a_full_disk_is_told_to_callers_and_to_health_and_heals_when_there_is_ro
     events.store(event(1)).await.expect("there is room");
 
     disk.leave_room(Some(0));
-    let refused = events.store(event(2)).await;
+    let refused = events.store_batch(large_batch()).await;
 
     assert!(
         matches!(refused, Err(StoreError::Failed { .. })),
@@ -64,8 +115,9 @@ async fn a_full_disk_is_told_to_callers_and_to_health_and_heals_when_there_is_ro
 
     disk.leave_room(None);
     until("healing", || events.health() == EventsHealth::Healthy).await;
-    events.store(event(2)).await.expect("there is room again");
-    assert_eq!(events.count(Query::new()).await.expect("countable"), 2);
+    let again = events.store_batch(large_batch()).await;
+    again.expect("there is room again");
+    assert_eq!(events.count(Query::new()).await.expect("countable"), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,4 +173,142 @@ async fn a_store_that_cannot_be_reopened_shows_what_it_had_and_keeps_trying() {
     disk.keep_power();
     until("healing", || events.health() == EventsHealth::Healthy).await;
     events.store(event(3)).await.expect("the disk is back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_that_turns_out_damaged_is_made_anew_while_the_store_runs() {
+    let disk = SimulatedDisk::new(4);
+    let (events, _supervisor) = sealed(&disk).await;
+    let whole = first(&disk, ".index");
+
+    damage_the_pages(&disk);
+    let id = event(1).id();
+    let refused = events.get(id).await;
+
+    assert!(matches!(refused, Err(StoreError::Index(_))), "{refused:?}");
+    until("healing", || events.stats().rebuilt == 1).await;
+    assert_eq!(events.get(id).await.expect("readable"), Some(event(1)));
+    assert_eq!(first(&disk, ".index"), whole);
+    until("health", || events.health() == EventsHealth::Healthy).await;
+    let stats = events.stats();
+    assert_eq!((stats.openings, stats.events), (1, 40));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_that_turns_out_damaged_with_its_blocks_is_made_of_what_is_left_by_opening_anew() {
+    let disk = SimulatedDisk::new(5);
+    let (events, _supervisor) = sealed(&disk).await;
+    damage_the_pages(&disk);
+    let (blocks, bytes) = first(&disk, ".blocks");
+    let (file, last) = (disk.open(&blocks).expect("it is there"), bytes.len() - 1);
+    file.write_at(&[bytes[last] ^ 1], last as u64)
+        .expect("room");
+
+    let opened_anew = async {
+        while events.stats().openings == 1 {
+            let _ = events.query(Query::new().kind("k")).await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let came = tokio::time::timeout(Duration::from_secs(20), opened_anew).await;
+    came.expect("the store is opened anew");
+    until("opening", || {
+        !matches!(events.health(), EventsHealth::Down { .. })
+    })
+    .await;
+    events.store(event(41)).await.expect("it takes events");
+
+    let stats = events.stats();
+    assert_eq!((stats.opened.rebuilt, stats.opened.gaps.len()), (1, 1));
+    assert!(matches!(events.health(), EventsHealth::Degraded { .. }));
+    let page = events.query(Query::new()).await.expect("answered");
+    assert!(page.events.contains(&event(40)) && page.events.contains(&event(41)));
+    assert_eq!(page.unreadable, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thread_that_does_not_start_is_tried_again() {
+    let disk = SimulatedDisk::new(6);
+    let (events, _supervisor) = supervised(&disk, options()).await;
+    events
+        .shared
+        .threads_to_refuse
+        .store(1, std::sync::atomic::Ordering::Relaxed);
+
+    disk.fail_syncs(1);
+    let failed = events.store(event(1)).await;
+
+    assert!(matches!(failed, Err(StoreError::Failed { .. })));
+    until("healing", || events.stats().openings == 3).await;
+    events.store(event(1)).await.expect("it works again");
+    until("health", || events.health() == EventsHealth::Healthy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_so_many_ids_are_looked_up_for_events_that_were_handed_over() {
+    let disk = SimulatedDisk::new(7);
+    let (events, _supervisor) = sealed(&disk).await;
+    let all = events.shared.looking_up.available_permits();
+    let others = events
+        .shared
+        .looking_up
+        .try_acquire_many(u32::try_from(all).expect("some"));
+
+    let refused = events.try_store(&event(1));
+    drop(others);
+    let taken = events.try_store(&event(1));
+
+    assert!(matches!(refused, Err(StoreError::Full)), "{refused:?}");
+    assert_eq!(events.stats().refused, 1);
+    taken.expect("there is a turn again");
+    until("the look", || events.stats().duplicates == 1).await;
+    let log = events.shared.open_log().expect("open");
+    let room = events.shared.options.in_flight_bytes as usize;
+    until("room", || log.admission.available_permits() == room).await;
+}
+
+/// A disk on which making blocks panics.
+#[derive(Debug)]
+struct Panicking(SimulatedDisk);
+
+impl Disk for Panicking {
+    fn lock(&self) -> io::Result<Box<dyn DiskLock>> {
+        self.0.lock()
+    }
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.0.list()
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.0.open(name)
+    }
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        assert!(!name.ends_with(".blocks"), "a disk that panics");
+        self.0.create(name)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+    fn sync_folder(&self) -> io::Result<()> {
+        self.0.sync_folder()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_while_a_segment_is_sealed_is_told_and_costs_no_event() {
+    let options = Options {
+        segment_bytes: 4096,
+        ..options()
+    };
+    let disk = Arc::new(Panicking(SimulatedDisk::new(8)));
+    let (events, _supervisor) = supervised_on(disk, options).await;
+    for number in 1..=40 {
+        events.store(event(number)).await.expect("it is stored");
+    }
+
+    let told = || matches!(events.health(), EventsHealth::Degraded { reasons } if reasons[0].contains("panicked"));
+    until("word of it", told).await;
+
+    let page = events.query(Query::new()).await.expect("answered");
+    assert_eq!(page.events.len(), 40);
+    assert_eq!(events.stats().sealed, 0);
 }

@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use crate::ids::CorrelationId;
 
 use super::{
-    blocks::Block,
+    blocks::{Block, SEGMENT_BYTES_MAX},
     bloom::{Member, Membership},
     columns::{ZONE_ROWS, Zone},
     frame::{HEADER_BYTES, Header, Kind},
     packed::{self, Packed},
     record::Record,
-    recovery::Summary,
+    recovery::{SEQUENCE_MAX, Summary},
     wire::{Reader, len16, len32},
 };
 
@@ -451,6 +451,10 @@ impl Directory {
     }
 
     fn adds_up(&self) -> bool {
+        let Summary { base, last, .. } = self.summary;
+        let numbers = base >= 1 && last <= SEQUENCE_MAX && last >= base - 1;
+        let holes = &self.summary.holes;
+        let within = |(first, end): &(u64, u64)| base <= *first && first <= end && *end <= last;
         let rising = |one: &Block, next: &Block| one.start < next.start && one.at < next.at;
         let ends = self
             .blocks
@@ -461,7 +465,9 @@ impl Directory {
             && ends
             && self.pages.is_sorted()
             && self.pages.len() > pages
-            && self.summary.last >= self.summary.base.saturating_sub(1)
+            && numbers
+            && holes.iter().all(within)
+            && self.bytes <= SEGMENT_BYTES_MAX
     }
 
     /// Bytes of the segment's files.

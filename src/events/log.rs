@@ -1,6 +1,10 @@
 //! The log while it runs: callers add frames to a batch, the writer makes batches durable, readers see what is published.
 //!
-//! Locks are taken in this order: the intake, then a segment. Neither is held during I/O.
+//! Locks are taken in this order: the intake, the order of indexing, a segment. None is held during I/O.
+//!
+//! A frame is handed to the writer before its events are indexed, so that the one is done beside the other. Whoever appends takes the order of
+//! indexing before it lets the intake go: events are indexed in the order of their frames, and who holds the intake and the order knows
+//! that all are.
 
 use std::{
     mem,
@@ -12,7 +16,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore};
 
 use super::{
@@ -21,7 +25,7 @@ use super::{
     notes::{self, Checkpoints, LowWater, Position},
     options::{Durability, Options},
     record,
-    recovery::Summary,
+    recovery::{SEQUENCE_MAX, Summary},
     segment::Segment,
     stats::EventStats,
     view::{Access, View},
@@ -38,6 +42,8 @@ pub(super) struct Log {
     /// The most events; as many as there can be where there is no limit.
     max_events: AtomicU64,
     intake: Mutex<Intake>,
+    /// Held by whoever indexes what it appended.
+    indexing: Mutex<()>,
     /// Signalled when the writer, asleep, has something to do.
     work: Condvar,
     segments: ArcSwap<Vec<Arc<Segment>>>,
@@ -69,6 +75,8 @@ pub(super) struct Facts {
     pub(super) synced: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) unreadable: AtomicU64,
+    /// Indexes that were made anew.
+    pub(super) rebuilt: AtomicU64,
     /// Since when the writer waits for the disk, while it does.
     pub(super) writing: Mutex<Option<Instant>>,
 }
@@ -78,7 +86,7 @@ pub(super) struct Facts {
 struct Sealing {
     waits: bool,
     ended: bool,
-    /// Why a segment could not be sealed.
+    /// Why a segment could not be sealed, or an index not made anew.
     trouble: Option<String>,
 }
 
@@ -92,6 +100,8 @@ struct Intake {
     active: Option<Arc<Segment>>,
     /// Bytes of the active segment.
     end: u32,
+    /// Its rows, also those that are still to be indexed.
+    rows: u32,
     batch: Batch,
     /// What the batch before this one waits for; settled when nothing is being written.
     latest: Arc<Commit>,
@@ -180,6 +190,14 @@ pub(super) struct Known {
     pub(super) row: u32,
 }
 
+/// A frame that was appended, and is not in memory yet.
+struct Unindexed<'a> {
+    _order: MutexGuard<'a, ()>,
+    segment: Arc<Segment>,
+    offset: u32,
+    front: u32,
+}
+
 /// What the writer finds to do.
 #[derive(Debug)]
 pub(super) enum Work {
@@ -216,6 +234,9 @@ impl Log {
             .map(|span| span.id.1)
             .max();
         let (active, end) = found.active.unzip();
+        let rows = active
+            .as_ref()
+            .map_or(0, |active: &Arc<Segment>| active.all_rows());
         let log = Self {
             id: found.id,
             durable: options.durability != Durability::Memory,
@@ -228,6 +249,7 @@ impl Log {
                 highest: highest.unwrap_or(0),
                 active,
                 end: end.unwrap_or(0),
+                rows,
                 batch: Batch::default(),
                 latest: Commit::settled(Ok(())),
                 writer_asleep: false,
@@ -235,6 +257,7 @@ impl Log {
                 checkpoints: found.checkpoints.clone(),
                 newest_is_mark: false,
             }),
+            indexing: Mutex::default(),
             work: Condvar::new(),
             segments: ArcSwap::from_pointee(found.segments),
             sealing: Mutex::new(Sealing {
@@ -263,7 +286,7 @@ impl Log {
         self.cool();
     }
 
-    fn segment_bytes(&self) -> u32 {
+    pub(super) fn segment_bytes(&self) -> u32 {
         self.segment_bytes.load(Ordering::Relaxed)
     }
 
@@ -302,11 +325,13 @@ impl Log {
 
     /// Adds events to the batch in one frame, or in memory mode stores them.
     pub(super) fn append(&self, prepared: &Prepared) -> Appended {
-        let mut intake = self.intake.lock();
+        let header = self.header_of(prepared);
+        let intake = self.intake.lock();
         if let Some(failure) = intake.refusal() {
             return Appended::Refused(failure);
         }
         if prepared.lowest <= intake.highest {
+            self.wait_for_indexing(&intake);
             let (known, unsure) = self.known(prepared);
             if !unsure.is_empty() {
                 return Appended::Unsure(unsure);
@@ -324,23 +349,36 @@ impl Log {
                 return Appended::TooManyCheckpoints;
             }
         }
-        self.take_in(&mut intake, prepared)
+        self.take_in(intake, header, prepared)
     }
 
-    fn take_in(&self, intake: &mut Intake, prepared: &Prepared) -> Appended {
+    /// Its frame's header; there are no frames in memory mode.
+    fn header_of(&self, prepared: &Prepared) -> Option<Header> {
+        let front = len32(prepared.front);
+        let header = || {
+            Header::of(
+                Kind::Events,
+                self.id,
+                prepared.events,
+                front,
+                &prepared.body,
+            )
+        };
+        self.durable.then(header)
+    }
+
+    fn take_in(
+        &self,
+        mut intake: MutexGuard<'_, Intake>,
+        header: Option<Header>,
+        prepared: &Prepared,
+    ) -> Appended {
         intake.highest = intake.highest.max(prepared.highest);
-        if !self.durable {
-            self.keep_in_memory(intake, prepared);
+        let Some(header) = header else {
+            self.keep_in_memory(&mut intake, prepared);
             return Appended::Stored;
-        }
-        let header = Header::of(
-            Kind::Events,
-            self.id,
-            prepared.events,
-            len32(prepared.front),
-            &prepared.body,
-        );
-        self.add_frame(intake, header, &prepared.body);
+        };
+        let unindexed = self.add_frame(&mut intake, header, &prepared.body);
         if let Some((key, value)) = &prepared.checkpoint {
             // After the frame: the head of a segment that it opens must not know the checkpoint before its events are there.
             notes::apply(&mut intake.checkpoints, key.clone(), value.clone());
@@ -348,8 +386,15 @@ impl Log {
         intake.batch.checkpoints.extend(prepared.checkpoint.clone());
         intake.batch.admitted += prepared.admitted;
         let commit = intake.batch.commit.clone();
-        self.wake_writer(intake);
+        self.wake_writer(&mut intake);
+        drop(intake);
+        unindexed.index(&prepared.body);
         Appended::Waiting(commit)
+    }
+
+    /// After it all that was appended is indexed, as long as the intake is held.
+    fn wait_for_indexing(&self, _intake: &Intake) {
+        drop(self.indexing.lock());
     }
 
     fn keep_in_memory(&self, intake: &mut Intake, prepared: &Prepared) {
@@ -360,15 +405,17 @@ impl Log {
             Some(active) if !full => active.clone(),
             _ => self.next_in_memory(intake),
         };
-        let rows = segment.push(intake.end, 0, records, 0);
+        self.facts.hot.fetch_add(records.len(), Ordering::Relaxed);
+        {
+            let _counting = self.counting.lock();
+            self.count_shown(segment.push_shown(intake.end, records));
+        }
         intake.end += len;
         segment.set_written(intake.end);
         if let Some((key, value)) = &prepared.checkpoint {
             notes::apply(&mut intake.checkpoints, key.clone(), value.clone());
             notes::apply(&mut self.checkpoints.lock(), key.clone(), value.clone());
         }
-        self.facts.hot.fetch_add(records.len(), Ordering::Relaxed);
-        self.show(&segment, rows);
         self.keep_count();
         if self.facts.hot.load(Ordering::Relaxed) > self.hot_bytes.load(Ordering::Relaxed) {
             self.forget_oldest(intake);
@@ -399,44 +446,61 @@ impl Log {
     /// Lets readers see the first rows of a segment.
     fn show(&self, segment: &Segment, rows: u32) {
         let _counting = self.counting.lock();
-        let shown = segment.publish(rows);
+        self.count_shown(segment.publish(rows));
+    }
+
+    fn count_shown(&self, shown: u64) {
         self.news.notify_waiters();
         self.facts.shown.fetch_add(shown, Ordering::Relaxed);
         self.facts.stored.fetch_add(shown, Ordering::Relaxed);
     }
 
     /// Puts a frame behind the batch; its sequence number is given here, its mark by the writer.
-    fn add_frame(&self, intake: &mut Intake, header: Header, body: &[u8]) {
+    fn add_frame(&self, intake: &mut Intake, header: Header, body: &[u8]) -> Unindexed<'_> {
         let segment = match &intake.active {
             Some(active) if self.has_room(intake, body.len()) => active.clone(),
             _ => self.roll(intake),
         };
-        self.add_to(intake, segment, header, body);
+        self.add_to(intake, segment, header, body)
     }
 
     fn has_room(&self, intake: &Intake, body: usize) -> bool {
         intake.end.saturating_add(len32(HEADER_BYTES + body)) <= self.segment_bytes()
     }
 
-    fn add_to(&self, intake: &mut Intake, segment: Arc<Segment>, mut header: Header, body: &[u8]) {
+    fn add_to(
+        &self,
+        intake: &mut Intake,
+        segment: Arc<Segment>,
+        mut header: Header,
+        body: &[u8],
+    ) -> Unindexed<'_> {
         header.sequence = intake.next_sequence;
         intake.next_sequence += 1;
         intake.newest_is_mark = header.kind == Kind::Mark;
-        let rows = (header.kind == Kind::Events).then(|| {
-            let bytes = HEADER_BYTES + body.len();
-            self.facts.hot.fetch_add(bytes, Ordering::Relaxed);
-            segment.push(intake.end, HEADER_BYTES, body, header.front as usize)
-        });
+        intake.rows += header.events;
+        let bytes = HEADER_BYTES + body.len();
+        self.facts.hot.fetch_add(bytes, Ordering::Relaxed);
+        let unindexed = Unindexed {
+            offset: intake.end,
+            front: header.front,
+            segment: segment.clone(),
+            _order: self.indexing.lock(),
+        };
+        let rows = intake.rows;
         let part = intake.part(segment);
-        part.rows = rows.unwrap_or(part.rows);
+        part.rows = rows;
         part.frames.push((part.bytes.len(), header));
+        part.bytes.reserve(bytes);
         part.bytes.extend_from_slice(&[0; HEADER_BYTES]);
         part.bytes.extend_from_slice(body);
-        intake.end += len32(HEADER_BYTES + body.len());
+        intake.end += len32(bytes);
+        unindexed
     }
 
     /// Seals the active segment and starts the next one with its head.
     fn roll(&self, intake: &mut Intake) -> Arc<Segment> {
+        self.wait_for_indexing(intake);
         if let Some(sealed) = intake.active.take() {
             intake.part(sealed).seal = true;
         }
@@ -444,6 +508,7 @@ impl Log {
         let segment = Arc::new(Segment::new(base, segment_name(base, self.id)));
         intake.active = Some(segment.clone());
         intake.end = 0;
+        intake.rows = 0;
         self.show_segment(segment.clone());
         self.drop_pruned(intake);
         intake.part(segment.clone()).create = true;
@@ -451,7 +516,8 @@ impl Log {
         intake.low.write(&mut front);
         notes::write_checkpoints(&mut front, intake.checkpoints.iter());
         let header = Header::of(Kind::Head, self.id, 0, len32(front.len()), &front);
-        self.add_to(intake, segment.clone(), header, &front);
+        self.add_to(intake, segment.clone(), header, &front)
+            .index(&front);
         segment
     }
 
@@ -527,7 +593,7 @@ impl Log {
             Some(active) if !intake.newest_is_mark => {
                 let header = Header::of(Kind::Mark, self.id, 0, 0, &[]);
                 // Beyond the segment's limit by 52 bytes at most; a new segment would carry the mark in its head.
-                self.add_to(&mut intake, active, header, &[]);
+                self.add_to(&mut intake, active, header, &[]).index(&[]);
                 true
             }
             _ => false,
@@ -536,6 +602,8 @@ impl Log {
 
     /// For the writer: the batch is as durable as its callers asked for; shows it.
     pub(super) fn publish(&self, batch: &Batch) {
+        // Whoever appended to it took the order before the batch could be taken.
+        drop(self.indexing.lock());
         for part in &batch.parts {
             self.show(&part.segment, part.rows);
         }
@@ -559,10 +627,24 @@ impl Log {
                 // A segment is rolled once.
                 let _ = part.segment.rolled.set(summary);
             }
-            self.sealing.lock().waits = true;
-            self.rolled.notify_one();
+            self.wake_sealer();
         }
         self.cool();
+    }
+
+    /// There may be something to seal, or an index to be made anew.
+    pub(super) fn wake_sealer(&self) {
+        self.sealing.lock().waits = true;
+        self.rolled.notify_one();
+    }
+
+    /// The segments of which the index was found damaged.
+    pub(super) fn with_damaged_index(&self) -> Vec<Arc<Segment>> {
+        let segments = self.segments();
+        let damaged = segments
+            .iter()
+            .filter(|segment| segment.has_damaged_index());
+        damaged.cloned().collect()
     }
 
     /// What a later opening needs to know of a segment that was written to its end: the next one tells where that is.
@@ -622,7 +704,7 @@ impl Log {
         self.rolled.notify_one();
     }
 
-    /// For the sealer: waits until there may be something to seal, or as long as told; false if there never will be again.
+    /// For the sealer: waits until there may be something to do, or as long as told; false if there never will be again.
     pub(super) fn wait_for_rolled(&self, patience: Option<Duration>) -> bool {
         let mut sealing = self.sealing.lock();
         let deadline = patience.map(|patience| Instant::now() + patience);
@@ -648,7 +730,7 @@ impl Log {
         self.sealing.lock().trouble = trouble;
     }
 
-    /// Why a segment could not be sealed.
+    /// What stands in the sealer's way.
     pub(super) fn sealing_trouble(&self) -> Option<String> {
         self.sealing.lock().trouble.clone()
     }
@@ -674,6 +756,7 @@ impl Log {
     pub(super) fn prune_before(&self, time: i64) -> Option<(u64, Arc<Commit>)> {
         let _pruning = self.pruning.lock();
         let shown = self.shown();
+        self.wait_for_indexing(&self.intake.lock());
         let ends_here = |(segment, rows): &&(Arc<Segment>, u32)| *rows < segment.all_rows();
         let position = shown.iter().find(ends_here).or(shown.last()).map_or(
             Position::default(),
@@ -736,6 +819,7 @@ impl Log {
         stats.stored += count(&facts.stored);
         stats.pruned += count(&facts.pruned);
         stats.unreadable += count(&facts.unreadable);
+        stats.rebuilt += count(&facts.rebuilt);
         stats.commits += count(&facts.commits);
         stats.synced_sequence = count(&facts.synced);
         stats.hot_bytes = facts.hot.load(Ordering::Relaxed) as u64;
@@ -809,6 +893,7 @@ impl Log {
         if let Some(failure) = intake.refusal() {
             return Commit::settled(Err(failure));
         }
+        self.wait_for_indexing(&intake);
         self.drop_pruned(&mut intake);
         intake.low.through = intake.low.through.max(start);
         if !self.durable || self.segments().is_empty() {
@@ -823,7 +908,8 @@ impl Log {
         {
             Some(active) if !intake.active_is_pruned() => {
                 let header = Header::of(Kind::LowWater, self.id, 0, len32(front.len()), &front);
-                self.add_to(&mut intake, active, header, &front);
+                self.add_to(&mut intake, active, header, &front)
+                    .index(&front);
             }
             // The head of the new segment carries the low water, and what was dropped since it was written out above.
             _ => drop(self.roll(&mut intake)),
@@ -865,6 +951,14 @@ impl Log {
     }
 }
 
+impl Unindexed<'_> {
+    /// Lets it be found, with its bytes in memory.
+    fn index(self, body: &[u8]) {
+        let front = self.front as usize;
+        self.segment.push(self.offset, HEADER_BYTES, body, front);
+    }
+}
+
 impl Intake {
     /// Whether dropping the active segment gives enough space back.
     fn active_is_pruned(&self) -> bool {
@@ -896,9 +990,8 @@ impl Intake {
     fn part(&mut self, segment: Arc<Segment>) -> &mut Part {
         let last = self.batch.parts.last();
         if last.is_none_or(|part| part.segment.base != segment.base) {
-            let rows = segment.all_rows();
             self.batch.parts.push(Part {
-                rows,
+                rows: self.rows,
                 segment,
                 create: false,
                 seal: false,
@@ -967,5 +1060,7 @@ pub(super) fn parse_segment_name(name: &str) -> Option<(u64, u64)> {
             .then(|| u64::from_str_radix(text, 16).ok())
             .flatten()
     };
-    Some((number(base)?, number(log)?))
+    // Of any other number there is no frame.
+    let base = number(base).filter(|base| (1..=SEQUENCE_MAX).contains(base))?;
+    Some((base, number(log)?))
 }

@@ -35,43 +35,91 @@ pub(super) struct Rebuilt {
     pub(super) quarantined: usize,
 }
 
+/// What a segment's blocks say: the index that they should have.
+#[derive(Debug)]
+pub(super) struct Remade {
+    index: Vec<u8>,
+    rows: u32,
+    blocks: Vec<u8>,
+    damage: Vec<Damage>,
+}
+
+impl Remade {
+    /// Reads the blocks of a segment. `name` is that of its file before it was sealed, `base` its first sequence number.
+    pub(super) fn of(
+        disk: &dyn Disk,
+        name: &str,
+        (base, log): (u64, u64),
+    ) -> Result<Self, OpenError> {
+        let (file, _) = sealed_names(name);
+        let unknown = |unknown: recovery::Unknown| OpenError::Unknown {
+            file: file.clone(),
+            version: unknown.version,
+            codec: unknown.codec,
+        };
+        let blocks = read_file(disk, &file).map_err(|error| failed(&file, error))?;
+        let scan = recovery::scan(&blocks, log, 1).map_err(unknown)?;
+        let (placed, segment) = blocks::expand_all(&blocks, &scan);
+        let inner = recovery::scan(&segment, log, base).map_err(unknown)?;
+        let index = sealing::index_of(&segment, &inner);
+        let rows = index.rows();
+        let index = index.finish(
+            log,
+            &inner.summary(base),
+            len32(segment.len()),
+            &placed,
+            len32(blocks.len()),
+        );
+        Ok(Self {
+            index,
+            rows,
+            blocks,
+            damage: scan.damage,
+        })
+    }
+
+    /// Whether all `rows` events of the segment are there, in whole blocks.
+    pub(super) fn is_whole(&self, rows: u32) -> bool {
+        self.damage.is_empty() && self.rows == rows
+    }
+
+    /// Puts the index in place of the old one, durably; answers whether there was one.
+    pub(super) fn put_in_place(&self, disk: &dyn Disk, name: &str) -> Result<bool, OpenError> {
+        let (_, index) = sealed_names(name);
+        let put = || {
+            let had_one = put_aside(disk, &index)?;
+            sealing::write_new(disk, &index, &self.index)?;
+            disk.sync_folder()?;
+            Ok(had_one)
+        };
+        put().map_err(|error| failed(&index, error))
+    }
+}
+
+fn failed(file: &str, error: io::Error) -> OpenError {
+    OpenError::Read {
+        file: file.to_owned(),
+        error,
+    }
+}
+
 /// Makes the index of a sealed segment anew from its blocks, and keeps the old one and damaged blocks beside. `name` is that of the
 /// segment's file before it was sealed.
 pub(super) fn rebuild_index(
     disk: &dyn Disk,
     name: &str,
-    (base, log): (u64, u64),
+    place: (u64, u64),
 ) -> Result<Rebuilt, OpenError> {
     let (blocks, index) = sealed_names(name);
     tracing::warn!(file = index, "the index is made anew from its blocks");
-    let failed = |error| OpenError::Read {
-        file: blocks.clone(),
-        error,
-    };
-    let unknown = |unknown: recovery::Unknown| OpenError::Unknown {
-        file: blocks.clone(),
-        version: unknown.version,
-        codec: unknown.codec,
-    };
-    let bytes = read_file(disk, &blocks).map_err(failed)?;
-    let scan = recovery::scan(&bytes, log, 1).map_err(unknown)?;
-    for damage in &scan.damage {
-        quarantine(disk, &blocks, &bytes, damage).map_err(failed)?;
+    let remade = Remade::of(disk, name, place)?;
+    for damage in &remade.damage {
+        quarantine(disk, &blocks, &remade.blocks, damage)
+            .map_err(|error| failed(&blocks, error))?;
     }
-    let (placed, segment) = blocks::expand_all(&bytes, &scan);
-    let inner = recovery::scan(&segment, log, base).map_err(unknown)?;
-    let made = sealing::index_of(&segment, &inner).finish(
-        log,
-        &inner.summary(base),
-        len32(segment.len()),
-        &placed,
-        len32(bytes.len()),
-    );
-    let had_one = put_aside(disk, &index).map_err(failed)?;
-    sealing::write_new(disk, &index, &made).map_err(failed)?;
-    disk.sync_folder().map_err(failed)?;
+    let had_one = remade.put_in_place(disk, name)?;
     Ok(Rebuilt {
-        quarantined: scan.damage.len() + usize::from(had_one),
+        quarantined: remade.damage.len() + usize::from(had_one),
     })
 }
 

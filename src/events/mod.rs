@@ -5,7 +5,7 @@
 //! * A batch is there whole or not at all, and so are an import's events and its [`Checkpoint`].
 //! * An event is what was stored or an error, never something else: every read from disk verifies a checksum.
 //! * Damage costs what it hits: one write of a segment that grows, the events of one block (16 KiB and a record at the most) of a sealed one. A
-//!   damaged index is made anew from its blocks when the store is opened.
+//!   damaged index is made anew from its blocks: when the store is opened, or as soon as a query meets the damage.
 //! * What is missing is reported: in [`EventStats::opened`], and by [`Events::health`] until the segment is pruned.
 //! * Queries run beside the writer; a long one delays no `store` by more than a few microseconds.
 //! * Everything is bounded: events, batches, bytes in flight, answers, memory.
@@ -70,7 +70,9 @@
 //!
 //! *Reading a segment*: frame after frame. Where none is whole, look for the next whole frame with this log id and a sequence number at
 //! least as high as the expected one. In the newest segment, damage where the expected sequence number is above every last-synced mark is
-//! a torn tail, and the log ends there. Any other damage is a gap: the sequence numbers that are missing.
+//! a torn tail, and the log ends there. Any other damage is a gap: the sequence numbers that are missing. Where nothing but zeros follows to
+//! the end of a `.seg`, that is room that was made ahead, and the segment ends before it: a sync is quicker where the file does not grow.
+//! Only a crash leaves any, in the newest segment; readers that know no room cut it off as a torn tail, so the version stayed the same.
 //!
 //! *Sealed segment*: its bytes as they were, in compressed blocks. Offsets, sequence numbers and the order of the events stay. A `.blocks`
 //! file holds block frames, numbered from 1; the front is the offset in the segment of the block's first byte and the number of its bytes,

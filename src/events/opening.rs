@@ -174,7 +174,10 @@ impl<'a> FolderReader<'a> {
     fn read_sealed(&mut self, named: &Named) -> Result<(), OpenError> {
         self.knows_notes = false;
         let (blocks, index) = sealed_names(&named.name);
-        let fits = |sealed: &Sealed| sealed.directory.summary.base == named.base;
+        let fits = |sealed: &Sealed| {
+            let directory = &sealed.directory;
+            directory.summary.base == named.base && u64::from(directory.blocks_bytes) == named.bytes
+        };
         let sealed = match Sealed::open(self.disk, (&blocks, &index), self.cache) {
             Ok(sealed) if fits(&sealed) => sealed,
             Ok(_) | Err(IndexFault::Damaged) => self.rebuild(named, &blocks, &index)?,
@@ -203,13 +206,13 @@ impl<'a> FolderReader<'a> {
         };
         let file = self.disk.open(&named.name).map_err(failed)?;
         let mut bytes = read_whole(file.as_ref(), named.bytes).map_err(failed)?;
-        let mut scan = recovery::scan(&bytes, named.log, named.base).map_err(|unknown| {
-            OpenError::Unknown {
-                file: named.name.clone(),
-                version: unknown.version,
-                codec: unknown.codec,
-            }
+        let scanned = recovery::scan_growing(&bytes, named.log, named.base);
+        let mut scan = scanned.map_err(|unknown| OpenError::Unknown {
+            file: named.name.clone(),
+            version: unknown.version,
+            codec: unknown.codec,
         })?;
+        bytes.truncate(scan.end() as usize);
         if is_last {
             self.cut_torn_tail(named, file.as_ref(), &mut bytes, &mut scan)
                 .map_err(failed)?;
@@ -265,6 +268,10 @@ impl<'a> FolderReader<'a> {
         let synced = self
             .synced_before(named.base)
             .max(scan.summary(named.base).synced);
+        if (bytes.len() as u64) < named.bytes {
+            // Room that was made ahead is made anew.
+            file.truncate(bytes.len() as u64)?;
+        }
         if let Some(end) = scan.torn_at(synced) {
             let frames = scan.cut(end);
             self.opened.torn = Some(Torn {
@@ -322,9 +329,7 @@ impl<'a> FolderReader<'a> {
                 let start = *offset as usize + HEADER_BYTES;
                 let body = &bytes[start..start + header.body as usize];
                 self.learn(header, &body[..header.front as usize]);
-                if header.kind == Kind::Events {
-                    segment.push(*offset, HEADER_BYTES, body, header.front as usize);
-                }
+                segment.push(*offset, HEADER_BYTES, body, header.front as usize);
             }
             segment.all_rows()
         };
@@ -493,8 +498,9 @@ fn unfinished(files: &[(String, u64)]) -> Vec<String> {
 fn is_unchanged(known: &Segment, named: &Named, is_last: bool) -> bool {
     !is_last
         && known.rolled.get().is_some()
+        && !known.has_damaged_index()
         && known.is_sealed() == named.is_sealed
-        && (named.is_sealed || u64::from(known.written()) == named.bytes)
+        && known.file_bytes() == named.bytes
 }
 
 fn hide(segment: &Segment, low: &LowWater) -> io::Result<()> {

@@ -48,8 +48,25 @@ pub(super) struct Unknown {
     pub(super) codec: u8,
 }
 
+/// No log lives long enough to come near: beyond it nothing is a sequence number, and there is always a next one.
+pub(super) const SEQUENCE_MAX: u64 = u64::MAX >> 1;
+
 /// Finds all whole frames of log `log` in a segment whose first frame has sequence number `base`.
 pub(super) fn scan(bytes: &[u8], log: u64, base: u64) -> Result<Scan, Unknown> {
+    find(bytes, log, base, |_| false)
+}
+
+/// As [`scan`], in the file of a segment that is not sealed: zeros up to its end are room that was made for what comes, and no damage.
+pub(super) fn scan_growing(bytes: &[u8], log: u64, base: u64) -> Result<Scan, Unknown> {
+    find(bytes, log, base, |rest| rest.iter().all(|byte| *byte == 0))
+}
+
+fn find(
+    bytes: &[u8],
+    log: u64,
+    base: u64,
+    is_room: impl Fn(&[u8]) -> bool,
+) -> Result<Scan, Unknown> {
     let mut scan = Scan::default();
     let mut at = 0;
     while at < bytes.len() {
@@ -57,6 +74,8 @@ pub(super) fn scan(bytes: &[u8], log: u64, base: u64) -> Result<Scan, Unknown> {
         if let Some(header) = whole_frame(&bytes[at..], log, expected)? {
             scan.frames.push((len32(at), header));
             at += header.frame_bytes();
+        } else if is_room(&bytes[at..]) {
+            break;
         } else {
             let next = next_frame(bytes, at, log, expected)?;
             scan.damage.push(Damage {
@@ -91,6 +110,14 @@ impl Scan {
             summary.synced = summary.synced.max(header.synced);
         }
         summary
+    }
+
+    /// Where all ends that is a frame or damage.
+    pub(super) fn end(&self) -> u32 {
+        let frame = self.frames.last();
+        let frame = frame.map_or(0, |(at, header)| at + len32(header.frame_bytes()));
+        let damage = self.damage.last();
+        frame.max(damage.map_or(0, |damage| damage.offset + damage.bytes))
     }
 
     /// Where the torn tail starts: the first damage above the last-synced mark.
@@ -140,7 +167,7 @@ fn without(dropped: &[(u64, u64)], (mut first, last): (u64, u64)) -> Vec<(u64, u
         if *start > first {
             left.push((first, start - 1));
         }
-        first = end + 1;
+        first = end.saturating_add(1);
     }
     if first <= last {
         left.push((first, last));
@@ -163,7 +190,10 @@ fn whole_frame(bytes: &[u8], log: u64, expected: u64) -> Result<Option<Header>, 
 
 /// Not a frame of another log, not an older one where a newer one should be, and none that vouches for itself.
 fn ours(header: &Header, log: u64, expected: u64) -> bool {
-    header.log == log && header.sequence >= expected && header.synced < header.sequence
+    header.log == log
+        && header.sequence >= expected
+        && header.synced < header.sequence
+        && header.sequence <= SEQUENCE_MAX
 }
 
 /// Where the next whole frame behind the damage at `at` starts; the end if there is none.
@@ -319,6 +349,37 @@ mod tests {
             gaps(&found, &[(2, 3), (8, 12), (19, 30)]),
             [(1, 1), (4, 4), (13, 18)]
         );
+    }
+
+    #[test]
+    fn zeros_behind_the_frames_of_a_growing_segment_are_room_and_behind_damage_they_are_damage() {
+        let room = vec![0; 4096];
+        let whole = frame(1, 0, b"one");
+        let (ends_in_zeros, torn) = (frame(2, 1, b"two\0\0\0"), &frame(3, 2, b"three")[..50]);
+        let bytes = [&whole[..], &ends_in_zeros, &room].concat();
+        let damaged = [&whole[..], &ends_in_zeros, torn, &room].concat();
+        let end = len32(whole.len() + ends_in_zeros.len());
+
+        let grown = scan_growing(&bytes, LOG, 1).expect("same version");
+        let cut = scan_growing(&damaged, LOG, 1).expect("same version");
+
+        assert_eq!((sequences(&grown), grown.end()), (vec![1, 2], end));
+        assert_eq!(grown.damage, []);
+        assert_eq!(cut.torn_at(1), Some(end));
+        assert_eq!(cut.end() as usize, damaged.len());
+        let empty = scan_growing(&room, LOG, 1).expect("same version");
+        assert_eq!((empty.end(), empty.summary(1).last), (0, 0));
+    }
+
+    #[test]
+    fn a_sequence_number_after_which_none_could_come_is_not_believed() {
+        let bytes = [frame(1, 0, b"one"), frame(u64::MAX, 1, b"last")].concat();
+
+        let scan = scan(&bytes, LOG, 1).expect("same version");
+
+        assert_eq!(sequences(&scan), [1]);
+        assert_eq!(scan.damage.len(), 1);
+        assert_eq!(gaps(&[scan.summary(1)], &[(2, u64::MAX)]), []);
     }
 
     #[test]

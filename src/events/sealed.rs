@@ -1,6 +1,13 @@
 //! A sealed segment: its directory in memory, its blocks and index pages read when they are asked for and kept for a while.
 
-use std::{io, ops::Range, sync::Arc};
+use std::{
+    io,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use super::{
     blocks,
@@ -24,6 +31,8 @@ pub(super) struct Sealed {
     index: Arc<dyn DiskFile>,
     cache: Arc<Cache>,
     owner: u64,
+    /// A page of the index does not hold what was written.
+    index_damaged: AtomicBool,
 }
 
 /// What a reader of many rows was given last: the next row is often in the same part.
@@ -82,17 +91,37 @@ impl Sealed {
             blocks,
             index,
             owner: cache.owner(),
+            index_damaged: AtomicBool::new(false),
             cache: cache.clone(),
         })
+    }
+
+    /// Whether a reader found the index damaged.
+    pub(super) fn is_index_damaged(&self) -> bool {
+        self.index_damaged.load(Ordering::Acquire)
+    }
+
+    /// What the reader of a damaged page is told; the index is made anew from its blocks.
+    fn index_fault(&self) -> io::Error {
+        if !self.index_damaged.swap(true, Ordering::AcqRel) {
+            self.cache.raise_alarm();
+        }
+        damaged()
     }
 
     /// The body of a page.
     fn page(&self, number: u32, access: Access<'_>) -> io::Result<Arc<[u8]>> {
         self.part(Part::Page(number), || {
-            let (from, to) = self.directory.page(number).ok_or_else(damaged)?;
-            let frame = read(self.index.as_ref(), from, to, access)?;
-            let body = index::page_body(&frame, number).ok_or_else(damaged)?;
-            Ok(body.into())
+            let place = self.directory.page(number);
+            let (from, to) = place.ok_or_else(|| self.index_fault())?;
+            let frame = match read(self.index.as_ref(), from, to, access) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Err(self.index_fault());
+                }
+                frame => frame?,
+            };
+            let body = index::page_body(&frame, number);
+            Ok(body.ok_or_else(|| self.index_fault())?.into())
         })
     }
 
@@ -149,8 +178,10 @@ impl Sealed {
         let page = held.page.get_or(Directory::page_of_row(row), |number| {
             self.page(number, access)
         })?;
-        let keys = Keys::read(page).ok_or_else(damaged)?;
-        let offset = keys.offset(row % index::PAGE_ROWS).ok_or_else(damaged)?;
+        let keys = Keys::read(page).ok_or_else(|| self.index_fault())?;
+        let offset = keys
+            .offset(row % index::PAGE_ROWS)
+            .ok_or_else(|| self.index_fault())?;
         self.record_at(offset, access, held)
     }
 
@@ -189,8 +220,9 @@ impl Sealed {
 
     pub(super) fn offset(&self, row: u32, access: Access<'_>) -> io::Result<u32> {
         let page = self.page(Directory::page_of_row(row), access)?;
-        let keys = Keys::read(&page).ok_or_else(damaged)?;
-        keys.offset(row % index::PAGE_ROWS).ok_or_else(damaged)
+        let keys = Keys::read(&page).ok_or_else(|| self.index_fault())?;
+        keys.offset(row % index::PAGE_ROWS)
+            .ok_or_else(|| self.index_fault())
     }
 
     /// How many rows start before `offset`.
@@ -209,7 +241,7 @@ impl Sealed {
             return Ok(0);
         };
         let page = self.page(last, Access::Disk)?;
-        let keys = Keys::read(&page).ok_or_else(damaged)?;
+        let keys = Keys::read(&page).ok_or_else(|| self.index_fault())?;
         Ok(last * index::PAGE_ROWS + keys.below(offset))
     }
 
@@ -224,9 +256,11 @@ impl Sealed {
             |one: &u32, next: &u32| Directory::page_of_row(*one) == Directory::page_of_row(*next);
         for rows in rows.chunk_by(same_page) {
             let page = self.page(Directory::page_of_row(rows[0]), access)?;
-            let keys = Keys::read(&page).ok_or_else(damaged)?;
+            let keys = Keys::read(&page).ok_or_else(|| self.index_fault())?;
             for row in rows {
-                let (id, time) = keys.get(row % index::PAGE_ROWS).ok_or_else(damaged)?;
+                let (id, time) = keys
+                    .get(row % index::PAGE_ROWS)
+                    .ok_or_else(|| self.index_fault())?;
                 work(*row, id, time);
             }
         }
@@ -243,7 +277,7 @@ impl Sealed {
             PagesOfId::Keys(None) => Ok(Vec::new()),
             PagesOfId::Keys(Some(number)) => {
                 let page = self.page(number, access)?;
-                let keys = Keys::read(&page).ok_or_else(damaged)?;
+                let keys = Keys::read(&page).ok_or_else(|| self.index_fault())?;
                 let row = keys.find(id).map(|at| number * index::PAGE_ROWS + at);
                 Ok(row.into_iter().collect())
             }
@@ -251,7 +285,7 @@ impl Sealed {
                 let mut rows = Vec::new();
                 for number in pages {
                     let page = self.page(number, access)?;
-                    rows.extend(index::rows_of_id(&page, id).ok_or_else(damaged)?);
+                    rows.extend(index::rows_of_id(&page, id).ok_or_else(|| self.index_fault())?);
                 }
                 Ok(rows)
             }
@@ -284,7 +318,7 @@ impl Sealed {
             return Ok(None);
         };
         let page = self.page(page, access)?;
-        index::find_term(&page, key).ok_or_else(damaged)
+        index::find_term(&page, key).ok_or_else(|| self.index_fault())
     }
 
     pub(super) fn count(&self, term: Term<'_>, access: Access<'_>) -> io::Result<u32> {
@@ -313,10 +347,10 @@ impl Sealed {
             .take_while(|(first, _)| *first < within.end)
         {
             let page = self.page(*number, access)?;
-            let rows = index::list_page(&page).ok_or_else(damaged)?;
+            let rows = index::list_page(&page).ok_or_else(|| self.index_fault())?;
             let to = rows.below(within.end.into());
             for at in rows.below(within.start.into())..to {
-                out.push(u32::try_from(rows.get(at)).map_err(|_| damaged())?);
+                out.push(u32::try_from(rows.get(at)).map_err(|_| self.index_fault())?);
             }
         }
         Ok(())
@@ -330,9 +364,9 @@ impl Sealed {
     ) -> io::Result<()> {
         for number in self.directory.pages_from(Field::Kind, prefix.as_bytes()) {
             let page = self.page(number, access)?;
-            let terms = index::terms(&page).ok_or_else(damaged)?;
+            let terms = index::terms(&page).ok_or_else(|| self.index_fault())?;
             for (text, rows) in terms {
-                let text = str::from_utf8(text).map_err(|_| damaged())?;
+                let text = str::from_utf8(text).map_err(|_| self.index_fault())?;
                 out.extend(text.starts_with(prefix).then(|| (text.into(), rows)));
             }
         }
@@ -341,22 +375,22 @@ impl Sealed {
 
     /// The whole segment as it was before it was compressed; zeros, and the number of lost blocks, where a block is damaged.
     pub(super) fn expand_all(&self) -> io::Result<(Vec<u8>, usize)> {
-        let mut bytes = vec![0; self.directory.bytes as usize];
-        let mut lost = 0;
+        let (mut bytes, mut lost) = (Vec::new(), 0);
         let blocks = &self.directory.blocks;
         for (number, block) in (0..).zip(blocks) {
             let next = blocks.get(number as usize + 1);
             let to = next.map_or(self.directory.blocks_bytes, |next| next.at);
             match self.expand(number, (block.at, to), Access::Disk) {
+                // Blocks rise, and end where the segment does.
                 Ok(part) => {
-                    let at = block.start as usize;
-                    let into = bytes.get_mut(at..at + part.len()).ok_or_else(damaged)?;
-                    into.copy_from_slice(&part);
+                    bytes.resize(block.start as usize, 0);
+                    bytes.extend_from_slice(&part);
                 }
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => lost += 1,
                 Err(error) => return Err(error),
             }
         }
+        bytes.resize(self.directory.bytes as usize, 0);
         Ok((bytes, lost))
     }
 }
@@ -395,12 +429,22 @@ impl IndexFault {
     }
 }
 
-/// The bytes of a file from one offset to another; fewer are damage.
+/// The bytes of a file from one offset to another; fewer are damage. What is claimed takes memory only as far as the file has it.
 fn read(file: &dyn DiskFile, from: u32, to: u32, access: Access<'_>) -> io::Result<Vec<u8>> {
-    let len = to.checked_sub(from).ok_or_else(damaged)?;
-    let mut bytes = vec![0; len as usize];
-    let read = access.read_at(file, &mut bytes, from.into())?;
-    (read == bytes.len()).then_some(bytes).ok_or_else(damaged)
+    /// More than the largest record takes in a block.
+    const PIECE_BYTES: usize = 2 << 20;
+    let len = to.checked_sub(from).ok_or_else(damaged)? as usize;
+    let mut bytes = Vec::new();
+    while bytes.len() < len {
+        let at = bytes.len();
+        bytes.resize(len.min(at + PIECE_BYTES), 0);
+        let offset = u64::from(from) + at as u64;
+        let read = access.read_at(file, &mut bytes[at..], offset)?;
+        if at + read < bytes.len() {
+            return Err(damaged());
+        }
+    }
+    Ok(bytes)
 }
 
 pub(super) fn damaged() -> io::Error {

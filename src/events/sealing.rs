@@ -1,17 +1,28 @@
-//! Seals segments beside the writer: compresses their bytes, writes their index, and only then lets the first file go.
+//! Seals segments beside the writer: compresses their bytes, writes their index, and only then lets the first file go. An index that a
+//! reader found damaged is made anew from its blocks.
 //!
 //! A crash at any step leaves the first file, and as long as it is there it is the truth: the next opening removes what was made of it and
 //! it is sealed again.
 
-use std::{collections::HashSet, io, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    io,
+    panic::{self, AssertUnwindSafe},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use crate::telemetry::Counter;
 
 use super::{
-    blocks::{self, Blocks},
+    blocks::{self, Blocks, SEGMENT_BYTES_MAX},
     cache::Cache,
     disk::{Disk, DiskFile, DiskLock},
+    error::OpenError,
     frame::{HEADER_BYTES, Kind},
     index::IndexBuilder,
-    log::Log,
+    log::{Log, parse_segment_name},
+    mending::{self, Remade},
     record,
     recovery::{self, Scan, Summary},
     sealed::{IndexFault, Sealed, damaged},
@@ -27,6 +38,8 @@ pub(super) struct Sealer {
     cache: Arc<Cache>,
     /// Segments of which the bytes are damaged by now: they stay as they are, and every opening says so.
     skipped: HashSet<u64>,
+    /// An index is damaged, and so are its blocks: what is left of them has other rows, and only an opening may change those.
+    needs_opening: bool,
     _lock: Arc<dyn DiskLock>,
 }
 
@@ -42,27 +55,101 @@ impl Sealer {
         cache: Arc<Cache>,
         lock: Arc<dyn DiskLock>,
     ) -> Self {
+        let seals = Arc::downgrade(&log);
+        cache.set_alarm(move || {
+            if let Some(log) = seals.upgrade() {
+                log.wake_sealer();
+            }
+        });
         Self {
             log,
             disk,
             cache,
             skipped: HashSet::new(),
+            needs_opening: false,
             _lock: lock,
         }
     }
 
-    /// Works until the log is closed or fails.
-    pub(super) fn run(mut self) {
+    /// Works until the log is closed or fails, and counts the indexes made anew; answers whether the log has to be opened anew.
+    pub(super) fn run(mut self, rebuilt: &Counter) -> bool {
         let mut patience = None;
-        while self.log.wait_for_rolled(patience) {
+        while !self.needs_opening && self.log.wait_for_rolled(patience) {
+            let before = self.rebuilt();
             patience = self.turn().is_err().then_some(PAUSE);
+            rebuilt.add(self.rebuilt() - before);
         }
+        self.needs_opening
     }
 
-    /// Seals all that waits to be sealed.
+    fn rebuilt(&self) -> u64 {
+        self.log.facts.rebuilt.load(Ordering::Relaxed)
+    }
+
+    /// Makes damaged indexes anew, and seals all that waits to be sealed.
     pub(super) fn turn(&mut self) -> io::Result<()> {
+        let mended = self.mend_indexes();
+        self.seal_all().and(mended)
+    }
+
+    fn mend_indexes(&mut self) -> io::Result<()> {
+        for segment in self.log.with_damaged_index() {
+            if self.log.has_ended() {
+                break;
+            }
+            match caught(|| self.mend_index(&segment)) {
+                Ok(true) => {
+                    self.log.facts.rebuilt.fetch_add(1, Ordering::Relaxed);
+                    if self.skipped.is_empty() {
+                        self.log.set_sealing_trouble(None);
+                    }
+                }
+                Ok(false) => self.needs_opening = true,
+                Err(_) if segment.is_gone() => {}
+                Err(error) => {
+                    let name = &segment.name;
+                    tracing::warn!(segment = name, %error, "a damaged index was not made anew");
+                    self.log.set_sealing_trouble(Some(format!(
+                        "the damaged index of {name} was not made anew: {error}; it is tried again"
+                    )));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// False where only an opening can: then the index is put aside, and the opening makes it anew.
+    fn mend_index(&self, segment: &Segment) -> io::Result<bool> {
+        let (disk, name) = (self.disk.as_ref(), &segment.name);
+        let (base, log) = parse_segment_name(name).ok_or_else(damaged)?;
+        let (blocks, index) = sealed_names(name);
+        tracing::warn!(
+            file = index,
+            "a page is damaged; the index is made anew from its blocks"
+        );
+        let remade = Remade::of(disk, name, (base, log)).map_err(io_error)?;
+        if !remade.is_whole(segment.all_rows()) {
+            mending::put_aside(disk, &index)?;
+            return Ok(false);
+        }
+        remade.put_in_place(disk, name).map_err(io_error)?;
+        match Sealed::open(disk, (&blocks, &index), &self.cache) {
+            Ok(sealed) => segment.adopt(sealed),
+            Err(IndexFault::Disk(error)) => return Err(error),
+            Err(_) => return Err(io::Error::other("it does not read back")),
+        }
+        if segment.is_gone()
+            && let Err(error) = disk.remove(&index)
+        {
+            tracing::debug!(file = index, %error, "the index of a pruned segment is gone already");
+        }
+        Ok(true)
+    }
+
+    fn seal_all(&mut self) -> io::Result<()> {
         while let Some(segment) = self.next() {
-            match self.seal(&segment) {
+            match caught(|| self.seal(&segment)) {
                 Ok(()) if self.skipped.is_empty() => self.log.set_sealing_trouble(None),
                 // What is wrong with one segment is not mended by another.
                 Ok(()) => {}
@@ -145,6 +232,24 @@ impl Sealer {
     }
 }
 
+/// A panic is the trouble of one segment: it is told, and not tried again before the next opening.
+fn caught<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let panicked = |_| {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it panicked inside",
+        ))
+    };
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
+}
+
+fn io_error(error: OpenError) -> io::Error {
+    match error {
+        OpenError::Read { error, .. } => error,
+        other => io::Error::other(other),
+    }
+}
+
 /// Removes what was made of a segment.
 pub(super) fn remove_sealed(disk: &dyn Disk, name: &str) {
     let (blocks, index) = sealed_names(name);
@@ -217,11 +322,34 @@ pub(super) fn index_of(bytes: &[u8], scan: &Scan) -> IndexBuilder {
     index
 }
 
-/// All bytes of a file.
+/// All bytes of a file that has so many. A longer one than any that is written here takes no memory, and is damaged.
 pub(super) fn read_whole(file: &dyn DiskFile, len: u64) -> io::Result<Vec<u8>> {
+    /// Twice a segment: blocks that do not compress have headers of their own.
+    const FILE_BYTES_MAX: u64 = 2 * SEGMENT_BYTES_MAX as u64;
+    if len > FILE_BYTES_MAX {
+        return Err(damaged());
+    }
     let len = usize::try_from(len).map_err(io::Error::other)?;
     let mut bytes = vec![0; len];
     let read = file.fill_from(&mut bytes, 0)?;
     bytes.truncate(read);
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::simulated::SimulatedDisk, *};
+
+    #[test]
+    fn a_file_that_says_it_is_longer_than_any_segment_takes_no_memory() {
+        let disk = SimulatedDisk::new(1);
+        disk.put("a", b"short");
+        let file = disk.open("a").expect("it is there");
+
+        let claimed = read_whole(file.as_ref(), u64::MAX / 2).expect_err("no such file");
+        let real = read_whole(file.as_ref(), 9).expect("readable");
+
+        assert_eq!(claimed.kind(), io::ErrorKind::InvalidData);
+        assert_eq!(real, b"short");
+    }
 }

@@ -40,6 +40,8 @@ pub(super) struct Segment {
     published: AtomicU32,
     /// Bytes of the segment that were written.
     written: AtomicU32,
+    /// Up to where the writer made its file long; zero where it did not.
+    room: AtomicU32,
     /// Where they were written to, until it is sealed.
     file: Mutex<Option<Arc<dyn DiskFile>>>,
     /// What was found when it was opened.
@@ -120,6 +122,7 @@ impl Segment {
             hiding: Mutex::new(()),
             published: AtomicU32::new(0),
             written: AtomicU32::new(0),
+            room: AtomicU32::new(0),
             file: Mutex::new(None),
             found: OnceLock::new(),
             rolled: OnceLock::new(),
@@ -127,21 +130,44 @@ impl Segment {
         }
     }
 
-    /// Adds one frame's events, which stand in `body` from `front` on, behind a header of so many bytes; answers how many rows there are.
+    /// Adds one frame and its events, which stand in `body` from `front` on, behind a header of so many bytes; answers how many rows there
+    /// are.
     pub(super) fn push(&self, offset: u32, header: usize, body: &[u8], front: usize) -> u32 {
-        let mut guard = self.inner.write();
+        self.add(&mut self.inner.write(), (offset, header), body, front)
+    }
+
+    /// Adds events that stand in `body` and lets readers see them at once; answers how many that shows.
+    pub(super) fn push_shown(&self, offset: u32, body: &[u8]) -> u64 {
+        let mut inner = self.inner.write();
+        let rows = self.add(&mut inner, (offset, 0), body, 0);
+        let before = self.published.swap(rows, Ordering::AcqRel);
+        inner.shown(before..rows)
+    }
+
+    fn add(
+        &self,
+        guard: &mut RwLockWriteGuard<'_, Inner>,
+        (offset, header): (u32, usize),
+        body: &[u8],
+        front: usize,
+    ) -> u32 {
         guard.hot.push(offset, header, body);
         let records = offset + len32(header + front);
         let mut all = record::all(&body[front..]).peekable();
+        let mut rows = 0;
         while all.peek().is_some() {
+            if rows == PIECE_ROWS {
+                RwLockWriteGuard::bump(guard);
+                rows = 0;
+            }
             let Some(columns) = &mut guard.columns else {
                 debug_assert!(false, "{} is sealed", self.name);
                 return self.published();
             };
             for (at, record) in all.by_ref().take(PIECE_ROWS) {
                 columns.push(&record, records + len32(at));
+                rows += 1;
             }
-            RwLockWriteGuard::bump(&mut guard);
         }
         guard.columns.as_ref().map_or(0, Columns::rows)
     }
@@ -166,14 +192,7 @@ impl Segment {
     /// Lets readers see the first `rows` rows; answers how many more that shows.
     pub(super) fn publish(&self, rows: u32) -> u64 {
         let before = self.published.swap(rows, Ordering::AcqRel);
-        let inner = self.inner.read();
-        match &inner.columns {
-            Some(columns) if inner.hidden.count() > 0 => inner
-                .hidden
-                .shown(before..rows, columns)
-                .unwrap_or_default(),
-            _ => u64::from(rows.saturating_sub(before)),
-        }
+        self.inner.read().shown(before..rows)
     }
 
     pub(super) fn written(&self) -> u32 {
@@ -182,6 +201,22 @@ impl Segment {
 
     pub(super) fn set_written(&self, bytes: u32) {
         self.written.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn room(&self) -> u32 {
+        self.room.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_room(&self, end: u32) {
+        self.room.store(end, Ordering::Relaxed);
+    }
+
+    /// Bytes of the file of its events, or of their blocks.
+    pub(super) fn file_bytes(&self) -> u64 {
+        let sealed = self.inner.read().sealed.clone();
+        sealed
+            .map_or(self.written(), |sealed| sealed.directory.blocks_bytes)
+            .into()
     }
 
     /// Bytes of its files.
@@ -202,6 +237,13 @@ impl Segment {
 
     pub(super) fn is_sealed(&self) -> bool {
         self.inner.read().sealed.is_some()
+    }
+
+    /// Whether its index was found damaged, and is not made anew yet.
+    pub(super) fn has_damaged_index(&self) -> bool {
+        let inner = self.inner.read();
+        let sealed = inner.sealed.as_ref();
+        sealed.is_some_and(|sealed| sealed.is_index_damaged())
     }
 
     /// Whether it waits to be sealed: no more is written, and nothing in it is damaged.
@@ -244,6 +286,11 @@ impl Segment {
 
     pub(super) fn hot_bytes(&self) -> usize {
         self.inner.read().hot.bytes()
+    }
+
+    #[cfg(test)]
+    pub(super) fn hot_chunks(&self) -> usize {
+        self.inner.read().hot.chunks.len()
     }
 
     /// Lets the oldest hot bytes go; answers how many.
@@ -569,6 +616,16 @@ pub(super) fn sealed_names(name: &str) -> (String, String) {
 }
 
 impl Inner {
+    /// How many of rows that begin to show are not hidden.
+    fn shown(&self, rows: Range<u32>) -> u64 {
+        match &self.columns {
+            Some(columns) if self.hidden.count() > 0 => {
+                self.hidden.shown(rows, columns).unwrap_or_default()
+            }
+            _ => u64::from(rows.end.saturating_sub(rows.start)),
+        }
+    }
+
     /// The columns of a sealed segment are worth their memory only while its bytes are in memory, too.
     fn forget_columns(&mut self) {
         if self.sealed.is_some() && self.hot.bytes() == 0 {

@@ -1,6 +1,7 @@
 //! What outlives the store's actor: the log in use, the way to it, and what is known about it.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::telemetry::{Counter, Histogram, Telemetry};
 
@@ -34,7 +35,7 @@ pub(super) struct Shared {
     current: Mutex<Options>,
     disk: Arc<dyn Disk>,
     /// The newest log, also after it failed: what it published can still be read.
-    log: ArcSwapOption<Log>,
+    pub(super) log: ArcSwapOption<Log>,
     phase: watch::Sender<Phase>,
     cache: Arc<Cache>,
     /// Those who work on the newest log.
@@ -45,7 +46,12 @@ pub(super) struct Shared {
     openings: AtomicU64,
     duplicates: AtomicU64,
     refused: AtomicU64,
+    /// One permit for each event handed over of which the id is looked up on the disk.
+    pub(super) looking_up: Arc<Semaphore>,
     pub(super) metrics: Metrics,
+    /// The next thread does not start.
+    #[cfg(test)]
+    pub(super) threads_to_refuse: AtomicU64,
 }
 
 /// What the store is doing.
@@ -63,6 +69,7 @@ struct Earlier {
     stored: u64,
     pruned: u64,
     unreadable: u64,
+    rebuilt: u64,
     commits: u64,
 }
 
@@ -76,6 +83,7 @@ pub(super) struct Metrics {
     pub(super) queries: Counter,
     pub(super) queries_cancelled: Counter,
     failures: Counter,
+    rebuilt: Counter,
     commit: Histogram,
 }
 
@@ -116,6 +124,12 @@ impl Metrics {
                 "Writes or syncs of the log that failed.",
             ),
             (
+                Counter,
+                "underpin_events_indexes_rebuilt",
+                &[],
+                "Indexes of events that were found damaged and made anew.",
+            ),
+            (
                 Histogram,
                 "underpin_events_commit_seconds",
                 &[],
@@ -130,6 +144,7 @@ impl Metrics {
             queries: telemetry.counter("underpin_events_queries", &[]),
             queries_cancelled: telemetry.counter("underpin_events_queries_cancelled", &[]),
             failures: telemetry.counter("underpin_events_write_failures", &[]),
+            rebuilt: telemetry.counter("underpin_events_indexes_rebuilt", &[]),
             commit: telemetry.histogram("underpin_events_commit_seconds", &[]),
         }
     }
@@ -165,6 +180,9 @@ impl Gone {
     }
 }
 
+/// As many as are looked up in a moment; more would only wait for the disk.
+const LOOKED_UP_AT_ONCE: usize = 1024;
+
 /// How long an opening waits for those who worked on the log before it to let the folder go.
 const WORKERS_GONE: Duration = Duration::from_secs(5);
 
@@ -188,7 +206,10 @@ impl Shared {
             openings: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            looking_up: Arc::new(Semaphore::new(LOOKED_UP_AT_ONCE)),
             metrics: Metrics::new(telemetry),
+            #[cfg(test)]
+            threads_to_refuse: AtomicU64::new(0),
         }
     }
 
@@ -197,7 +218,7 @@ impl Shared {
         self: &Arc<Self>,
         draw: u64,
         unwanted: &AtomicBool,
-        failed: impl Fn(Arc<Log>) + Send + 'static,
+        failed: impl Fn(Arc<Log>) + Send + Sync + 'static,
     ) -> Result<Arc<Log>, super::OpenError> {
         let previous = self.log.load_full();
         if self.options.durability == Durability::Memory {
@@ -217,10 +238,9 @@ impl Shared {
         match opened {
             Ok(opening) => {
                 let log = opening.log.clone();
-                self.use_log(&log, opening.opened);
                 self.workers.lock().clear();
-                self.start_sealer(&log, opening.sealer);
-                self.start_writer(&log, opening.writer, failed);
+                self.use_log(&log, opening.opened);
+                self.start_workers(opening.writer, opening.sealer, &log, failed)?;
                 Ok(log)
             }
             Err(error) => {
@@ -291,6 +311,7 @@ impl Shared {
             earlier.stored += count(&before.facts.stored);
             earlier.pruned += count(&before.facts.pruned);
             earlier.unreadable += count(&before.facts.unreadable);
+            earlier.rebuilt += count(&before.facts.rebuilt);
             earlier.commits += count(&before.facts.commits);
         }
         *self.opened.lock() = (opened, Some(Instant::now()));
@@ -298,37 +319,50 @@ impl Shared {
         self.phase.send_replace(Phase::Open);
     }
 
-    fn start_writer(
+    /// Where one of them cannot be started, the log is not opened; its supervisor tries again.
+    fn start_workers(
         self: &Arc<Self>,
-        log: &Arc<Log>,
         writer: Writer,
-        failed: impl Fn(Arc<Log>) + Send + 'static,
-    ) {
-        let reporter = Reporter {
+        sealer: Sealer,
+        log: &Arc<Log>,
+        failed: impl Fn(Arc<Log>) + Send + Sync + 'static,
+    ) -> Result<(), super::OpenError> {
+        let reporter = Arc::new(Reporter {
             shared: self.clone(),
             log: log.clone(),
             failed,
+        });
+        let told = reporter.clone();
+        let sealing = move || {
+            if sealer.run(&told.shared.metrics.rebuilt) {
+                told.reopen();
+            }
         };
-        self.start_worker(log, "underpin-events", move || writer.run(&reporter));
+        self.start_worker("underpin-seal", sealing)
+            .and_then(|()| self.start_worker("underpin-events", move || writer.run(&*reporter)))
+            .map_err(|error| {
+                log.fail(&Failure::new(&error));
+                let error = super::OpenError::Threads(error);
+                self.phase.send_replace(Phase::Down(error.to_string()));
+                error
+            })
     }
 
-    fn start_sealer(self: &Arc<Self>, log: &Arc<Log>, sealer: Sealer) {
-        self.start_worker(log, "underpin-seal", move || sealer.run());
-    }
-
-    fn start_worker(&self, log: &Arc<Log>, name: &str, work: impl FnOnce() + Send + 'static) {
+    fn start_worker(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        #[cfg(test)]
+        if self.threads_to_refuse.swap(0, Ordering::Relaxed) > 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let gone = Arc::new(Gone::default());
         self.workers.lock().push(gone.clone());
         let leaving = Leaving(gone);
-        let started = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name(name.into())
             .spawn(move || {
                 let _leaving = leaving;
                 work();
-            });
-        if let Err(error) = started {
-            self.fail(log, &Failure::new(error));
-        }
+            })
+            .map(drop)
     }
 
     /// Closes the log and waits until everything is written. Blocks.
@@ -467,8 +501,15 @@ impl Shared {
                 "the disk has not ended a write for {seconds} s; nothing is stored until it does"
             ));
         }
-        let log = self.log.load_full();
-        reasons.extend(log.and_then(|log| log.sealing_trouble()));
+        if let Some(log) = self.log.load_full() {
+            reasons.extend(log.sealing_trouble());
+            for segment in log.with_damaged_index() {
+                let name = &segment.name;
+                reasons.push(format!(
+                    "the index of {name} is damaged; it is made anew from its blocks"
+                ));
+            }
+        }
         let unreadable = self.stats().unreadable;
         if unreadable > 0 {
             reasons.push(format!("{unreadable} reads found a stored event damaged"));
@@ -489,6 +530,7 @@ impl Shared {
             stored: earlier.stored,
             pruned: earlier.pruned,
             unreadable: earlier.unreadable,
+            rebuilt: earlier.rebuilt,
             commits: earlier.commits,
             duplicates: self.duplicates.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
@@ -512,7 +554,15 @@ struct Reporter<F> {
     failed: F,
 }
 
-impl<F: Fn(Arc<Log>) + Send + 'static> Witness for Reporter<F> {
+impl<F: Fn(Arc<Log>)> Reporter<F> {
+    /// What was handed in is written; what comes now waits for the next log.
+    fn reopen(&self) {
+        self.log.close();
+        (self.failed)(self.log.clone());
+    }
+}
+
+impl<F: Fn(Arc<Log>) + Send + Sync + 'static> Witness for Reporter<F> {
     fn stored(&self, took: Duration) {
         self.shared.metrics.commit.record_duration(took);
         let mut last_failure = self.shared.last_failure.lock();

@@ -19,6 +19,9 @@ pub struct EventStats {
     pub pruned: u64,
     /// Stored events that could not be read back: their bytes no longer fit their checksum.
     pub unreadable: u64,
+    /// Indexes of sealed segments that were found damaged while the store ran, and were made anew. Those that an opening found are in
+    /// [`Opened::rebuilt`].
+    pub rebuilt: u64,
     /// Segments of the log.
     pub segments: u64,
     /// Segments that are sealed: compressed, with an index of their own.

@@ -13,6 +13,7 @@ use super::{
     frame::HEADER_BYTES,
     log::{Batch, Log, Part, Work},
     options::Durability,
+    segment::Segment,
     wire::len32,
 };
 
@@ -29,8 +30,16 @@ pub(super) struct Writer {
     unsynced: Option<(Arc<dyn DiskFile>, Instant)>,
     /// Everything is synced, and the log says so.
     at_rest: bool,
+    /// What room is made of.
+    zeros: Box<[u8]>,
     _lock: Arc<dyn DiskLock>,
 }
+
+/// Room that is made at a time behind what is written. A sync of bytes that make a file longer has to write down where they are, too: 28 kB
+/// took 250 us so and 120 us into room (ext4 on a solid-state disk, its zeros included).
+const ROOM_BYTES: u32 = 1 << 20;
+/// Larger writes take longer by the zeros than they gain.
+const WRITE_BYTES_WITH_ROOM: usize = 128 << 10;
 
 /// Who is told what the writer did.
 pub(super) trait Witness: Send + 'static {
@@ -57,6 +66,7 @@ impl Writer {
             written,
             unsynced: None,
             at_rest: false,
+            zeros: vec![0; ROOM_BYTES as usize].into(),
             _lock: lock,
         }
     }
@@ -132,14 +142,48 @@ impl Writer {
             file.write_at(&part.bytes, part.offset.into())?;
             part.segment
                 .set_written(part.offset + len32(part.bytes.len()));
+            if !part.seal && part.bytes.len() <= WRITE_BYTES_WITH_ROOM {
+                self.make_room(&part.segment, file.as_ref());
+            }
             if self.unsynced.is_none() {
                 self.unsynced = Some((file, Instant::now()));
             }
         }
         if part.seal {
             // The head of the next segment says that all of this one is synced.
+            self.give_back_room(&part.segment)?;
             self.sync()?;
         }
+        Ok(())
+    }
+
+    /// Zeros behind what is written, which the same sync makes durable. Where the disk has no room for them the file grows with its frames.
+    fn make_room(&self, segment: &Segment, file: &dyn DiskFile) {
+        let end = segment.written();
+        if self.durability != Durability::Always || end <= segment.room() {
+            return;
+        }
+        let limit = self.log.segment_bytes().max(end);
+        let room = limit.min(end.saturating_add(ROOM_BYTES));
+        segment.set_room(room);
+        let zeros = &self.zeros[..(room - end) as usize];
+        if zeros.is_empty() {
+            return;
+        }
+        if let Err(error) = file.write_at(zeros, end.into()) {
+            tracing::debug!(segment = segment.name, %error, "no room was made ahead");
+        }
+    }
+
+    /// A segment that gets no more frames ends with its last one.
+    fn give_back_room(&mut self, segment: &Segment) -> io::Result<()> {
+        let end = segment.written();
+        let Some(file) = segment.file().filter(|_| segment.room() > end) else {
+            return Ok(());
+        };
+        file.truncate(end.into())?;
+        segment.set_room(end);
+        self.unsynced.get_or_insert((file, Instant::now()));
         Ok(())
     }
 
@@ -180,9 +224,11 @@ impl Writer {
         self.idle()?;
         if let Work::Batch(mark) = self.log.take(None) {
             self.store(mark, witness)?;
-            self.sync().map_err(Failure::new)?;
         }
-        Ok(())
+        if let Some(newest) = self.log.segments().last() {
+            self.give_back_room(newest).map_err(Failure::new)?;
+        }
+        self.sync().map_err(Failure::new)
     }
 
     /// How long to sleep at most: until the next sync, until the log is idle, or as long as nothing comes.

@@ -15,7 +15,7 @@ use super::{
         segment::sealed_names,
         wire::len32,
     },
-    segments::{self, read, scan},
+    segments::{self, read},
     verify::{Fault, Verified, look_at_all, orphans},
 };
 
@@ -123,13 +123,13 @@ impl Repaired {
             error,
         };
         let bytes = read(disk, &named.name)?;
-        let mut scan = scan(&named.name, &bytes, named.log, named.base)?;
+        let mut scan = segments::scan_growing(named, &bytes)?;
         let torn = self
             .before
             .torn
             .as_ref()
             .filter(|torn| torn.file == named.name);
-        let end = torn.map_or(len32(bytes.len()), |torn| {
+        let end = torn.map_or(scan.end(), |torn| {
             u32::try_from(torn.offset).unwrap_or(u32::MAX)
         });
         scan.cut(end);

@@ -8,7 +8,7 @@ use super::super::{
     mending::read_file,
     notes::LowWater,
     opening::{Named, segments_of},
-    recovery::{self, Scan},
+    recovery::{self, Scan, Unknown},
     segment::sealed_names,
     wire::Reader,
 };
@@ -66,7 +66,17 @@ pub(super) fn read(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, OpenError> {
 
 /// The whole frames of a file, of which the first has number `first`.
 pub(super) fn scan(name: &str, bytes: &[u8], log: u64, first: u64) -> Result<Scan, OpenError> {
-    recovery::scan(bytes, log, first).map_err(|unknown| OpenError::Unknown {
+    known(name, recovery::scan(bytes, log, first))
+}
+
+/// The whole frames of a segment that is not sealed.
+pub(super) fn scan_growing(named: &Named, bytes: &[u8]) -> Result<Scan, OpenError> {
+    let scanned = recovery::scan_growing(bytes, named.log, named.base);
+    known(&named.name, scanned)
+}
+
+fn known(name: &str, scanned: Result<Scan, Unknown>) -> Result<Scan, OpenError> {
+    scanned.map_err(|unknown| OpenError::Unknown {
         file: name.to_owned(),
         version: unknown.version,
         codec: unknown.codec,
@@ -88,7 +98,7 @@ pub(super) fn load(
         return Ok((bytes, inner));
     }
     let bytes = read(disk, &named.name)?;
-    let mut scan = scan(&named.name, &bytes, named.log, named.base)?;
+    let mut scan = scan_growing(named, &bytes)?;
     let synced = scan.summary(named.base).synced.max(named.base - 1);
     if let Some(end) = scan.torn_at(synced).filter(|_| is_last) {
         scan.cut(end);

@@ -34,7 +34,7 @@ pub struct Fault {
 /// What [`verify`] found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
 pub struct Verified {
-    /// A store has the folder open: the end of the newest segment may be half written.
+    /// A store has the folder open, or may have, since it may only be read: the end of the newest segment may be half written.
     pub live: bool,
     /// Segments of the log.
     pub segments: u64,
@@ -61,7 +61,7 @@ impl Verified {
 }
 
 /// Looks at every byte of a folder, and hands each fault to `each`. Changes nothing, and may run beside a store; a store that is not running
-/// cannot start before it is done.
+/// cannot start before it is done. The right to read is enough; then it keeps no store from starting.
 ///
 /// # Errors
 ///
@@ -74,10 +74,19 @@ pub fn verify(
 ) -> Result<Verified, OpenError> {
     let lock: Option<Box<dyn DiskLock>> = match disk.lock() {
         Ok(lock) => Some(lock),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        Err(error) if cannot_be_taken(&error) => None,
         Err(error) => return Err(OpenError::Folder(error)),
     };
     look_at_all(disk, lock.is_none(), progress, each)
+}
+
+/// A store has the folder, or it may only be read, and then nobody can tell.
+fn cannot_be_taken(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, WouldBlock};
+    matches!(
+        error.kind(),
+        WouldBlock | PermissionDenied | ReadOnlyFilesystem
+    )
 }
 
 pub(super) fn look_at_all(
@@ -153,7 +162,7 @@ impl Look<'_> {
 
     fn growing(&mut self, named: &Named, is_last: bool) -> Result<(), OpenError> {
         let bytes = read(self.disk, &named.name)?;
-        let mut scan = scan(&named.name, &bytes, named.log, named.base)?;
+        let mut scan = segments::scan_growing(named, &bytes)?;
         self.verified.segments += 1;
         self.verified.bytes += bytes.len() as u64;
         let synced = scan.summary(named.base).synced.max(named.base - 1);

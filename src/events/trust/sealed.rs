@@ -131,3 +131,42 @@ fn a_damaged_or_missing_index_is_made_anew_and_costs_nothing() {
         disk.list().expect("readable");
     }
 }
+
+#[test]
+fn blocks_of_another_length_than_their_index_says_are_told_at_the_opening() {
+    let (files, events) = sealed_store();
+    let (name, bytes) = files
+        .iter()
+        .find(|(name, _)| name.strip_suffix(".blocks").is_some())
+        .expect("blocks");
+    let longer = [&bytes[..], b"more"].concat();
+    for (changed, gaps) in [(&bytes[..bytes.len() - 1], 1), (&longer, 0)] {
+        let disk = SimulatedDisk::new(0);
+        for (name, bytes) in &files {
+            disk.put(name, bytes);
+        }
+        disk.put(name, changed);
+
+        let rig = Rig::open(&disk, &options(Durability::Always), None);
+
+        assert_eq!((rig.opened.rebuilt, rig.opened.gaps.len()), (1, gaps));
+        let (found, unreadable) = rig.read_what_can_be_read();
+        assert_eq!((found.len() < events.len(), unreadable), (gaps > 0, 0));
+    }
+}
+
+#[test]
+fn a_file_with_a_number_that_no_segment_has_is_left_alone() {
+    let (files, events) = sealed_store();
+    let disk = SimulatedDisk::new(0);
+    for (name, bytes) in &files {
+        disk.put(name, bytes);
+    }
+    for base in ["0000000000000000", "ffffffffffffffff"] {
+        disk.put(&format!("{base}-{:016x}.seg", 77), b"anything");
+    }
+
+    let rig = Rig::open(&disk, &options(Durability::Always), None);
+
+    assert_eq!((rig.reported(), rig.read()), (false, events));
+}

@@ -148,3 +148,56 @@ fn a_missing_segment_is_a_gap_and_a_pruned_one_is_not() {
     let rig = Rig::open(&disk, &options(Durability::Always), None);
     assert_eq!(rig.opened.gaps.len(), 1);
 }
+
+#[test]
+fn what_a_quiet_log_says_of_its_syncs_is_counted_as_hot_like_all_of_its_bytes() {
+    let disk = SimulatedDisk::new(9);
+    let mut rig = Rig::open(&disk, &options(Durability::Always), None);
+    for id in 1..=10 {
+        let prepared = prepare(&[(id, 0, vec![7; 100])], None);
+        assert!(matches!(rig.log.append(&prepared), Appended::Waiting(_)));
+        rig.turn();
+        rig.idle();
+    }
+
+    let segment = rig.log.segments()[0].clone();
+    assert_eq!(segment.hot_bytes(), segment.written() as usize);
+    let hot = rig.log.facts.hot.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(hot, segment.hot_bytes());
+    assert_eq!(segment.hot_chunks(), 1, "they stand side by side");
+}
+
+#[test]
+fn a_segment_that_grows_has_room_until_it_is_full_or_its_log_is_stopped() {
+    let disk = SimulatedDisk::new(9);
+    let mut rig = Rig::open(&disk, &options(Durability::Always), None);
+    for id in 1..=14 {
+        let prepared = prepare(&[(id, 0, vec![7; 300])], None);
+        assert!(matches!(rig.log.append(&prepared), Appended::Waiting(_)));
+        rig.turn();
+    }
+    let lens = || -> Vec<usize> {
+        let bytes = |name: &String| disk.bytes(name).map_or(0, |bytes| bytes.len());
+        disk.names().iter().map(bytes).collect()
+    };
+    let written = |rig: &Rig| -> Vec<usize> {
+        let segments = rig.log.segments();
+        let bytes = segments.iter().map(|segment| segment.written() as usize);
+        bytes.collect()
+    };
+    let (rolled, grows) = (written(&rig)[0], written(&rig)[1]);
+
+    assert_eq!(lens(), [rolled, 4096]);
+
+    // A crash leaves the room; it is no damage, and nothing torn.
+    rig.reopen(false).expect("readable");
+    assert!(!rig.reported());
+    assert_eq!((rig.read().len(), lens()), (14, vec![rolled, grows]));
+
+    let prepared = prepare(&[(15, 0, vec![7; 300])], None);
+    assert!(matches!(rig.log.append(&prepared), Appended::Waiting(_)));
+    rig.turn();
+    assert_eq!(lens(), [rolled, 4096]);
+    rig.stop();
+    assert!(lens()[1] < 4096, "stopped, it ends with its last frame");
+}

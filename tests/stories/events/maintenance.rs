@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::ErrorKind,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -12,8 +12,8 @@ use std::{
 
 use tempfile::TempDir;
 use underpin::events::{
-    self, Disk, Event, EventBuilder, EventsHealth, Fault, Folder, OpenError, Options, Query,
-    Timestamp, Verified,
+    self, Disk, DiskFile, DiskLock, Event, EventBuilder, EventsHealth, Fault, Folder, OpenError,
+    Options, Query, Timestamp, Verified,
 };
 
 use super::support::{Store, id, ids_of, is_healthy, until};
@@ -118,6 +118,50 @@ async fn a_whole_folder_is_whole_also_while_its_store_runs() {
     let (stopped, _) = verify(store.folder.path());
     assert!(stopped.is_whole() && !stopped.live);
     assert_eq!(stopped.events, EVENTS);
+}
+
+/// A folder that may only be read.
+#[derive(Debug)]
+struct ReadOnly(Folder);
+
+impl Disk for ReadOnly {
+    fn lock(&self) -> io::Result<Box<dyn DiskLock>> {
+        Err(ErrorKind::PermissionDenied.into())
+    }
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.0.list()
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.0.open(name)
+    }
+    fn create(&self, _: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Err(ErrorKind::PermissionDenied.into())
+    }
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Err(ErrorKind::PermissionDenied.into())
+    }
+    fn sync_folder(&self) -> io::Result<()> {
+        Err(ErrorKind::PermissionDenied.into())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_right_to_read_is_enough_to_verify_and_to_export() {
+    let folder = sealed_folder().await;
+    for file in fs::read_dir(folder.path()).expect("readable").flatten() {
+        let mut rights = file.metadata().expect("readable").permissions();
+        rights.set_readonly(true);
+        fs::set_permissions(file.path(), rights).expect("they are ours");
+    }
+    let disk = ReadOnly(Folder::new(folder.path()));
+
+    let verified = events::verify(&disk, &|_| (), &mut |fault| panic!("{fault:?}"));
+    let exported = events::export(&disk, &|_| (), &mut |_| Ok(()));
+
+    let verified = verified.expect("it can be looked at");
+    assert_eq!((verified.events, verified.is_whole()), (EVENTS, true));
+    assert!(verified.live, "nobody can tell");
+    assert_eq!(exported.expect("readable").events, EVENTS);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
