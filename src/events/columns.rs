@@ -43,8 +43,10 @@ struct Labels {
     /// Rows, by the number of their text.
     rows: Vec<Vec<u32>>,
     text_bytes: usize,
-    /// The text of the newest row: many events in a row have one.
-    newest: Option<(Arc<str>, u32)>,
+    /// The text of the newest row, and its number: many events in a row have one.
+    newest: Option<u32>,
+    /// By their numbers.
+    texts: Vec<Arc<str>>,
 }
 
 /// One column of many distinct keys: the chain of rows of each, newest first, by a hash.
@@ -265,30 +267,33 @@ impl Labels {
     }
 
     fn push(&mut self, row: u32, text: &[u8]) {
-        let number = match &self.newest {
-            Some((newest, number)) if newest.as_bytes() == text => *number,
-            _ => self.look_up(text),
-        };
+        let same = |number: &u32| self.texts[*number as usize].as_bytes() == text;
+        let number = self
+            .newest
+            .filter(same)
+            .unwrap_or_else(|| self.number_of(text));
+        self.newest = Some(number);
         self.rows[number as usize].push(row);
     }
 
-    fn look_up(&mut self, text: &[u8]) -> u32 {
+    fn number_of(&mut self, text: &[u8]) -> u32 {
         // Stored texts are UTF-8: they were checked when the event was made.
-        let text = String::from_utf8_lossy(text);
-        let (text, number) = match self.numbers.get_key_value(&*text) {
-            Some((text, number)) => (text.clone(), *number),
-            None => self.learn(text.as_ref().into()),
-        };
-        self.newest = Some((text, number));
-        number
+        match str::from_utf8(text) {
+            Ok(text) => self.number_of_text(text),
+            Err(_) => self.number_of_text(&String::from_utf8_lossy(text)),
+        }
     }
 
-    fn learn(&mut self, text: Arc<str>) -> (Arc<str>, u32) {
-        let number = len32(self.rows.len());
+    fn number_of_text(&mut self, text: &str) -> u32 {
+        if let Some(number) = self.numbers.get(text) {
+            return *number;
+        }
+        let (text, number) = (Arc::from(text), len32(self.rows.len()));
         self.rows.push(Vec::new());
-        self.text_bytes += text.len();
-        self.numbers.insert(text.clone(), number);
-        (text, number)
+        self.text_bytes += str::len(&text);
+        self.numbers.insert(Arc::clone(&text), number);
+        self.texts.push(text);
+        number
     }
 
     fn shrink(&mut self) {
@@ -303,6 +308,7 @@ impl Labels {
         rows * size_of::<u32>()
             + self.rows.capacity() * size_of::<Vec<u32>>()
             + self.numbers.capacity() * TEXT_BYTES
+            + self.texts.capacity() * size_of::<Arc<str>>()
             + self.text_bytes
     }
 }
