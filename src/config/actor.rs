@@ -1,6 +1,6 @@
 //! The shell: takes requests in, asks the state, keeps, publishes, answers, and only then tells the others.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -17,16 +17,22 @@ use super::{
     saved::{LastGood, Overlay},
     shared::{Published, Shared},
     state::{Occasion, Request, State, Step},
-    storage::Verdict,
+    storage::{Unkept, Verdict},
 };
 use crate::otp::Context;
 
 /// Marker type; what the server knows lives in [`Shared`], so that it outlives the server.
 pub(super) struct ConfigServer;
 
+/// How long a disk that failed is left alone before it is tried again.
+const MEND_PAUSE: Duration = Duration::from_secs(1);
+
 /// One life of the server.
 pub(super) struct Life {
     shared: Arc<Shared>,
+    myself: ActorRef<Message>,
+    /// The disk will be tried again.
+    mends_later: bool,
     _notifier: Notifier,
     _alive: Alive,
 }
@@ -50,12 +56,14 @@ impl Actor for ConfigServer {
 
     async fn pre_start(
         &self,
-        _: ActorRef<Message>,
+        myself: ActorRef<Message>,
         shared: Arc<Shared>,
     ) -> Result<Life, ActorProcessingErr> {
-        let life = Life::new(shared);
-        life.keep_start();
-        Ok(life)
+        if shared.keeper.is_some() {
+            // Before any change, and without making the node wait for the disk.
+            myself.send_message(Message::Mend)?;
+        }
+        Ok(Life::new(shared, myself))
     }
 
     async fn handle(
@@ -89,17 +97,20 @@ impl Actor for ConfigServer {
             Message::DryRun { request, reply } => {
                 reply.send(life.preview(request));
             }
+            Message::Mend => life.mend().await,
         }
         Ok(())
     }
 }
 
 impl Life {
-    fn new(shared: Arc<Shared>) -> Self {
+    fn new(shared: Arc<Shared>, myself: ActorRef<Message>) -> Self {
         Self {
             _notifier: Notifier::start(&shared),
             _alive: Alive::new(&shared.published),
             shared,
+            myself,
+            mends_later: false,
         }
     }
 
@@ -108,7 +119,7 @@ impl Life {
         published.with_log(|log, state| state.preview(request, log, Timestamp::now()))
     }
 
-    async fn change(&self, request: Request) -> Result<Arc<Record>, UpdateError> {
+    async fn change(&mut self, request: Request) -> Result<Arc<Record>, UpdateError> {
         if self.shared.keeper.is_none() {
             let _alone = self.shared.published.writing();
             return self.shared.change(request);
@@ -122,7 +133,7 @@ impl Life {
     }
 
     async fn reload(
-        &self,
+        &mut self,
         fresh: Fresh,
         author: Arc<Author>,
         context: Context,
@@ -148,7 +159,7 @@ impl Life {
 
     /// Waits until the change is on disk, or answers that it is not.
     async fn keep(
-        &self,
+        &mut self,
         next: &State,
         record: Option<&Arc<Record>>,
         good: Option<LastGood>,
@@ -158,46 +169,75 @@ impl Life {
         };
         let overlay = self.to_keep(next, record);
         let patience = self.shared.options.persist_timeout;
-        let waiting = Waiting(Arc::default());
-        let verdict = Arc::clone(&waiting.0);
         let write =
-            spawn_blocking(move || keeper.write(&overlay, good.as_ref(), patience, &verdict));
-        let outcome = match timeout(patience, write).await {
-            Ok(Ok(Err(error))) => Err(UpdateError::NotPersisted {
-                reason: error.to_string(),
-            }),
-            Ok(Err(panicked)) => Err(UpdateError::NotPersisted {
-                reason: panicked.to_string(),
-            }),
-            Err(_) if waiting.0.abandon() => Err(UpdateError::DiskStuck { limit: patience }),
-            // Also when it was done in the very last moment.
-            Ok(Ok(Ok(()))) | Err(_) => Ok(()),
-        };
+            move |verdict: &Verdict| keeper.write(&overlay, good.as_ref(), patience, verdict);
+        let outcome = self.on_disk(write).await.unwrap_or(Ok(()));
         match &outcome {
             Ok(()) => self.shared.published.clear(AlarmKind::NotPersisting),
-            Err(error) => self
-                .shared
-                .published
-                .raise(not_persisting(error.to_string())),
+            Err(error) => {
+                self.raise(error);
+                if matches!(
+                    error,
+                    UpdateError::MayBeKept { .. } | UpdateError::DiskStuck { .. }
+                ) {
+                    self.mend_later();
+                }
+            }
         }
         outcome
     }
 
-    /// Writes what the start found out, without making the node wait for the disk.
-    fn keep_start(&self) {
+    /// Brings the disk in step with what readers see.
+    async fn mend(&mut self) {
+        self.mends_later = false;
         let Some(keeper) = self.shared.keeper.clone() else {
             return;
         };
-        let patience = self.shared.options.persist_timeout;
         let overlay = self.to_keep(&self.shared.published.state(), None);
-        let published = Arc::clone(&self.shared.published);
-        drop(spawn_blocking(move || {
-            if let Err(error) = keeper.write_start(&overlay, patience) {
-                published.raise(not_persisting(format!(
-                    "the settings could not be kept at the start: {error}"
-                )));
+        let patience = self.shared.options.persist_timeout;
+        let mend = move |verdict: &Verdict| keeper.mend(&overlay, patience, verdict);
+        match self.on_disk(mend).await {
+            None | Some(Ok(true)) => self.shared.published.clear(AlarmKind::NotPersisting),
+            Some(Ok(false)) => {}
+            Some(Err(error)) => {
+                self.raise(&error);
+                self.mend_later();
             }
-        }));
+        }
+    }
+
+    /// Works on the disk, for as long as that may take. `None` when it was done in the very last moment.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Verdict) -> Result<T, Unkept> + Send + 'static,
+    ) -> Option<Result<T, UpdateError>> {
+        let patience = self.shared.options.persist_timeout;
+        let waiting = Waiting(Arc::default());
+        let verdict = Arc::clone(&waiting.0);
+        let work = spawn_blocking(move || work(&verdict));
+        match timeout(patience, work).await {
+            Ok(Ok(outcome)) => Some(outcome.map_err(UpdateError::from)),
+            Ok(Err(panicked)) => Some(Err(UpdateError::MayBeKept {
+                reason: panicked.to_string(),
+            })),
+            Err(_) if waiting.0.abandon() => Some(Err(UpdateError::DiskStuck { limit: patience })),
+            Err(_) => None,
+        }
+    }
+
+    fn raise(&self, error: &UpdateError) {
+        let alarm = Alarm::new(
+            AlarmKind::NotPersisting,
+            error.to_string(),
+            Timestamp::now(),
+        );
+        self.shared.published.raise(alarm);
+    }
+
+    fn mend_later(&mut self) {
+        if !std::mem::replace(&mut self.mends_later, true) {
+            drop(self.myself.send_after(MEND_PAUSE, || Message::Mend));
+        }
     }
 
     fn to_keep(&self, state: &State, record: Option<&Arc<Record>>) -> Overlay {
@@ -221,10 +261,6 @@ impl Life {
             history,
         }
     }
-}
-
-fn not_persisting(message: String) -> Alarm {
-    Alarm::new(AlarmKind::NotPersisting, message, Timestamp::now())
 }
 
 impl Notifier {

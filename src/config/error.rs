@@ -1,6 +1,6 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
-use super::{Invalid, InvalidKind, Origin, Revision};
+use super::{Invalid, InvalidKind, Origin, Revision, storage::Unkept};
 use crate::{
     otp::CallError,
     value::{Path, ValueError},
@@ -104,7 +104,7 @@ pub enum ReadError {
 }
 
 /// Why a change was refused. Nothing changed and nobody was told, except for [`UpdateError::Call`], which says itself whether the
-/// change may have been made.
+/// change may have been made, and [`UpdateError::MayBeKept`], after which a restart may bring it.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpdateError {
@@ -204,6 +204,15 @@ pub enum UpdateError {
         /// What the disk says.
         reason: String,
     },
+    /// The change was not made, but the disk failed in such a way that it may hold it all the same. What holds now is written again as
+    /// soon as the disk works; if the program starts again before that, the change may hold.
+    #[error(
+        "the change was not made, but the disk may hold it until it works again: {reason}; free or mend the disk and retry"
+    )]
+    MayBeKept {
+        /// What the disk says.
+        reason: String,
+    },
     /// The disk did not answer in time, so the change was not made.
     #[error("the change was not on disk within {limit:?}; look at the disk and retry")]
     DiskStuck {
@@ -239,6 +248,16 @@ pub enum ReloadError {
     RuntimeGone,
 }
 
+impl From<Unkept> for UpdateError {
+    fn from(unkept: Unkept) -> Self {
+        let reason = unkept.to_string();
+        match unkept {
+            Unkept::Not(_) | Unkept::Closed(_) => Self::NotPersisted { reason },
+            Unkept::Maybe(_) => Self::MayBeKept { reason },
+        }
+    }
+}
+
 impl ReloadError {
     /// Whether the same files may be taken over a little later.
     pub(super) fn is_transient(&self) -> bool {
@@ -249,6 +268,7 @@ impl ReloadError {
                 refused,
                 UpdateError::Call(_)
                     | UpdateError::NotPersisted { .. }
+                    | UpdateError::MayBeKept { .. }
                     | UpdateError::DiskStuck { .. }
             ),
         }

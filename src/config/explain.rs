@@ -56,13 +56,21 @@ impl Configuration {
     ///
     /// [`UpdateError::NoSuchRevision`] when the revision is not in the history.
     pub fn differences(&self, since: Option<Revision>) -> Result<Vec<Change>, UpdateError> {
+        self.differences_now(since).map(|(_, changes)| changes)
+    }
+
+    /// The same with the revision that was looked at.
+    pub(crate) fn differences_now(
+        &self,
+        since: Option<Revision>,
+    ) -> Result<(Revision, Vec<Change>), UpdateError> {
         let published = &self.shared().published;
-        published.with_log(|log, state| match since {
-            None => Ok(state.changes(&state.base, &state.document)),
-            Some(revision) => {
-                let then = state.document_at(revision, log)?;
-                Ok(state.changes(&then, &state.document))
-            }
+        published.with_log(|log, state| {
+            let then = match since {
+                None => state.base.clone(),
+                Some(revision) => state.document_at(revision, log)?,
+            };
+            Ok((state.revision, state.changes(&then, &state.document)))
         })
     }
 }
@@ -100,7 +108,7 @@ fn explanation(
             table.rules.description(&relative).map(str::to_owned)
         }),
         layers: changed.into_iter().chain(layers).chain(default).collect(),
-        held: state.held.iter().any(|held| held.starts_with(&path)),
+        held: state.held.iter().any(|held| held.path.starts_with(&path)),
         history: history
             .into_iter()
             .filter(|record| record.touches(&path))

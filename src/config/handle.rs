@@ -154,6 +154,15 @@ impl Configuration {
         Ok(state.tables.redact(&path, &value))
     }
 
+    /// The value at `path` as it may be shown, where it comes from, and the revision at which both hold.
+    pub(crate) fn seen(&self, path: impl AsPath) -> Result<(Value, Origin, Revision), ReadError> {
+        let path = path.as_path()?;
+        let state = self.shared.published.state();
+        let value = read::value(&state, None, &path)?;
+        let origin = read::origin(&state, &path)?;
+        Ok((state.tables.redact(&path, &value), origin, state.revision))
+    }
+
     /// Where the value at `path` comes from; for a table, where its strongest part comes from.
     ///
     /// # Errors
@@ -294,6 +303,7 @@ impl Configuration {
     /// As [`Configuration::update`].
     pub async fn reload(&self, by: impl Into<Arc<str>>) -> Result<Reloaded, ReloadError> {
         let _one_at_a_time = self.shared.reloading.lock().await;
+        let against = self.revision();
         let (seen, outcome) = match self.read_sources().await {
             Err(error) => (None, Err(error)),
             Ok((seen, Err(error))) => (Some(seen), Err(error.into())),
@@ -313,7 +323,9 @@ impl Configuration {
         if let Some(seen) = seen
             && !outcome.as_ref().is_err_and(ReloadError::is_transient)
         {
-            self.shared.sources.know(seen);
+            // What was against it may have gone while it was looked at.
+            let still_counts = || outcome.is_ok() || self.revision() == against;
+            self.shared.sources.know(seen, still_counts);
         }
         outcome
     }

@@ -2,13 +2,13 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Disk, Revision,
     load::{Kept, LAST_GOOD, OVERLAY},
     saved::{LastGood, Overlay},
-    storage::{self, Verdict},
+    storage::{self, Unkept, Verdict},
 };
 
 /// The one who writes the files; one write at a time, whoever asks.
@@ -19,13 +19,14 @@ pub(super) struct Keeper {
 
 struct OnDisk {
     overlay: Option<Vec<u8>>,
+    /// Of the overlay that stands there; `None` when that is not known, or there is none.
     revision: Option<Revision>,
     /// What is to be written before anything else.
     broken: Option<Vec<u8>>,
     good_files: Option<Vec<u8>>,
     last_good: Option<Vec<u8>>,
-    /// Nothing is written any more: the folder is somebody else's.
-    closed: bool,
+    /// Why nothing is written any more.
+    closed: Option<String>,
 }
 
 impl Keeper {
@@ -38,33 +39,42 @@ impl Keeper {
                 broken: kept.broken,
                 good_files: kept.good_files,
                 last_good: kept.last_good,
-                closed: false,
+                closed: kept.unread,
             }),
         }
     }
 
-    /// Writes what the start found out: the broken file under another name, the good state of the settings files, and the overlay
-    /// when it is not what stands there.
-    pub(super) fn write_start(&self, overlay: &Overlay, patience: Duration) -> io::Result<()> {
-        let mut on_disk = self.lock(patience)?;
+    /// Brings the disk in step with what readers see: writes what the start found out, and the overlay when another one stands there,
+    /// or may stand there. Whether anything had to be written; nothing has where nothing may be.
+    pub(super) fn mend(
+        &self,
+        overlay: &Overlay,
+        patience: Duration,
+        verdict: &Verdict,
+    ) -> Result<bool, Unkept> {
+        let mut on_disk = match self.lock(patience) {
+            Err(Unkept::Closed(_)) => return Ok(false),
+            locked => locked?,
+        };
+        let is_pending = on_disk.broken.is_some() || on_disk.good_files.is_some();
         self.write_pending(&mut on_disk)?;
-        if on_disk
-            .revision
-            .is_none_or(|written| written < overlay.revision)
-        {
-            self.write_locked(&mut on_disk, overlay, &Verdict::default())?;
+        // Another revision stands there when the server died between writing and publishing.
+        let is_other = on_disk.revision != Some(overlay.revision);
+        if is_other {
+            self.write_locked(&mut on_disk, overlay, verdict)?;
         }
-        Ok(())
+        Ok(is_pending || is_other)
     }
 
-    /// Writes the overlay, and before it what the files say, when that is new. On an error the old overlay stands.
+    /// Writes the overlay, and before it what the files say, when that is new. On an error the old overlay stands, or it is
+    /// [`Unkept::Maybe`].
     pub(super) fn write(
         &self,
         overlay: &Overlay,
         good: Option<&LastGood>,
         patience: Duration,
         verdict: &Verdict,
-    ) -> io::Result<()> {
+    ) -> Result<(), Unkept> {
         let mut on_disk = self.lock(patience)?;
         if let Some(good) = good {
             on_disk.good_files = Some(good.encode().map_err(io::Error::other)?);
@@ -73,13 +83,13 @@ impl Keeper {
         self.write_locked(&mut on_disk, overlay, verdict)
     }
 
-    /// Waits until no write is under way, for as long as that takes; none begins from here on.
+    /// Waits until no write is under way, for as long as that takes; none begins from here on: the folder is somebody else's.
     pub(super) fn close(&self) {
-        self.on_disk.lock().closed = true;
+        self.on_disk.lock().closed = Some("the node has stopped".to_owned());
     }
 
     /// A write that hangs keeps the lock; the others do not hang with it.
-    fn lock(&self, patience: Duration) -> io::Result<parking_lot::MutexGuard<'_, OnDisk>> {
+    fn lock(&self, patience: Duration) -> Result<MutexGuard<'_, OnDisk>, Unkept> {
         let busy = || {
             io::Error::new(
                 io::ErrorKind::TimedOut,
@@ -87,26 +97,28 @@ impl Keeper {
             )
         };
         let on_disk = self.on_disk.try_lock_for(patience).ok_or_else(busy)?;
-        if on_disk.closed {
-            return Err(io::Error::other("the node has stopped"));
+        match &on_disk.closed {
+            Some(reason) => Err(Unkept::Closed(reason.clone())),
+            None => Ok(on_disk),
         }
-        Ok(on_disk)
     }
 
-    fn write_pending(&self, on_disk: &mut OnDisk) -> io::Result<()> {
+    fn write_pending(&self, on_disk: &mut OnDisk) -> Result<(), Unkept> {
+        // What of these may or may not stand there is written again; no change hangs on it.
+        let write = |name: &str, bytes: &[u8], before: Option<&[u8]>| {
+            storage::replace(&*self.disk, name, bytes, before, &Verdict::default()).map_err(
+                |unkept| match unkept {
+                    Unkept::Maybe(error) => Unkept::Not(error),
+                    other => other,
+                },
+            )
+        };
         if let Some(broken) = &on_disk.broken {
-            storage::replace(
-                &*self.disk,
-                &storage::broken(OVERLAY),
-                broken,
-                None,
-                &Verdict::default(),
-            )?;
+            write(&storage::broken(OVERLAY), broken, None)?;
             on_disk.broken = None;
         }
         if let Some(good) = &on_disk.good_files {
-            let before = on_disk.last_good.as_deref();
-            storage::replace(&*self.disk, LAST_GOOD, good, before, &Verdict::default())?;
+            write(LAST_GOOD, good, on_disk.last_good.as_deref())?;
             on_disk.last_good = on_disk.good_files.take();
         }
         Ok(())
@@ -117,18 +129,26 @@ impl Keeper {
         on_disk: &mut OnDisk,
         overlay: &Overlay,
         verdict: &Verdict,
-    ) -> io::Result<()> {
+    ) -> Result<(), Unkept> {
         let bytes = overlay.encode().map_err(io::Error::other)?;
-        storage::replace(
+        // Not known from here on, also when the disk panics.
+        let before = on_disk.revision.take();
+        let outcome = storage::replace(
             &*self.disk,
             OVERLAY,
             &bytes,
             on_disk.overlay.as_deref(),
             verdict,
-        )?;
-        on_disk.overlay = Some(bytes);
-        on_disk.revision = Some(overlay.revision);
-        Ok(())
+        );
+        match &outcome {
+            Ok(()) => {
+                on_disk.overlay = Some(bytes);
+                on_disk.revision = Some(overlay.revision);
+            }
+            Err(Unkept::Maybe(_)) => {}
+            Err(_) => on_disk.revision = before,
+        }
+        outcome
     }
 }
 
@@ -136,7 +156,7 @@ impl Keeper {
 mod tests {
     use std::sync::mpsc;
 
-    use super::*;
+    use super::{super::Folder, *};
 
     /// A disk whose first write hangs until it is told to go on.
     struct Hanging {
@@ -166,6 +186,45 @@ mod tests {
         }
     }
 
+    fn on(disk: impl Disk) -> Keeper {
+        Keeper::new(Kept {
+            disk: Arc::new(disk),
+            overlay: None,
+            revision: None,
+            unread: None,
+            broken: None,
+            good_files: None,
+            last_good: None,
+        })
+    }
+
+    #[test]
+    fn what_a_killed_server_wrote_and_did_not_publish_is_written_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = Folder::new(folder.path());
+        let keeper = on(disk.clone());
+        let at = |revision: u64| Overlay {
+            revision: Revision(revision),
+            ..Overlay::default()
+        };
+        let patience = Duration::from_mins(1);
+        let verdict = Verdict::default;
+        keeper
+            .write(&at(2), None, patience, &verdict())
+            .expect("the disk is well");
+
+        let published = at(1);
+        let mended = keeper.mend(&published, patience, &verdict());
+        let again = keeper.mend(&published, patience, &verdict());
+
+        assert_eq!((mended.ok(), again.ok()), (Some(true), Some(false)));
+        let bytes = disk
+            .read(OVERLAY)
+            .expect("it is readable")
+            .expect("it is there");
+        assert_eq!(Overlay::decode(&bytes), Ok(published));
+    }
+
     #[test]
     fn no_write_lands_after_the_folder_was_given_back() {
         let ((reached, is_reached), (go_on, told)) = (mpsc::channel(), mpsc::channel());
@@ -175,14 +234,7 @@ mod tests {
             go_on: Mutex::new(told),
             renamed,
         };
-        let keeper = Arc::new(Keeper::new(Kept {
-            disk: Arc::new(disk),
-            overlay: None,
-            revision: None,
-            broken: None,
-            good_files: None,
-            last_good: None,
-        }));
+        let keeper = Arc::new(on(disk));
         let write = |keeper: &Keeper| {
             let patience = Duration::from_mins(1);
             keeper.write(&Overlay::default(), None, patience, &Verdict::default())

@@ -9,7 +9,7 @@ use super::{
     sources::Variables,
     state::{State, joined, unknown_field},
     table::{Table, Tables, Typed},
-    tree,
+    toml_file, tree,
 };
 use crate::value::{Limits, Path, Value};
 
@@ -51,7 +51,7 @@ pub(super) fn files(texts: &[FileText]) -> Result<Layer, Vec<Problem>> {
     let mut merged = Layer::new(Value::map(), Origin::Default);
     let mut problems = Vec::new();
     for FileText { file, text } in texts {
-        match source::read_toml(file, text) {
+        match toml_file::read_toml(file, text) {
             Ok(layer) => merged = merged.merge(layer),
             Err(problem) => problems.push(problem),
         }
@@ -154,7 +154,7 @@ type Found = Result<(Value, Vec<Typed>), Vec<Fault>>;
 impl Stack<'_> {
     /// Reads the given texts as what they are most likely meant to be, and those that do not fit in their other reading. Each one is
     /// tried once, so this ends.
-    fn read_given(&self) -> Result<([Layer; 2], Found), Vec<Problem>> {
+    fn read_given(&self) -> Result<([Layer; 3], Found), Vec<Problem>> {
         let read_one = |given: &Given| given.said.read(self.below.get(&given.path));
         let mut readings: Vec<Reading> = self.given.iter().map(read_one).collect();
         let (mut layers, mut found) = self.read(&readings)?;
@@ -188,19 +188,25 @@ impl Stack<'_> {
         })
     }
 
-    fn read(&self, readings: &[Reading]) -> Result<([Layer; 2], Found), Vec<Problem>> {
-        let mut top = Layer::new(Value::map(), Origin::Default);
+    fn read(&self, readings: &[Reading]) -> Result<([Layer; 3], Found), Vec<Problem>> {
+        let nothing = || Layer::new(Value::map(), Origin::Default);
+        let (mut variables, mut flags) = (nothing(), nothing());
         for (given, reading) in self.given.iter().zip(readings) {
-            let put = top.put(&given.path, reading.first.clone(), given.origin.clone());
-            put.map_err(|error| {
+            let layer = match given.origin {
+                Origin::Flag { .. } => &mut flags,
+                _ => &mut variables,
+            };
+            let below = std::mem::replace(layer, nothing());
+            let put = below.put(&given.path, reading.first.clone(), given.origin.clone());
+            *layer = put.map_err(|error| {
                 vec![Problem::Unnamed {
                     origin: given.origin.clone(),
                     reason: error.to_string(),
                 }]
             })?;
         }
-        let document = self.below.merge(&top.values);
-        let layers = [self.files.clone(), top];
+        let document = self.below.merge(&variables.values).merge(&flags.values);
+        let layers = [self.files.clone(), variables, flags];
         let found = read(self.tables, self.defaults, &layers, document);
         Ok((layers, found))
     }

@@ -19,7 +19,10 @@ use super::{
     storage,
     table::Tables,
 };
-use crate::{otp::Context, value::Value};
+use crate::{
+    otp::Context,
+    value::{Path, Value},
+};
 
 /// The file with what was changed while running, and its history.
 pub(super) const OVERLAY: &str = "overlay";
@@ -43,7 +46,7 @@ pub(super) struct Reader {
     sources: Sources,
     tables: Arc<Tables>,
     defaults: Value,
-    known: Mutex<Fingerprint>,
+    known: Mutex<Option<Fingerprint>>,
 }
 
 /// What the sources say, valid by itself.
@@ -61,6 +64,8 @@ pub(super) struct Kept {
     pub(super) revision: Option<Revision>,
     /// What stands there and is broken.
     pub(super) broken: Option<Vec<u8>>,
+    /// Why what stands there could not be looked at: then nothing may be written over it.
+    pub(super) unread: Option<String>,
     /// What the files say, when that is to be written.
     pub(super) good_files: Option<Vec<u8>>,
     /// What stands there as the last good state of the files.
@@ -153,7 +158,7 @@ impl Reader {
         let tables = Arc::new(Tables(std::mem::take(&mut sources.tables.0)));
         Ok(Self {
             defaults: layering::defaults(&tables)?,
-            known: Mutex::new(files::fingerprint(&sources)),
+            known: Mutex::new(Some(files::fingerprint(&sources))),
             tables,
             sources,
         })
@@ -182,14 +187,22 @@ impl Reader {
         files::fingerprint(&self.sources)
     }
 
-    /// The files as they stood when they were last looked into.
-    pub(super) fn known(&self) -> Fingerprint {
+    /// The files as they stood when they were last looked into; `None` when they are to be looked into again.
+    pub(super) fn known(&self) -> Option<Fingerprint> {
         self.known.lock().clone()
     }
 
-    /// These files were looked into.
-    pub(super) fn know(&self, seen: Fingerprint) {
-        *self.known.lock() = seen;
+    /// These files were looked into, and that still counts.
+    pub(super) fn know(&self, seen: Fingerprint, still_counts: impl FnOnce() -> bool) {
+        let mut known = self.known.lock();
+        if still_counts() {
+            *known = Some(seen);
+        }
+    }
+
+    /// The files are to be looked into again: what was against taking them over may be gone.
+    pub(super) fn forget(&self) {
+        *self.known.lock() = None;
     }
 
     fn with_last_good(&self, last: &LastGood) -> Option<State> {
@@ -245,6 +258,7 @@ fn with_kept(
             revision: found.overlay.as_ref().map(|overlay| overlay.revision),
             overlay: found.bytes,
             broken: found.broken,
+            unread: found.unread,
             good_files: good.filter(|good| Some(good) != last_good.as_ref()),
             last_good,
             disk,
@@ -258,7 +272,8 @@ fn taken_over(base: &State, before: &Before, now: Timestamp) -> (State, Log) {
     let found = &before.found;
     let saved = found.overlay.clone().unwrap_or_default();
     let mut state = base.with_overlay(&saved.entries);
-    let mut history = saved.history;
+    state.loaded = state.document.clone();
+    let mut history = shown(saved.history, &state.tables);
     let floor = history.first().map_or(saved.revision, |record| {
         Revision(record.revision.0.saturating_sub(1))
     });
@@ -284,6 +299,25 @@ fn taken_over(base: &State, before: &Before, now: Timestamp) -> (State, Log) {
     }
     state.last_update = history.last().map(|record| record.at);
     (state, Log::starting_at(floor, history))
+}
+
+/// The history by the rules of now: what was not secret when it was written may be secret since.
+fn shown(history: Vec<Arc<Record>>, tables: &Tables) -> Vec<Arc<Record>> {
+    let value = |path: &Path, value: &Option<Value>| {
+        let value = value.as_ref();
+        value.map(|value| tables.redact(path, value))
+    };
+    let change = |change: &Change| Change {
+        before: value(&change.path, &change.before),
+        after: value(&change.path, &change.after),
+        path: change.path.clone(),
+    };
+    let record = |record: Arc<Record>| {
+        let mut record = Arc::unwrap_or_clone(record);
+        record.changes = record.changes.iter().map(change).collect();
+        Arc::new(record)
+    };
+    history.into_iter().map(record).collect()
 }
 
 /// What readers see now and did not see in the earlier run, where that is known.
@@ -321,12 +355,13 @@ struct Found {
     overlay: Option<Overlay>,
     bytes: Option<Vec<u8>>,
     broken: Option<Vec<u8>>,
+    unread: Option<String>,
     lost: Option<String>,
 }
 
-/// The overlay, or the one before it when it is broken.
+/// The overlay, or the one before it when it is broken or cannot be read.
 fn read_overlay(disk: &dyn Disk) -> Found {
-    let (bytes, reason) = match read_one(disk, OVERLAY) {
+    let (broken, reason, unread) = match read_one(disk, OVERLAY) {
         Ok(None) => return Found::default(),
         Ok(Some((bytes, Ok(overlay)))) => {
             return Found {
@@ -335,8 +370,8 @@ fn read_overlay(disk: &dyn Disk) -> Found {
                 ..Found::default()
             };
         }
-        Ok(Some((bytes, Err(reason)))) => (Some(bytes), reason),
-        Err(error) => (None, error.to_string()),
+        Ok(Some((bytes, Err(reason)))) => (Some(bytes), reason, None),
+        Err(error) => (None, error.to_string(), Some(unread(&error))),
     };
     let before = read_one(disk, &storage::previous(OVERLAY));
     let (overlay, used) = match before {
@@ -346,16 +381,28 @@ fn read_overlay(disk: &dyn Disk) -> Found {
         ),
         _ => (None, "none of them are used"),
     };
+    let kept = match &unread {
+        // It may be well and only out of reach for the moment.
+        Some(unread) => unread.clone(),
+        None => format!("the broken file is kept as `{}`", storage::broken(OVERLAY)),
+    };
     let (good, overlay) = overlay.unzip();
     Found {
         overlay,
         bytes: good,
-        broken: bytes,
+        broken,
+        unread,
         lost: Some(format!(
-            "the changes made by an earlier run cannot be read: {reason}; {used}; the broken file is kept as `{}`",
-            storage::broken(OVERLAY)
+            "the changes made by an earlier run cannot be read: {reason}; {used}; {kept}"
         )),
     }
+}
+
+fn unread(error: &io::Error) -> String {
+    format!(
+        "the file `{OVERLAY}` stays as it is and no change is made while the node runs, since it could not be read at the start ({error}); \
+         make it readable or move it away, and start again"
+    )
 }
 
 type Read = (Vec<u8>, Result<Overlay, String>);

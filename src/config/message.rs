@@ -22,6 +22,8 @@ pub(super) enum Message {
         request: Request,
         reply: Reply<Preview>,
     },
+    /// Bring the disk in step with what readers see.
+    Mend,
 }
 
 crate::otp::message!(Message);

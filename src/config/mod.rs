@@ -11,7 +11,7 @@
 //! * Only states that are valid as a whole are ever published. A change is checked, kept on disk, published and answered, in this
 //!   order; on any error nothing changed and nobody was told.
 //! * A change that was answered is on disk, when the settings are kept at all ([`Sources::keep_in`]); a crash at any point leaves
-//!   the old or the new state.
+//!   the old or the new state. What the disk holds and readers do not see is written over as soon as the disk works.
 //! * A subscriber gets the current value first and then every change in order, or the newest state and how many it missed. It costs
 //!   the writer nothing, and sleeps while nothing changes at its path.
 //! * One change is made at a time: by the server where changes are kept on disk, and otherwise on the spot, by whoever asks for it,
@@ -63,14 +63,18 @@ mod numbered;
 mod options;
 mod origin;
 mod overlay;
+mod permission;
 mod preview;
 mod proposal;
 mod read;
 mod record;
 mod reload;
+mod restoring;
 mod saved;
 mod schema;
 mod secret;
+mod settling;
+mod shape;
 mod shared;
 mod source;
 mod sources;
@@ -80,6 +84,8 @@ mod storage;
 mod subscription;
 mod table;
 mod template;
+mod told;
+mod toml_file;
 mod tree;
 mod view;
 mod watching;

@@ -5,9 +5,14 @@ use jiff::Timestamp;
 use super::{
     Change, Revision, UpdateError,
     record::Log,
-    state::{Action, Request, State, check_limits},
+    state::{Action, CHANGES_MAX, Request, State, check_limits},
 };
 use crate::value::{Path, Value};
+
+/// How many reasons against a change are told.
+const BREAKS_MAX: usize = 32;
+/// How many of its parts are looked at for more reasons: each one is tried by itself, in the time of all who change something.
+const TRIED_MAX: usize = 256;
 
 /// What a change would do, were it made now.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +24,7 @@ pub struct Preview {
     pub changes: Vec<Change>,
     /// Those settings that would take effect at the next start.
     pub needs_restart: Vec<Path>,
-    /// Why it would be refused: as much as can be told apart. Empty when it would be made.
+    /// Why it would be refused: as much as can be told apart, and the first ones of many. Empty when it would be made.
     pub breaks: Vec<UpdateError>,
 }
 
@@ -41,7 +46,8 @@ impl State {
             };
         }
         let writes = match &request.action {
-            Action::Set(writes) => writes.clone(),
+            // Of more than can be made, no part is looked at.
+            Action::Set(writes) if writes.len() <= CHANGES_MAX => writes.clone(),
             _ => Vec::new(),
         };
         match self.decide(request, log, now) {
@@ -77,7 +83,10 @@ impl State {
     /// The first refusal, and those of other parts that stand on their own: limits, what may not change, wrong types.
     fn all_breaks(&self, writes: &[(Path, Value)], first: UpdateError) -> Vec<UpdateError> {
         let mut breaks = vec![first];
-        for (path, value) in writes {
+        for (path, value) in writes.iter().take(TRIED_MAX) {
+            if breaks.len() == BREAKS_MAX {
+                break;
+            }
             let refused = check_limits(path, value)
                 .and_then(|()| self.check_mutability(path, value, &mut Vec::new()))
                 .and_then(|()| self.check_type(path, value));

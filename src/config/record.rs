@@ -187,10 +187,14 @@ impl Log {
         if revision == self.floor {
             return self.floor_document.as_ref();
         }
+        self.steps.get(self.place_of(revision)?)?.document.as_ref()
+    }
+
+    fn place_of(&self, revision: Revision) -> Option<usize> {
         let at = self
             .steps
             .binary_search_by_key(&revision, |step| step.record.revision);
-        self.steps.get(at.ok()?)?.document.as_ref()
+        at.ok()
     }
 
     /// The newest `n` changes, newest first.
@@ -215,7 +219,8 @@ impl Log {
         target: Revision,
         overlay: &[Arc<Entry>],
     ) -> Option<Vec<Arc<Entry>>> {
-        if target < self.floor {
+        // Where changes were lost, revisions were left out.
+        if target != self.floor && self.place_of(target).is_none() {
             return None;
         }
         let mut overlay = overlay.to_vec();

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    Kind, Mutability, Record, UpdateError,
+    Kind, Record, UpdateError,
     overlay::lay_over,
     source::with_tables,
-    state::{Occasion, State, beyond_limits, everything},
+    state::{Held, Occasion, State, beyond_limits, everything},
     tree,
 };
 use crate::value::{Path, Value};
@@ -61,18 +61,22 @@ impl State {
     }
 
     /// `fresh` with what may not change as it was, and which settings those are.
-    fn hold_back(&self, fresh: &Value) -> Result<(Value, Vec<Path>), UpdateError> {
+    fn hold_back(&self, fresh: &Value) -> Result<(Value, Vec<Held>), UpdateError> {
         let mut base = fresh.clone();
         let mut held = Vec::new();
         for found in tree::diff(&self.base, fresh) {
-            if self.tables.mutability(&found.path) != Mutability::Fixed {
+            // Where a table came or went, it is held as a whole: without a part of it, it may not be valid.
+            if !self.is_fixed(&found) {
                 continue;
             }
             base = match found.before {
                 Some(before) => with_tables(&base, &found.path, before).map_err(beyond_limits)?,
                 None => base.without(&found.path),
             };
-            held.push(found.path);
+            held.push(Held {
+                origin: self.origin_of_sources(&found.path),
+                path: found.path,
+            });
         }
         Ok((base, held))
     }

@@ -82,7 +82,15 @@ impl<T> fmt::Display for Secret<T> {
 
 /// Where `data` has secrets. Those in lists are told at their list.
 pub(super) fn places(data: &impl Serialize) -> Result<Vec<Path>, ValueError> {
-    /// Ends the search also when serializing panics.
+    let marked = marked(|| to_value(data))?;
+    let mut found = Vec::new();
+    search(&Path::root(), &marked, &mut found);
+    Ok(found)
+}
+
+/// Serializes with a mark in the place of each secret.
+pub(super) fn marked<R>(serialize: impl FnOnce() -> R) -> R {
+    /// Ends it also when serializing panics.
     struct Marking;
     impl Drop for Marking {
         fn drop(&mut self) {
@@ -90,17 +98,17 @@ pub(super) fn places(data: &impl Serialize) -> Result<Vec<Path>, ValueError> {
         }
     }
     MARKING.set(true);
-    let marking = Marking;
-    let marked = to_value(data)?;
-    drop(marking);
-    let mut found = Vec::new();
-    search(&Path::root(), &marked, &mut found);
-    Ok(found)
+    let _marking = Marking;
+    serialize()
+}
+
+pub(super) fn is_mark(text: &str) -> bool {
+    text == MARK
 }
 
 fn search(at: &Path, value: &Value, found: &mut Vec<Path>) {
     match value {
-        Value::Text(text) if **text == *MARK => found.push(at.clone()),
+        Value::Text(text) if is_mark(text) => found.push(at.clone()),
         Value::List(items) => {
             let mut inside = Vec::new();
             items.iter().for_each(|item| search(at, item, &mut inside));

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use arc_swap::ArcSwap;
@@ -55,6 +55,8 @@ pub(super) struct Published {
     /// Whether the server is up; held while a change is made.
     writing: Mutex<bool>,
     health: Mutex<Health>,
+    /// How many alarms there are; to look at without the lock.
+    alarms: AtomicUsize,
 }
 
 struct Health {
@@ -140,6 +142,7 @@ impl Published {
             cells,
             log: RwLock::new(log),
             writing: Mutex::new(false),
+            alarms: AtomicUsize::new(alarms.len()),
             health: Mutex::new(Health {
                 server: Server::Starting,
                 alarms,
@@ -177,8 +180,8 @@ impl Published {
             .zip(next.typed.iter())
             .zip(before.typed.iter())
         {
-            if !Arc::ptr_eq(new, old) {
-                cell.publish(Arc::clone(new));
+            if !new.is_same(old) {
+                cell.publish(new.clone());
             }
         }
         let step = Logged {
@@ -245,7 +248,8 @@ impl Published {
 
     /// Raises an alarm, in the place of one of the same kind, whose time it keeps.
     pub(super) fn raise(&self, mut alarm: Alarm) {
-        let alarms = &mut self.health.lock().alarms;
+        let mut health = self.health.lock();
+        let alarms = &mut health.alarms;
         match alarms.iter_mut().find(|known| known.kind == alarm.kind) {
             Some(known) => {
                 alarm.since = known.since;
@@ -253,10 +257,17 @@ impl Published {
             }
             None => alarms.push(alarm),
         }
+        self.alarms.store(alarms.len(), Ordering::Release);
     }
 
     pub(super) fn clear(&self, kind: AlarmKind) {
-        self.health.lock().alarms.retain(|alarm| alarm.kind != kind);
+        let mut health = self.health.lock();
+        health.alarms.retain(|alarm| alarm.kind != kind);
+        self.alarms.store(health.alarms.len(), Ordering::Release);
+    }
+
+    pub(super) fn has_alarms(&self) -> bool {
+        self.alarms.load(Ordering::Acquire) > 0
     }
 
     pub(super) fn status(&self, now: Instant, persisted: bool) -> Status {

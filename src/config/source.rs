@@ -1,18 +1,15 @@
-//! From text to layers: files, variables, flags. Pure.
+//! From text to layers: variables, flags, and how layers lie over one another. Pure.
 
-use std::{
-    collections::HashMap,
-    path::{Path as FilePath, PathBuf},
-    sync::Arc,
-};
+use std::collections::HashMap;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 use super::{
     Origin, Problem,
     numbered::{self, Part},
+    toml_file::plain_value,
 };
-use crate::value::{Limits, Map, Path, Value, ValueError};
+use crate::value::{Limits, Path, Value, ValueError};
 
 /// One source's part of the document, and where each value in it stands.
 #[derive(Debug, Clone)]
@@ -78,21 +75,36 @@ impl Layer {
         Some(above().or_else(beneath).unwrap_or(&self.otherwise).clone())
     }
 
-    /// Lays one more value over this layer.
-    pub(super) fn put(
-        &mut self,
-        path: &Path,
-        value: Value,
-        origin: Origin,
-    ) -> Result<(), ValueError> {
-        self.values = with_tables(&self.values, path, value)?;
-        self.origins.insert(path.clone(), origin);
-        Ok(())
+    pub(super) fn with_origins(
+        values: Value,
+        origins: HashMap<Path, Origin>,
+        otherwise: Origin,
+    ) -> Self {
+        Self {
+            values,
+            origins,
+            otherwise,
+        }
     }
 
-    /// This layer with another laid over it.
+    /// Lays one more value over this layer.
+    pub(super) fn put(self, path: &Path, value: Value, origin: Origin) -> Result<Self, ValueError> {
+        let values = Value::map().with(path, value)?;
+        let origins = HashMap::from([(path.clone(), origin)]);
+        let otherwise = self.otherwise.clone();
+        Ok(self.merge(Self::with_origins(values, origins, otherwise)))
+    }
+
+    /// This layer with another laid over it: tables are merged, and all else is replaced.
     pub(super) fn merge(mut self, over: Self) -> Self {
-        self.values = self.values.merge(&over.values);
+        let merged = self.values.merge(&over.values);
+        let below = std::mem::replace(&mut self.values, merged);
+        let is_table = |value: Option<&Value>| value.is_some_and(|value| value.as_map().is_some());
+        // What is replaced does not come from where it came from.
+        self.origins.retain(|path, _| match over.values.get(path) {
+            None => self.values.get(path).is_some(),
+            said => is_table(said) && is_table(below.get(path)),
+        });
         self.origins.extend(over.origins);
         self
     }
@@ -120,34 +132,6 @@ pub(super) fn with_tables(
         document = document.with(&at, Value::Null)?;
     }
     document.with(path, value)
-}
-
-/// Reads a settings file.
-pub(super) fn read_toml(file: &FilePath, text: &str) -> Result<Layer, Problem> {
-    let lines = Lines::of(text);
-    let parsed = DeTable::parse(text).map_err(|error| {
-        let (line, column) = lines.place(error.span().map_or(0, |span| span.start));
-        Problem::Syntax {
-            file: file.to_owned(),
-            line,
-            column,
-            reason: error.message().to_owned(),
-        }
-    })?;
-    let mut reader = TomlReader {
-        file: Arc::new(file.to_owned()),
-        lines,
-        origins: HashMap::new(),
-    };
-    let values = reader.table(&Path::root(), parsed.get_ref())?;
-    Ok(Layer {
-        values,
-        origins: reader.origins,
-        otherwise: Origin::File {
-            file: reader.file,
-            line: 1,
-        },
-    })
 }
 
 /// The variables that name settings. `prefix__SECTION__KEY` is `underpin.section.key`, `prefix__APP__KEY` is `app.key`; with an
@@ -292,149 +276,12 @@ fn items(text: &str) -> Value {
     Value::from(items)
 }
 
-fn plain_value(value: &DeValue<'_>) -> Option<Value> {
-    let mut reader = TomlReader {
-        file: Arc::new(PathBuf::new()),
-        lines: Lines::of(""),
-        origins: HashMap::new(),
-    };
-    reader.value(&Path::root(), value, 0).ok()
-}
-
-struct TomlReader {
-    file: Arc<PathBuf>,
-    lines: Lines,
-    origins: HashMap<Path, Origin>,
-}
-
-impl TomlReader {
-    fn table(&mut self, at: &Path, table: &DeTable<'_>) -> Result<Value, Problem> {
-        let mut entries = Vec::with_capacity(table.len());
-        for (key, value) in table {
-            let start = key.span().start;
-            let path = at
-                .child(key.get_ref())
-                .map_err(|error| self.refuse(start, error.to_string()))?;
-            let (line, _) = self.lines.place(start);
-            let origin = Origin::File {
-                file: Arc::clone(&self.file),
-                line,
-            };
-            self.origins.insert(path.clone(), origin);
-            entries.push((
-                key.get_ref().as_ref(),
-                self.value(&path, value.get_ref(), start)?,
-            ));
-        }
-        Ok(entries.into_iter().collect::<Map>().into())
-    }
-
-    fn value(&mut self, at: &Path, value: &DeValue<'_>, start: usize) -> Result<Value, Problem> {
-        match value {
-            DeValue::String(text) => Ok(Value::from(text.as_ref())),
-            DeValue::Boolean(flag) => Ok(Value::Bool(*flag)),
-            DeValue::Datetime(time) => Ok(Value::from(time.to_string())),
-            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-                .map(Value::Int)
-                .or_else(|_| u64::from_str_radix(number.as_str(), number.radix()).map(Value::from))
-                .map_err(|_| {
-                    self.refuse(
-                        start,
-                        "the number is beyond 64 bits; use a smaller one".to_owned(),
-                    )
-                }),
-            DeValue::Float(number) => number
-                .as_str()
-                .parse()
-                .map(Value::Float)
-                .map_err(|_| self.refuse(start, "the number cannot be read".to_owned())),
-            DeValue::Array(items) => items
-                .iter()
-                .map(|item| self.list_item(item.get_ref(), start))
-                .collect::<Result<Vec<Value>, Problem>>()
-                .map(Value::from),
-            DeValue::Table(table) => self.table(at, table),
-        }
-    }
-
-    /// A list is one value: what stands inside has no origin of its own.
-    fn list_item(&mut self, item: &DeValue<'_>, start: usize) -> Result<Value, Problem> {
-        let kept = std::mem::take(&mut self.origins);
-        let value = self.value(&Path::root(), item, start);
-        self.origins = kept;
-        value
-    }
-
-    fn refuse(&self, start: usize, reason: String) -> Problem {
-        let (line, column) = self.lines.place(start);
-        Problem::Syntax {
-            file: self.file.as_ref().clone(),
-            line,
-            column,
-            reason,
-        }
-    }
-}
-
-/// Where each line of a text starts.
-struct Lines(Vec<usize>);
-
-impl Lines {
-    fn of(text: &str) -> Self {
-        let ends = text.match_indices('\n').map(|(at, _)| at + 1);
-        Self(std::iter::once(0).chain(ends).collect())
-    }
-
-    /// Line and column, from 1, of a byte.
-    fn place(&self, byte: usize) -> (usize, usize) {
-        let line = self.0.partition_point(|start| *start <= byte).max(1);
-        (line, byte - self.0[line - 1] + 1)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn json(text: &str) -> Value {
         Value::from_json(text, Limits::CONFIG).expect("test document is valid")
-    }
-
-    fn path(text: &str) -> Path {
-        Path::parse(text).expect("test path is valid")
-    }
-
-    fn layer(text: &str) -> Layer {
-        read_toml(FilePath::new("a.toml"), text).expect("test file is valid")
-    }
-
-    #[test]
-    fn every_value_of_a_file_knows_its_line() {
-        let layer = layer(
-            "# first\n[app]\nname = \"x\"\n\n[app.http]\nport = 0x50\ntags = [\"a\", { b = 1 }]\n",
-        );
-
-        assert_eq!(
-            layer.values,
-            json(r#"{"app": {"name": "x", "http": {"port": 80, "tags": ["a", {"b": 1}]}}}"#)
-        );
-        let port = layer
-            .origin(&path("app.http.port"))
-            .expect("the port is there");
-        assert_eq!(port.to_string(), "a.toml, line 6");
-        assert_eq!(layer.origin(&path("app.http.host")), None);
-    }
-
-    #[test]
-    fn a_file_that_is_not_toml_names_the_place_and_shows_nothing_of_it() {
-        let refused = read_toml(FilePath::new("a.toml"), "[app]\ntoken = \"hunter2\nx = 1\n")
-            .expect_err("a string is open");
-
-        let Problem::Syntax { line, .. } = &refused else {
-            panic!("not a syntax problem: {refused}");
-        };
-        assert_eq!(*line, 2);
-        assert!(!refused.to_string().contains("hunter2"));
     }
 
     #[test]

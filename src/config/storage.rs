@@ -42,6 +42,20 @@ pub trait Disk: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct Folder(PathBuf);
 
+/// Why something is not kept.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unkept {
+    /// What stood on the disk stands there.
+    #[error("{0}")]
+    Not(#[from] io::Error),
+    /// What stood on the disk or what was to be written: the disk failed when it was to take the new content back.
+    #[error("{0}")]
+    Maybe(io::Error),
+    /// Nothing is written any more, and why.
+    #[error("{0}")]
+    Closed(String),
+}
+
 /// Whether a write takes effect, decided once: by the writer when it is done, or by the one who no longer waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Verdict(AtomicU8);
@@ -151,14 +165,14 @@ pub(super) fn broken(name: &str) -> String {
 /// Replaces a file as a whole: a crash at any step leaves the old or the new content under the name. `before` is what stands
 /// there now, and is kept as the previous one.
 ///
-/// On an error the old content stands; when the disk does not even take that back, the next write mends it.
+/// On an error the old content stands, or it is [`Unkept::Maybe`].
 pub(super) fn replace(
     disk: &dyn Disk,
     name: &str,
     bytes: &[u8],
     before: Option<&[u8]>,
     verdict: &Verdict,
-) -> io::Result<()> {
+) -> Result<(), Unkept> {
     let fresh = format!("{name}.new");
     if let Some(before) = before {
         disk.write_synced(&fresh, before)?;
@@ -166,16 +180,18 @@ pub(super) fn replace(
     }
     disk.write_synced(&fresh, bytes)?;
     if verdict.is_abandoned() {
-        return Err(gave_up());
+        return Err(gave_up().into());
     }
     disk.rename(&fresh, name)?;
-    let outcome = match disk.sync_folder() {
+    let reason = match disk.sync_folder() {
         Ok(()) if verdict.done() => return Ok(()),
-        Ok(()) => Err(gave_up()),
-        Err(error) => Err(error),
+        Ok(()) => gave_up(),
+        Err(error) => error,
     };
-    put_back(disk, name, &fresh, before)?;
-    outcome
+    match put_back(disk, name, &fresh, before) {
+        Ok(()) => Err(reason.into()),
+        Err(_) => Err(Unkept::Maybe(reason)),
+    }
 }
 
 fn put_back(disk: &dyn Disk, name: &str, fresh: &str, before: Option<&[u8]>) -> io::Result<()> {

@@ -9,11 +9,15 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{Mutability, Rules, Schema, error::Refusal, schema::Components, secret, tree};
+use super::{Mutability, Rules, Schema, error::Refusal, schema::Components, secret, shape, tree};
 use crate::value::{Path, Value, ValueError, to_value};
 
 /// A table read into its type.
-pub(super) type Typed = Arc<dyn Any + Send + Sync>;
+#[derive(Clone)]
+pub(super) struct Typed {
+    table: Arc<dyn Any + Send + Sync>,
+    shape: Option<u64>,
+}
 
 /// What the core needs to know of a table's type.
 pub(super) struct Table {
@@ -53,6 +57,18 @@ enum ReadFault {
 struct Of<T>(PhantomData<fn() -> T>);
 
 pub(super) struct CellOf<T>(pub(super) Arc<ArcSwap<T>>);
+
+impl Typed {
+    /// Whether both are one and the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.table, &other.table)
+    }
+
+    /// Whether both certainly have the same keys, and secrets in the same places.
+    pub(super) fn has_shape_of(&self, other: &Self) -> bool {
+        self.shape.is_some() && self.shape == other.shape
+    }
+}
 
 impl Table {
     pub(super) fn of<T: Schema>(name: &'static str) -> Self {
@@ -106,12 +122,7 @@ impl Table {
     fn censor(&self, fault: ReadFault) -> Refusal {
         const NOT_SHOWN: &str =
             "the value is not accepted (it is secret, so the reason is not shown)";
-        // With the numbers of list items and without them: a rule may name what is in a list either way.
-        let hides = |path: &str| {
-            let parts = path.split(['.', '[']).filter(|part| !part.is_empty());
-            let keys = parts.clone().filter(|part| !part.ends_with(']'));
-            self.rules.touches_secret(&parts) || self.rules.touches_secret(&keys)
-        };
+        let hides = |path: &str| near_secret(&self.rules, &parts_of(path));
         match fault {
             ReadFault::Panicked => Refusal::Panicked,
             ReadFault::Invalid(mut invalid) => {
@@ -154,6 +165,18 @@ impl Tables {
         })
     }
 
+    /// Whether the place `inside` what stands at `path`, as errors name it, is near a secret.
+    pub(super) fn touches_secret(&self, path: &Path, inside: &str) -> bool {
+        let mut parts = Components::of(path).chain(parts_of(inside));
+        match parts.next() {
+            None => self.0.iter().any(|table| near_secret(&table.rules, &parts)),
+            Some(name) => {
+                let table = self.0.iter().find(|table| table.name == name);
+                table.is_some_and(|table| near_secret(&table.rules, &parts))
+            }
+        }
+    }
+
     /// `value` at `path` as it may be shown.
     pub(super) fn redact(&self, path: &Path, value: &Value) -> Value {
         if let Some((table, rest)) = self.of(path) {
@@ -168,6 +191,17 @@ impl Tables {
         });
         Value::Map(shown.collect())
     }
+}
+
+/// The parts of a place as errors name it: `servers[0].token`.
+fn parts_of(place: &str) -> impl Iterator<Item = &str> + Clone {
+    place.split(['.', '[']).filter(|part| !part.is_empty())
+}
+
+/// With the numbers of list items and without them: a rule may name what is in a list either way.
+fn near_secret<'a>(rules: &Rules, parts: &(impl Iterator<Item = &'a str> + Clone)) -> bool {
+    let keys = parts.clone().filter(|part| !part.ends_with(']'));
+    rules.touches_secret(parts) || rules.touches_secret(&keys)
 }
 
 fn redact_in<'a>(
@@ -203,18 +237,21 @@ impl<T: Schema> AnySchema for Of<T> {
         let read = catch_unwind(AssertUnwindSafe(|| {
             let typed: T = T::deserialize(value).map_err(ReadFault::Type)?;
             typed.validate().map_err(ReadFault::Invalid)?;
-            Ok(typed)
+            let shape = shape::of(&typed);
+            Ok(Typed {
+                table: Arc::new(typed),
+                shape,
+            })
         }));
         read.unwrap_or(Err(ReadFault::Panicked))
-            .map(|typed| Arc::new(typed) as Typed)
     }
 
     fn complete(&self, typed: &Typed) -> Option<Value> {
-        to_value(typed.downcast_ref::<T>()?).ok()
+        to_value(typed.table.downcast_ref::<T>()?).ok()
     }
 
     fn secrets(&self, typed: &Typed) -> Vec<Path> {
-        let places = typed.downcast_ref::<T>().map(secret::places);
+        let places = typed.table.downcast_ref::<T>().map(secret::places);
         places.and_then(Result::ok).unwrap_or_default()
     }
 
@@ -231,7 +268,7 @@ impl<T: Schema> AnySchema for Of<T> {
     }
 
     fn cell(&self, typed: &Typed) -> Option<Box<dyn Cell>> {
-        let typed = Arc::clone(typed).downcast::<T>().ok()?;
+        let typed = Arc::clone(&typed.table).downcast::<T>().ok()?;
         Some(Box::new(CellOf(Arc::new(ArcSwap::new(typed)))))
     }
 
@@ -243,7 +280,7 @@ impl<T: Schema> AnySchema for Of<T> {
 impl<T: Schema> Cell for CellOf<T> {
     fn publish(&self, typed: Typed) {
         // Only this table's own reader makes what comes here, so the type is always this one.
-        if let Ok(typed) = typed.downcast::<T>() {
+        if let Ok(typed) = typed.table.downcast::<T>() {
             self.0.store(typed);
         }
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{
     ConfigError, Mutability, Sources, layering,
     table::{Table, Tables},
+    tree,
 };
 use crate::value::{Map, Path, Value};
 
@@ -90,9 +91,11 @@ impl Writer<'_> {
             Mutability::Fixed => self.line("# Holds from the start on."),
         }
         let name = key(name);
-        match toml(value).filter(|_| !rules.is_secret(&relative)) {
+        // Also of a list, in which something may be secret.
+        let is_secret = tree::redact(rules, &relative, value) != *value;
+        match toml(value).filter(|_| !is_secret) {
             Some(value) => self.line(&format!("#{name} = {value}")),
-            None if rules.is_secret(&relative) => self.line(&format!("# {name} = … (secret)")),
+            None if is_secret => self.line(&format!("# {name} = … (secret)")),
             None => self.line(&format!("# {name} = … (no default)")),
         }
     }

@@ -36,6 +36,36 @@ pub fn diff(before: &Value, after: &Value) -> Vec<Difference> {
     found
 }
 
+impl Difference {
+    /// The settings that it changes, each with what stands there afterwards: its own place, and where a table came or went also all
+    /// that was or is in it.
+    pub(super) fn settings(&self) -> Vec<(Path, Option<&Value>)> {
+        let mut found = vec![(self.path.clone(), self.after.as_ref())];
+        match (&self.before, &self.after) {
+            (_, Some(Value::Map(map))) => inside(&self.path, map, &mut |path, value| {
+                found.push((path, Some(value)));
+            }),
+            (Some(Value::Map(map)), _) => inside(&self.path, map, &mut |path, _| {
+                found.push((path, None));
+            }),
+            _ => {}
+        }
+        found
+    }
+}
+
+/// Everything in a table, at every level.
+fn inside<'a>(at: &Path, map: &'a Map, found: &mut impl FnMut(Path, &'a Value)) {
+    for (key, value) in map.iter() {
+        // A key that no path can name is told at its table.
+        let Ok(path) = at.child(key) else { continue };
+        if let Value::Map(map) = value {
+            inside(&path, map, found);
+        }
+        found(path, value);
+    }
+}
+
 pub(super) fn differences(
     at: &Path,
     before: Option<&Value>,

@@ -27,7 +27,7 @@ pub(super) async fn watch(config: Configuration) {
             Err(ReloadError::RuntimeGone) => return,
             // The alarm is raised.
             Err(_) => options.watch_every,
-            Ok(seen) => match next(&known.known(), &mut candidate, seen) {
+            Ok(seen) => match next(&known.known(), &mut candidate, Some(seen)) {
                 Next::Idle => options.watch_every,
                 Next::Settle => options.watch_settle,
                 Next::Reload => {

@@ -45,12 +45,18 @@ impl Shared {
     }
 
     pub(super) fn publish(&self, next: State, record: &Arc<Record>) {
-        // Nothing is set aside any more once each of those settings was written or reset.
-        if next.aside.is_empty() {
-            self.published.clear(AlarmKind::SetAside);
-        }
+        let nothing_aside = next.aside.is_empty();
         self.published
             .publish(next, Arc::clone(record), &self.options);
+        if !self.published.has_alarms() {
+            return;
+        }
+        // Nothing is set aside any more once each of those settings was written or reset.
+        if nothing_aside {
+            self.published.clear(AlarmKind::SetAside);
+        }
+        // What was changed while running may have been what the files could not be taken over for.
+        self.sources.forget();
     }
 
     /// Takes over what the sources say and is not kept. Only for who holds the right to write.
@@ -72,7 +78,7 @@ impl Shared {
     }
 
     pub(super) fn publish_reload(&self, next: State, record: Option<Arc<Record>>) -> Reloaded {
-        let held = next.held.to_vec();
+        let held = next.held.iter().map(|held| held.path.clone()).collect();
         match &record {
             Some(record) => {
                 self.published

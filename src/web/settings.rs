@@ -9,7 +9,8 @@ use serde_json::{Value as Answer, json};
 use super::{Interface, body, error::ApiError, query};
 use crate::{
     config::{
-        Change, Configuration, Proposal, ReadError, Record, ReloadError, Revision, UpdateError,
+        CHANGES_MAX, Change, Configuration, Proposal, ReadError, Record, ReloadError, Revision,
+        UpdateError,
     },
     value::{Path, Value},
 };
@@ -21,14 +22,13 @@ pub(super) async fn get(
     let [path] = query::known(given, ["path"])?;
     let path = path.unwrap_or_default();
     let config = &interface.config;
-    let value = config.shown(path.as_str()).map_err(read_error)?;
-    let origin = config.origin(path.as_str()).map_err(read_error)?;
+    let (value, origin, revision) = config.seen(path.as_str()).map_err(read_error)?;
     Ok(Json(json!({
         "version": 1,
         "path": path,
         "value": value,
         "origin": origin.to_string(),
-        "revision": config.revision().0,
+        "revision": revision.0,
     })))
 }
 
@@ -120,6 +120,10 @@ pub(super) async fn change(
 
 fn proposal(config: &Configuration, proposed: Proposed) -> Result<Proposal, ApiError> {
     let proposal = match (proposed.set, proposed.reset, proposed.rollback) {
+        (Some(writes), None, None) if writes.len() > CHANGES_MAX => {
+            let count = writes.len();
+            return Err(update_error(UpdateError::TooMany { count }));
+        }
         (Some(writes), None, None) => {
             let write = |proposal: Proposal, put: Put| put.write(config, proposal);
             writes.into_iter().try_fold(config.propose(), write)?
@@ -140,14 +144,15 @@ fn proposal(config: &Configuration, proposed: Proposed) -> Result<Proposal, ApiE
     })
 }
 
+/// As many changes as are shown without being asked for a number.
+const HISTORY_SHOWN: usize = 20;
+
 pub(super) async fn history(
     State(interface): State<Interface>,
     given: query::Given,
 ) -> Result<Json<Answer>, ApiError> {
-    /// As many as are shown without being asked for a number.
-    const LIMIT: usize = 20;
     let [limit, path] = query::known(given, ["limit", "path"])?;
-    let limit = limit.as_deref().map_or(Ok(LIMIT), number)?;
+    let limit = limit.as_deref().map_or(Ok(HISTORY_SHOWN), number)?;
     let path = parsed(path.as_deref())?;
     let records = interface.config.history(usize::MAX);
     let touching = records.iter().filter(|record| record.touches(&path));
@@ -161,11 +166,12 @@ pub(super) async fn diff(
 ) -> Result<Json<Answer>, ApiError> {
     let [since] = query::known(given, ["since"])?;
     let since = since.as_deref().map(number).transpose()?.map(Revision);
-    let found = interface.config.differences(since).map_err(update_error)?;
+    let found = interface.config.differences_now(since);
+    let (revision, found) = found.map_err(update_error)?;
     Ok(Json(json!({
         "version": 1,
         "since": since.map(|revision| revision.0),
-        "revision": interface.config.revision().0,
+        "revision": revision.0,
         "changes": changes(&found),
     })))
 }
@@ -183,6 +189,8 @@ pub(super) async fn explain(
     let layers = found.layers.iter();
     let layers =
         layers.map(|(origin, value)| json!({"origin": origin.to_string(), "value": value}));
+    let history = found.history.iter().take(HISTORY_SHOWN);
+    let history = history.map(|record| told(record));
     Ok(Json(json!({
         "version": 1,
         "path": path,
@@ -193,7 +201,7 @@ pub(super) async fn explain(
         "description": found.description,
         "held": found.held,
         "layers": layers.collect::<Vec<_>>(),
-        "history": found.history.iter().map(|record| told(record)).collect::<Vec<_>>(),
+        "history": history.collect::<Vec<_>>(),
     })))
 }
 
@@ -285,9 +293,10 @@ fn update_error(error: UpdateError) -> ApiError {
         | UpdateError::BeyondLimits { .. }
         | UpdateError::TooLarge { .. }
         | UpdateError::TooMany { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
-        UpdateError::NotPersisted { .. } | UpdateError::DiskStuck { .. } | UpdateError::Call(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
-        }
+        UpdateError::NotPersisted { .. }
+        | UpdateError::MayBeKept { .. }
+        | UpdateError::DiskStuck { .. }
+        | UpdateError::Call(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         UpdateError::Panicked { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "defect"),
         _ => (StatusCode::BAD_REQUEST, "malformed"),
     };

@@ -653,6 +653,77 @@ async fn settings_are_read_and_changed() {
     node.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_of_a_setting_is_of_one_revision() {
+    let node = start().await;
+    put(
+        &node,
+        "/api/v1/config",
+        &json!({"path": "app.n", "value": 1}),
+    )
+    .await;
+    let writer = tokio::spawn({
+        let config = node.config().clone();
+        async move {
+            // The revision is what is written.
+            for n in 2_u32..=20_000 {
+                config.update("app.n", n).await.expect("it is valid");
+            }
+        }
+    });
+
+    let mut read = 0;
+    while !writer.is_finished() {
+        let seen = get(&node, "/api/v1/config?path=app.n").await.json();
+        assert_eq!(seen["value"], seen["revision"], "{seen}");
+        let since = get(&node, "/api/v1/config/diff").await.json();
+        assert_eq!(since["changes"][0]["after"], since["revision"], "{since}");
+        read += 1;
+    }
+
+    writer.await.expect("no panic");
+    assert!(read > 0);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn more_changes_than_one_may_make_are_refused_before_they_are_looked_at() {
+    let node = start().await;
+    let parts = |count: usize| -> Vec<Json> {
+        let part = |n: usize| json!({"path": format!("app.n{n}"), "text": "1"});
+        (0..count).map(part).collect()
+    };
+
+    // The last one is no path, and nobody gets that far.
+    let mut many = parts(5_000);
+    many.push(json!({"path": "a..b", "text": "1"}));
+    let refused = post(
+        &node,
+        "/api/v1/config/changes",
+        &json!({"set": many, "dry_run": true}),
+    )
+    .await;
+
+    assert_eq!((refused.status, &*refused.code()), (422, "refused"));
+    assert!(refused.text().contains("5001"), "{}", refused.text());
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_explanation_holds_the_newest_changes_of_many() {
+    let node = start().await;
+    for n in 1..=30_u32 {
+        node.config().update("app.n", n).await.expect("it is valid");
+    }
+
+    let explained = get(&node, "/api/v1/config/explain?path=app.n").await.json();
+
+    let history = explained["history"].as_array().expect("a list");
+    assert_eq!(history.len(), 20);
+    assert_eq!(history[0]["revision"], 30);
+    node.shutdown().await;
+}
+
 /// A program's settings, one of them secret.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 struct Shop {

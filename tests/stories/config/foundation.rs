@@ -334,14 +334,23 @@ impl Node {
         Self::start_with(sources(), Options::default()).await
     }
 
+    /// One whose server may crash only so often.
+    pub(crate) async fn start_until(crashes: u32) -> Self {
+        Self::start_under(sources(), Options::default(), crashes).await
+    }
+
     pub(crate) async fn start_with(sources: Sources, options: Options) -> Self {
+        Self::start_under(sources, options, 1000).await
+    }
+
+    async fn start_under(sources: Sources, options: Options, crashes: u32) -> Self {
         let telemetry = Telemetry::new(telemetry::Options::default());
         let document = Configuration::new(
             load(sources).expect("the sources are valid"),
             options,
             &telemetry,
         );
-        let spec = SupervisorSpec::new("tree", Intensity::new(1000, Duration::from_mins(1)))
+        let spec = SupervisorSpec::new("tree", Intensity::new(crashes, Duration::from_mins(1)))
             .child(document.child_spec());
         Self {
             config: document.app().expect("the table has this type"),

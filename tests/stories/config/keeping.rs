@@ -32,6 +32,8 @@ struct Platter {
     files: BTreeMap<String, Vec<u8>>,
     /// Steps that still work; none means all.
     steps_left: Option<usize>,
+    /// A file that is there and cannot be read.
+    unreadable: Option<String>,
     stuck: bool,
     waiting: usize,
     /// The files after each step.
@@ -44,13 +46,13 @@ impl TestDisk {
         self.with(|platter| platter.steps_left = steps);
     }
 
-    fn stick(&self, stuck: bool) {
+    pub(crate) fn stick(&self, stuck: bool) {
         self.with(|platter| platter.stuck = stuck);
         self.moved.notify_all();
     }
 
     /// Waits until somebody hangs at the disk.
-    fn wait_until_somebody_waits(&self) {
+    pub(crate) fn wait_until_somebody_waits(&self) {
         let mut platter = self.platter.lock().unwrap_or_else(PoisonError::into_inner);
         while platter.waiting == 0 {
             platter = self
@@ -63,6 +65,11 @@ impl TestDisk {
     /// The files after each step.
     pub(crate) fn seen(&self) -> Vec<BTreeMap<String, Vec<u8>>> {
         self.with(|platter| platter.seen.clone())
+    }
+
+    /// The files as they stand.
+    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        self.with(|platter| platter.files.clone())
     }
 
     pub(crate) fn holding(files: BTreeMap<String, Vec<u8>>) -> Self {
@@ -99,7 +106,10 @@ impl TestDisk {
 
 impl Disk for TestDisk {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.with(|platter| platter.files.get(name).cloned()))
+        self.with(|platter| match &platter.unreadable {
+            Some(unreadable) if unreadable == name => Err(io::Error::other("no answer")),
+            _ => Ok(platter.files.get(name).cloned()),
+        })
     }
 
     fn write_synced(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -226,22 +236,33 @@ async fn a_full_disk_refuses_changes_and_changes_nothing_until_it_is_mended() {
     assert!(kinds(&node).is_empty());
 }
 
-#[tokio::test]
+/// Lets the time pass that a change waits for a disk that hangs.
+async fn given_up(
+    update: impl Future<Output = Result<Revision, UpdateError>> + Send + 'static,
+) -> Result<Revision, UpdateError> {
+    let update = tokio::spawn(update);
+    while !update.is_finished() {
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    update.await.expect("no panic")
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stuck_disk_leaves_readers_alone_and_its_late_write_is_taken_back() {
     let disk = Arc::new(TestDisk::default());
-    let options = Options {
-        persist_timeout: Duration::from_millis(50),
-        ..Options::default()
-    };
-    let node = Node::start_with(sources().keep_on(disk.clone()), options).await;
+    let node = on(&disk).await;
     node.config
         .update("interface.max_results", 7)
         .await
         .expect("the disk is well");
+    let write = |value: i64| {
+        let config = node.config.clone();
+        async move { config.update("interface.max_results", value).await }
+    };
 
     disk.stick(true);
-    let refused = node.config.update("interface.max_results", 8).await;
-    let again = node.config.update("interface.max_results", 9).await;
+    let refused = given_up(write(8)).await;
+    let again = given_up(write(9)).await;
 
     assert!(
         matches!(refused, Err(UpdateError::DiskStuck { .. })),
@@ -258,6 +279,79 @@ async fn a_stuck_disk_leaves_readers_alone_and_its_late_write_is_taken_back() {
     let restarted = on(&disk).await;
     assert_eq!(restarted.config.load().interface.max_results, 7);
     assert!(restarted.config.load().dev.debug_mode);
+}
+
+#[tokio::test]
+async fn changes_that_cannot_be_read_for_a_moment_are_there_again_at_the_next_start() {
+    let disk = Arc::new(TestDisk::default());
+    let node = on(&disk).await;
+    for wanted in [7, 8] {
+        node.config
+            .update("interface.max_results", wanted)
+            .await
+            .expect("the disk is well");
+    }
+    drop(node);
+    let intact = disk.files();
+
+    disk.with(|platter| platter.unreadable = Some("overlay".into()));
+    let node = on(&disk).await;
+    let refused = node.config.update("dev.debug_mode", true).await;
+
+    assert_eq!(
+        node.config.load().interface.max_results,
+        7,
+        "the state before the last change is used"
+    );
+    assert!(
+        matches!(&refused, Err(UpdateError::NotPersisted { reason }) if reason.contains("start again")),
+        "{refused:?}"
+    );
+    assert_eq!(
+        kinds(&node),
+        [AlarmKind::ChangesLost, AlarmKind::NotPersisting]
+    );
+    let told = &node.document.status().alarms[0].message;
+    assert!(told.contains("`overlay` stays as it is"), "{told}");
+    drop(node);
+    assert_eq!(disk.files(), intact, "nothing was written over it");
+    disk.with(|platter| platter.unreadable = None);
+    let again = on(&disk).await;
+    assert_eq!(again.config.load().interface.max_results, 8);
+    assert!(kinds(&again).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_disk_may_hold_of_a_refused_change_is_taken_back_when_it_works_again() {
+    let disk = Arc::new(TestDisk::default());
+    let node = on(&disk).await;
+    node.config
+        .update("interface.max_results", 7)
+        .await
+        .expect("the disk is well");
+
+    // The new content is in its place, and then the disk fails for good.
+    disk.fail_after(Some(6));
+    let refused = node.config.update("interface.max_results", 8).await;
+    let left_behind = disk.files();
+    disk.fail_after(None);
+
+    assert!(
+        matches!(refused, Err(UpdateError::MayBeKept { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(node.config.load().interface.max_results, 7);
+    let crashed = on(&Arc::new(TestDisk::holding(left_behind))).await;
+    assert_eq!(
+        crashed.config.load().interface.max_results,
+        8,
+        "the error did not say too much"
+    );
+    while !node.document.status().is_healthy() {
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    let after = on(&Arc::new(TestDisk::holding(disk.files()))).await;
+    assert_eq!(after.config.load().interface.max_results, 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -488,6 +582,136 @@ async fn what_was_set_aside_is_forgotten_when_it_is_written_or_reset() {
 }
 
 #[tokio::test]
+async fn what_new_software_does_not_know_any_more_can_be_reset_alone() {
+    let disk = Arc::new(TestDisk::default());
+    let node = on(&disk).await;
+    let first = node.config.update("interface.max_results", 900).await;
+    node.config
+        .update("dev.debug_mode", true)
+        .await
+        .expect("it is valid");
+    drop(node);
+    let newer = || Sources::new::<FreeTable, Newer>().keep_on(disk.clone());
+    let aside = |config: &Configuration| -> Vec<String> {
+        let alarms = config.status().alarms.into_iter();
+        alarms.map(|alarm| alarm.message).collect()
+    };
+    let start = async |config: &Configuration| {
+        let spec = SupervisorSpec::new("tree", Intensity::new(3, Duration::from_secs(5)));
+        let tree = Supervisor::start(spec.child(config.child_spec())).await;
+        tree.expect("it starts")
+    };
+    let config = taken_over(load(newer()).expect("the node starts all the same"));
+    let tree = start(&config).await;
+    assert!(aside(&config)[0].contains("`app.dev.debug_mode`"));
+
+    config
+        .propose_reset("app.dev.debug_mode")
+        .apply()
+        .await
+        .expect("it is what the alarm says to do");
+
+    tree.stop().await;
+    let again = taken_over(load(newer()).expect("it is valid"));
+    let told = aside(&again);
+    assert!(
+        told[0].contains("aside: `app.interface.max_results`;"),
+        "{told:?}"
+    );
+    let tree = start(&again).await;
+    let first = first.expect("it is valid");
+    again
+        .rollback(Revision(first.0 - 1))
+        .await
+        .expect("it is in the history");
+    assert!(aside(&again).is_empty(), "it had not been written then");
+    tree.stop().await;
+}
+
+#[tokio::test]
+async fn a_setting_that_takes_a_restart_is_in_effect_after_it() {
+    let disk = Arc::new(TestDisk::default());
+    let node = on(&disk).await;
+    node.config
+        .update("ai.model", "other")
+        .await
+        .expect("it may be written");
+    assert_eq!(node.document.status().restart_needed.len(), 1);
+    drop(node);
+
+    let again = on(&disk).await;
+
+    assert_eq!(again.config.load().ai.model, "other");
+    assert_eq!(again.document.status().restart_needed, []);
+    again.config.reset().await.expect("it can be reset");
+    assert_eq!(again.document.status().restart_needed.len(), 1);
+}
+
+#[tokio::test]
+async fn a_revision_that_never_was_cannot_be_gone_back_to() {
+    let disk = Arc::new(TestDisk::default());
+    let node = on(&disk).await;
+    for wanted in [7, 8] {
+        node.config
+            .update("interface.max_results", wanted)
+            .await
+            .expect("it is valid");
+    }
+    let lost = node.document.revision();
+    drop(node);
+    disk.with(|platter| drop(platter.files.insert("overlay".into(), b"damaged".into())));
+    let again = on(&disk).await;
+
+    let never = again.document.rollback(Revision(lost.0 + 500)).await;
+    let before = again.document.rollback(Revision(lost.0 - 1)).await;
+
+    assert!(
+        matches!(never, Err(UpdateError::NoSuchRevision { .. })),
+        "{never:?}"
+    );
+    assert!(before.is_ok(), "{before:?}");
+}
+
+/// The settings before anybody thought of hiding the token.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Unwary {
+    token: Option<String>,
+}
+
+impl Schema for Unwary {}
+
+#[tokio::test]
+async fn what_is_secret_by_now_is_hidden_in_the_history_too() {
+    let disk = Arc::new(TestDisk::default());
+    let unwary = Sources::new::<FreeTable, Unwary>().keep_on(disk.clone());
+    let config = taken_over(load(unwary).expect("it is valid"));
+    let spec = SupervisorSpec::new("tree", Intensity::new(3, Duration::from_secs(5)));
+    let tree = Supervisor::start(spec.child(config.child_spec()))
+        .await
+        .expect("it starts");
+    config
+        .update("app.token", "hunter2")
+        .await
+        .expect("it is valid");
+    tree.stop().await;
+
+    let newer = Sources::new::<FreeTable, Newer>().keep_on(disk.clone());
+    let again = taken_over(load(newer).expect("it is valid"));
+
+    let told = format!("{:?}", again.history(9));
+    assert!(
+        told.contains("[secret]") && !told.contains("hunter2"),
+        "{told}"
+    );
+    assert_eq!(
+        again.get::<String>("app.token").as_deref(),
+        Ok("hunter2"),
+        "the program itself reads it"
+    );
+}
+
+#[tokio::test]
 async fn a_broken_settings_file_is_refused_or_replaced_by_its_last_good_state() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("node.toml");
@@ -561,6 +785,13 @@ async fn a_changed_settings_file_makes_a_new_revision() {
     assert!(matches!(stale, Err(UpdateError::Stale { .. })), "{stale:?}");
 }
 
+/// The document as somebody takes it to be.
+#[derive(Debug, Deserialize)]
+struct Rooted {
+    #[expect(dead_code, reason = "it is never read")]
+    app: BTreeMap<String, BTreeMap<String, i64>>,
+}
+
 #[tokio::test]
 async fn a_secret_is_shown_nowhere() {
     const SECRET: &str = "hunter2";
@@ -586,14 +817,29 @@ async fn a_secret_is_shown_nowhere() {
         .update("app.token", Value::from(vec![SECRET]))
         .await
         .expect_err("it is no text");
-    let misread = config.get::<bool>("app.token").expect_err("it is no bool");
+    let misread = [
+        config.get::<bool>("app.token").expect_err("it is no bool"),
+        config.get::<Rooted>("").expect_err("it is no bool"),
+    ];
     let (notice, audit) = (subscriber.recv().await, books.recv().await);
 
     let shown = [
         proposed,
-        format!("{record:?} {mistyped} {mistyped:?} {misread} {misread:?} {first:?} {notice:?} {audit:?}"),
-        format!("{:?} {:?} {config:?} {subscriber:?} {books:?}", config.history(9), config.status()),
-        format!("{:?} {:?} {:?}", config.shown("app"), config.shown("app.token"), config.shown("")),
+        format!(
+            "{record:?} {mistyped} {mistyped:?} {} {} {misread:?} {first:?} {notice:?} {audit:?}",
+            misread[0], misread[1]
+        ),
+        format!(
+            "{:?} {:?} {config:?} {subscriber:?} {books:?}",
+            config.history(9),
+            config.status()
+        ),
+        format!(
+            "{:?} {:?} {:?}",
+            config.shown("app"),
+            config.shown("app.token"),
+            config.shown("")
+        ),
         format!("{:?}", config.origin("app.token")),
     ]
     .join(" ");

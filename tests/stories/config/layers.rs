@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, fs};
 use serde::{Deserialize, Serialize};
 use underpin::{
     config::{
-        ConfigError, FreeTable, Invalid, Loaded, Origin, Problem, Schema, Sources, diff, load,
+        ConfigError, Configuration, FreeTable, Invalid, Loaded, Options, Origin, Problem, Schema,
+        Sources, diff, load,
     },
+    telemetry::{self, Telemetry},
     value::Value,
 };
 
@@ -86,6 +88,63 @@ fn each_layer_wins_over_the_one_below_and_says_so() {
         ("from-flag".into(), "--set app.ai.model=…".into())
     );
     assert_eq!(at("app.ai.provider"), ("mock".into(), "the default".into()));
+}
+
+#[test]
+fn a_flag_that_sets_a_table_leaves_what_variables_say_of_the_rest_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("node.toml");
+    fs::write(&file, "[app.db]\na = 1\nb = 1\nc = 1\n").expect("written");
+    let sources = Sources::new::<FreeTable, FreeTable>()
+        .file(&file)
+        .environment([("UNDERPIN__APP__DB__B", "2"), ("UNDERPIN__APP__DB__C", "2")])
+        .set("app.db={c = 3}");
+
+    let loaded = loaded(sources);
+
+    let values = ["a", "b", "c"].map(|key| loaded.value(format!("app.db.{key}")));
+    assert_eq!(values, [1, 2, 3].map(|value| Ok(Value::from(value))));
+    let telemetry = Telemetry::new(telemetry::Options::default());
+    let config = Configuration::new(loaded, Options::default(), &telemetry);
+    let explained = config.explain("app.db.c").expect("it is there");
+    let said: Vec<_> = explained
+        .layers
+        .iter()
+        .map(|(origin, value)| (origin.to_string(), value.as_i64()))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("--set app.db=…".to_owned(), Some(3)),
+            (
+                "the environment variable UNDERPIN__APP__DB__C".to_owned(),
+                Some(2)
+            ),
+            (format!("{}, line 4", file.display()), Some(1)),
+        ]
+    );
+}
+
+#[test]
+fn what_a_later_flag_replaces_does_not_come_from_the_earlier_one() {
+    let flags = Sources::new::<FreeTable, FreeTable>()
+        .set("app.db.a=1")
+        .set("app.db.b=1")
+        .set("app.db={a = 2}");
+
+    let loaded = loaded(flags);
+
+    let said = ["app.db.a", "app.db.b"].map(|path| {
+        let origin = loaded.origin(path).expect("it is there");
+        (loaded.value(path), origin.to_string())
+    });
+    assert_eq!(
+        said,
+        [
+            (Ok(Value::from(2)), "--set app.db=…".to_owned()),
+            (Ok(Value::from(1)), "--set app.db.b=…".to_owned()),
+        ]
+    );
 }
 
 #[test]

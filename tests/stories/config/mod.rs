@@ -18,4 +18,5 @@ mod layers;
 mod models;
 mod reads_and_writes;
 mod reloading;
+mod rules;
 mod together;

@@ -178,14 +178,26 @@ proptest! {
             let node = Node::start_with(sources().keep_on(disk.clone()), Options::default()).await;
             node.config.update("interface.max_results", 999).await.expect("the disk is well");
             let mut model = node.config.load_full().as_ref().clone();
+            let mut maybe: Vec<Foundation> = Vec::new();
             for (writes, fails_after) in updates {
                 disk.fail_after(fails_after);
                 let outcome = node.config.update_many(writes.clone()).await;
+                let left_behind = TestDisk::holding(disk.files());
                 disk.fail_after(None);
+                let after = changed(&model, &writes);
                 if outcome.is_ok() {
-                    model = changed(&model, &writes).expect("it was valid");
+                    model = after.clone().expect("it was valid");
                 }
                 prop_assert_eq!(&*node.config.load(), &model);
+                let restarted = Node::start_with(sources().keep_on(Arc::new(left_behind)), Options::default()).await;
+                let found = restarted.config.load_full();
+                match outcome {
+                    // Until the disk is mended, which takes a moment or the next change.
+                    Err(UpdateError::MayBeKept { .. }) => maybe.extend(after),
+                    Ok(_) => maybe.clear(),
+                    Err(_) => {}
+                }
+                prop_assert!(*found == model || maybe.contains(&found));
             }
             node.config.update("dev.debug_mode", true).await.expect("the disk is well again");
             prop_assert!(node.document.status().is_healthy());

@@ -1,7 +1,7 @@
 //! Reading, writing, and what is refused.
 
 use underpin::{
-    config::{InvalidKind, Kind, ReadError, UpdateError},
+    config::{CHANGES_MAX, InvalidKind, Kind, ReadError, UpdateError},
     value::{Limits, Path, PathFault, Value, ValueError},
 };
 
@@ -495,6 +495,30 @@ async fn a_dry_run_says_what_would_happen_and_changes_nothing() {
     assert!(same.changes.is_empty(), "what stays the same is no change");
     assert_eq!(node.document.revision(), revision);
     assert_eq!(*node.config.load(), Foundation::default());
+}
+
+#[tokio::test]
+async fn a_dry_run_of_more_than_can_be_made_is_answered_at_once_and_a_few_reasons_are_told_of_many()
+{
+    let node = Node::start().await;
+    let unknown = |parts: usize| {
+        (0..parts).fold(node.config.propose(), |proposal, n| {
+            proposal.set(format!("dev.unknown_{n}"), n)
+        })
+    };
+
+    let far_too_many = unknown(100_000).dry_run().await.expect("it is looked at");
+    let many = unknown(CHANGES_MAX)
+        .dry_run()
+        .await
+        .expect("it is looked at");
+
+    assert_eq!(
+        far_too_many.breaks,
+        [UpdateError::TooMany { count: 100_000 }]
+    );
+    assert!(far_too_many.changes.is_empty());
+    assert_eq!(many.breaks.len(), 32);
 }
 
 #[tokio::test]

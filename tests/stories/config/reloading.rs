@@ -24,13 +24,13 @@ use super::{
 };
 
 /// A settings file in a folder of its own.
-struct Stage {
+pub(crate) struct Stage {
     folder: TempDir,
-    file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 impl Stage {
-    fn with(text: &str) -> Self {
+    pub(crate) fn with(text: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let stage = Self {
             file: folder.path().join("node.toml"),
@@ -41,7 +41,7 @@ impl Stage {
     }
 
     /// As a careful program does: beside the file, then in its place.
-    fn write(&self, text: &str) {
+    pub(crate) fn write(&self, text: &str) {
         let fresh = self.file.with_extension("new");
         fs::write(&fresh, text).expect("it is written");
         fs::rename(fresh, &self.file).expect("it is put in place");
@@ -207,7 +207,9 @@ async fn what_may_not_change_is_held_back_until_the_next_start_and_said_so() {
     let from = || stage.sources().keep_in(&kept);
     let node = Node::start_with(from(), Options::default()).await;
 
-    stage.write("[app.ai]\nprovider = \"openai\"\nmodel = \"m\"\n[app.dev]\ndebug_mode = true\n");
+    stage.write(
+        "# new\n[app.ai]\nprovider = \"openai\"\nmodel = \"m\"\n[app.dev]\ndebug_mode = true\n",
+    );
     let done = node.document.reload("").await.expect("it is valid");
 
     let record = done.record.expect("something changed");
@@ -227,6 +229,11 @@ async fn what_may_not_change_is_held_back_until_the_next_start_and_said_so() {
         .explain("app.ai.provider")
         .expect("it is there");
     assert!(explained.held);
+    assert!(
+        explained.origin.to_string().ends_with("line 2"),
+        "where what holds came from: {}",
+        explained.origin
+    );
     node.tree.stop().await;
     drop(node);
 

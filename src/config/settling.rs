@@ -1,0 +1,116 @@
+//! Reading changed tables into their types. Pure.
+
+use std::sync::Arc;
+
+use super::{
+    UpdateError,
+    error::Refusal,
+    state::{State, beyond_limits, joined, unknown_field},
+    table::{Table, Typed},
+};
+use crate::value::{Path, Value, ValueError};
+
+impl State {
+    pub(super) fn write(&self, writes: &[(Path, Value)]) -> Result<Value, UpdateError> {
+        let mut document = self.document.clone();
+        for (path, value) in writes {
+            document = document
+                .with(path, value.clone())
+                .map_err(|error| match error {
+                    ValueError::NotAMap { .. } => self.not_found(path),
+                    source => UpdateError::BeyondLimits {
+                        path: path.clone(),
+                        source,
+                    },
+                })?;
+        }
+        Ok(document)
+    }
+
+    /// Reads the tables that the writes touched into their types, validates them, and fills in what the types add.
+    pub(super) fn settle(
+        &self,
+        mut document: Value,
+        writes: &[(Path, Value)],
+    ) -> Result<(Value, Arc<[Typed]>), UpdateError> {
+        let mut typed = self.typed.to_vec();
+        for (table, slot) in self.tables.0.iter().zip(&mut typed) {
+            let mut touching = writes
+                .iter()
+                .filter(|(path, _)| {
+                    path.components()
+                        .next()
+                        .is_none_or(|first| first == table.name)
+                })
+                .peekable();
+            if touching.peek().is_none() {
+                continue;
+            }
+            // A scalar in the place of a known one seldom makes another shape; what its type makes of it tells.
+            let reshapes = touching.any(|(path, value)| {
+                path.is_empty()
+                    || value.as_map().is_some()
+                    || value.as_list().is_some()
+                    || self.document.get(path).is_none_or(Value::is_null)
+            });
+            let known_keys = || match self.unknown_key(&document, &table.at) {
+                Some(path) => Err(self.not_found(&path)),
+                None => Ok(()),
+            };
+            if reshapes {
+                known_keys()?;
+            }
+            let value = document.get(&table.at).unwrap_or(&Value::Null);
+            let read = table
+                .read(value)
+                .map_err(|refusal| self.refused(table, refusal))?;
+            let has_another_shape = !read.has_shape_of(slot);
+            *slot = read;
+            if has_another_shape && !reshapes {
+                known_keys()?;
+            }
+            if has_another_shape || reshapes {
+                if let Some(place) = table.bare_secret(slot) {
+                    return Err(self.refused(table, Refusal::bare_secret(&place)));
+                }
+                let filled = table.fill(value, slot);
+                document = document.with(&table.at, filled).map_err(beyond_limits)?;
+            }
+        }
+        Ok((document, typed.into()))
+    }
+
+    /// The first key of the table of `path` that its type does not know.
+    pub(super) fn unknown_key(&self, document: &Value, path: &Path) -> Option<Path> {
+        let (table, _) = self.tables.of(path)?;
+        let unknown = table.unknown(document.get(&table.at)?).into_iter().next()?;
+        let parts = std::iter::once(table.name).chain(unknown.iter().map(String::as_str));
+        Some(Path::from_components(parts).unwrap_or_else(|_| table.at.clone()))
+    }
+
+    fn refused(&self, table: &Table, refusal: Refusal) -> UpdateError {
+        match refusal {
+            Refusal::Panicked => UpdateError::Panicked {
+                place: "the program's validation",
+            },
+            Refusal::Invalid(invalid) => UpdateError::Invalid {
+                path: joined(table.name, &invalid.path),
+                kind: invalid.kind,
+                reason: invalid.reason,
+            },
+            Refusal::Type { path, reason } => match unknown_field(&reason) {
+                Some(key) => {
+                    let path = joined(table.name, &joined(&path, key));
+                    UpdateError::NotFound {
+                        suggestion: Path::parse(&path).ok().and_then(|path| self.suggest(&path)),
+                        path,
+                    }
+                }
+                None => UpdateError::WrongType {
+                    path: joined(table.name, &path),
+                    reason,
+                },
+            },
+        }
+    }
+}
