@@ -356,9 +356,10 @@ pub(super) enum ClusterCommand {
     Leave(Reach),
 }
 
-/// How a node is in a cluster.
+/// How a node is in a cluster. What says how is an error without what says that it is in one.
 #[cfg(feature = "cluster")]
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("in_a_cluster").args(["cluster_listen", "join"]).multiple(true)))]
 pub(super) struct Joining {
     /// Listen for other nodes here; port 0 takes a free one. Anything but loopback needs TLS, or --insecure
     #[arg(long, value_name = "ADDR")]
@@ -370,10 +371,10 @@ pub(super) struct Joining {
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) join: Vec<String>,
     /// File with the secret that all nodes of the cluster share, readable by its owner alone [default: the variable UNDERPIN_COOKIE]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "in_a_cluster")]
     pub(super) cookie_file: Option<PathBuf>,
     /// Certificate of this node (PEM); names the host at which others dial it. Read again when it changes
-    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca"])]
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca", "in_a_cluster"])]
     pub(super) tls_cert: Option<PathBuf>,
     /// Key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
@@ -388,13 +389,13 @@ pub(super) struct Joining {
     #[arg(long, value_name = "FILE", requires = "plain_listen")]
     pub(super) plain_cookie_file: Option<PathBuf>,
     /// Talk to other machines in clear text: everybody in between can read and change what is said
-    #[arg(long)]
+    #[arg(long, requires = "in_a_cluster")]
     pub(super) insecure: bool,
     /// Let other nodes change things here, such as settings
-    #[arg(long)]
+    #[arg(long, requires = "in_a_cluster")]
     pub(super) allow_changes: bool,
     /// A node is down after so many milliseconds of silence; it is heard of four times as often
-    #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    #[arg(long, value_name = "MS", requires = "in_a_cluster", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
     pub(super) cluster_timeout: u64,
 }
 
@@ -751,6 +752,29 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    #[cfg(feature = "cluster")]
+    fn how_to_be_in_a_cluster_is_an_error_without_one() {
+        let run = |more: &[&str]| {
+            let words = ["underpin", "run"].iter().chain(more).copied();
+            Cli::try_parse_from(words).map(drop)
+        };
+        let tls = ["--tls-cert", "c", "--tls-key", "k", "--tls-ca", "a"];
+        for how in [
+            &["--cookie-file", "cookie"][..],
+            &tls,
+            &["--insecure"],
+            &["--allow-changes"],
+            &["--cluster-timeout", "1000"],
+        ] {
+            let refused = run(how).expect_err("in no cluster").to_string();
+            let names = ["--cluster-listen", "--join"];
+            assert!(names.iter().all(|name| refused.contains(name)), "{refused}");
+            assert!(run(&[how, &["--join", "a:1"]].concat()).is_ok(), "{how:?}");
+        }
+        assert!(run(&[]).is_ok());
     }
 
     #[test]
