@@ -89,7 +89,7 @@ impl ClusterOptions {
         self
     }
 
-    /// How often each node lets the others hear of it, and after how much silence one is down. A node that is cut off or frozen is
+    /// How often each node lets the others hear of it, and after how much silence one is down: three heartbeats at least. A node that is cut off or frozen is
     /// down at the latest one heartbeat after `timeout`; one whose process ends, at once.
     pub fn heartbeat(mut self, every: Duration, timeout: Duration) -> Self {
         self.heartbeat = every;
@@ -181,10 +181,10 @@ impl ClusterOptions {
                 "is below 5 ms; a machine that is busy would take others for dead",
             );
         }
-        if self.timeout < self.heartbeat * 2 {
+        if self.timeout < self.heartbeat * 3 {
             return wrong(
                 "timeout",
-                "is below two heartbeats; one that is late would end the connection",
+                "is below three heartbeats; a node is suspect at half of it, and one heartbeat that is late would make it so",
             );
         }
         if self.greeting_max == 0 || self.greeting_time.is_zero() {
@@ -299,8 +299,9 @@ mod tests {
     fn what_cannot_work_is_said_before_anything_starts() {
         assert!(options().check().is_ok());
         let ms = Duration::from_millis;
+        assert!(options().heartbeat(ms(50), ms(150)).check().is_ok());
         assert!(options().heartbeat(ms(4), ms(100)).check().is_err());
-        assert!(options().heartbeat(ms(50), ms(99)).check().is_err());
+        assert!(options().heartbeat(ms(50), ms(149)).check().is_err());
         assert!(options().reconnect(ms(50), ms(49)).check().is_err());
         assert!(options().greeting(ms(50), 0).check().is_err());
         assert!(options().frame_bytes_max(1000).check().is_err());

@@ -8,13 +8,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task};
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
     rustls::{
         ClientConfig, RootCertStore, ServerConfig, crypto,
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
         server::WebPkiClientVerifier,
+        version::TLS13,
     },
 };
 
@@ -78,8 +79,16 @@ impl Tls {
         })
     }
 
-    /// What holds for the next connection. Files that changed and cannot be used leave what held before.
-    fn ends(&self) -> Ends {
+    /// What holds for the next connection.
+    async fn ends(&self) -> io::Result<Ends> {
+        // Files may be on a disk that is slow, or on none that answers.
+        let tls = self.clone();
+        let ends = task::spawn_blocking(move || tls.look_again()).await;
+        ends.map_err(io::Error::other)
+    }
+
+    /// Files that changed and cannot be used leave what held before.
+    fn look_again(&self) -> Ends {
         let mut current = self.current.lock();
         let stamps = self.files.stamps();
         if stamps != current.stamps {
@@ -98,7 +107,7 @@ impl Tls {
     }
 
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<Wires> {
-        let stream = self.ends().acceptor.accept(stream).await?;
+        let stream = self.ends().await?.acceptor.accept(stream).await?;
         let (read, write) = tokio::io::split(stream);
         Ok(Wires {
             read: Box::new(read),
@@ -115,7 +124,7 @@ impl Tls {
             .to_owned();
         let name = ServerName::try_from(host)
             .map_err(|_| io::Error::other("the host is no name that a certificate could have"))?;
-        let stream = self.ends().connector.connect(name, stream).await?;
+        let stream = self.ends().await?.connector.connect(name, stream).await?;
         let (read, write) = tokio::io::split(stream);
         Ok(Wires {
             read: Box::new(read),
@@ -150,14 +159,14 @@ impl Files {
         .build()
         .map_err(|error| unusable(&self.authority, &error))?;
         let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&[&TLS13])
             .and_then(|config| {
                 let config = config.with_client_cert_verifier(verifier);
                 config.with_single_cert(certificates.clone(), key.clone_key())
             })
             .map_err(|error| unusable(&self.certificate, &error))?;
         let client = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&[&TLS13])
             .and_then(|config| {
                 let config = config.with_root_certificates(authority);
                 config.with_client_auth_cert(certificates, key)
