@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time;
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::ids::{NodeId, NodeName};
 
-/// How long all of them together may take: a node that starts first finds nobody, and should not wait.
+/// How long each of them may take, all at the same time: a node that starts first finds nobody, and should not wait.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether one of the nodes to be joined says that another node has this id. Whoever does not answer says nothing.
@@ -33,9 +34,13 @@ pub async fn is_taken(
         window: options.window,
     };
     let asked = options.seeds.iter().map(|seed| ask(options, &me, seed));
-    let answers = time::timeout(PATIENCE, futures_util::future::join_all(asked)).await;
-    let mut answers = answers.into_iter().flatten();
-    answers.any(|answer| matches!(answer, Some(Refusal::DuplicateId { .. })))
+    let mut answers: FuturesUnordered<_> = asked.map(|ask| time::timeout(PATIENCE, ask)).collect();
+    while let Some(answer) = answers.next().await {
+        if let Ok(Some(Refusal::DuplicateId { .. })) = answer {
+            return true;
+        }
+    }
+    false
 }
 
 async fn ask(options: &ClusterOptions, me: &About, seed: &str) -> Option<Refusal> {
