@@ -1,6 +1,10 @@
 //! The shell of the membership: asks [`State`], carries out, and publishes what it sees.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time;
@@ -9,7 +13,7 @@ use super::{
     connect,
     error::{ConnectError, Refusal},
     figures::Counted,
-    frame::Frame,
+    frame::{Frame, PEERS_MAX},
     link::Link,
     member::{Connection, DownReason, Member, MemberEvent, MemberKind, MemberState},
     message::Message,
@@ -43,12 +47,19 @@ impl Actor for Membership {
             backoff: shared.options.backoff()?,
         };
         let before = shared.members.load_full();
+        let has_left = shared.has_left.load(Ordering::Relaxed);
         let mut room = Room {
             state: State::new(shared.me.clone(), rules),
             links: HashMap::new(),
             ticked: shared.clock.now(),
             shared,
         };
+        if has_left {
+            // It was told to leave in a life before.
+            room.step(&Input::Leave);
+            myself.cast(Message::Tick)?;
+            return Ok(room);
+        }
         for seed in room.shared.options.seeds.clone() {
             room.step(&Input::Join {
                 address: &seed,
@@ -56,7 +67,7 @@ impl Actor for Membership {
             });
         }
         // Those that the life before knew: they need not wait until somebody names them.
-        for member in before.iter().filter(|member| !member.address.is_empty()) {
+        for (_, member) in before.iter().filter(|(_, it)| !it.address.is_empty()) {
             if member.state != MemberState::Left {
                 room.step(&Input::Join {
                     address: &member.address,
@@ -88,18 +99,21 @@ impl Actor for Membership {
                 // Whoever asked may have gone, and says so itself.
                 let _ = admitted.send(answer);
             }
+            Message::Confirmed { link } => room.step(&Input::Confirmed { link }),
             Message::Asked { about, reply } => {
                 let _ = reply.send(room.state.objection_to(&about));
             }
             Message::DialFailed { address, error } => room.dial_failed(&address, &error),
             Message::Lost { link, why } => {
                 room.step(&Input::Lost { link, why });
-                room.links.remove(&link);
+                room.lost(link);
                 room.publish();
             }
-            Message::Told { peers, permit } => {
-                room.step(&Input::Told { peers: &peers });
-                drop(permit);
+            Message::Told { link } => {
+                let told = room.links.get(&link).map(|(link, _)| link.take_told());
+                room.step(&Input::Told {
+                    peers: &told.unwrap_or_default(),
+                });
             }
             Message::Leaves { link } => room.step(&Input::Leaves { link }),
             Message::Join { address } => room.step(&Input::Join {
@@ -107,6 +121,7 @@ impl Actor for Membership {
                 is_seed: true,
             }),
             Message::Leave { reply } => {
+                room.shared.has_left.store(true, Ordering::Relaxed);
                 room.step(&Input::Leave);
                 reply.send(());
             }
@@ -155,7 +170,14 @@ impl Room {
         for effect in effects {
             self.carry_out(effect);
         }
+        self.settled();
         self.publish();
+    }
+
+    /// What was wrong with an address that is not tried any more is not wrong now, whoever opened the connection.
+    fn settled(&self) {
+        let mut failures = self.shared.failures.lock();
+        failures.retain(|address, _| self.state.is_sought(address));
     }
 
     fn tick(&mut self) {
@@ -181,6 +203,14 @@ impl Room {
         self.shared.figures.nodes(states);
     }
 
+    /// What went over a connection that is over counts up to its end.
+    fn lost(&mut self, link: LinkNumber) {
+        if let Some((link, counted)) = self.links.remove(&link) {
+            self.shared.figures.lost(&link, counted);
+            self.shared.groups.forget_link(&link);
+        }
+    }
+
     fn greeted(&mut self, link: Arc<Link>, address: Option<&str>) -> Result<(), Refusal> {
         let (number, linked) = (link.number(), link.linked);
         let about = link.about.clone();
@@ -202,9 +232,7 @@ impl Room {
                 effect => self.carry_out(effect),
             }
         }
-        if let Some(address) = address {
-            self.shared.failures.lock().remove(address);
-        }
+        self.settled();
         self.publish();
         answer
     }
@@ -246,6 +274,8 @@ impl Room {
                 });
             }
             Effect::Admit { link } => {
+                // First everybody finds it, so that who joins a group from now on is told over it.
+                self.publish();
                 if let Some((link, _)) = self.links.get(&link) {
                     self.shared.groups.introduce(link);
                 }
@@ -257,15 +287,10 @@ impl Room {
                     link.close(LostWhy::Silent);
                 }
             }
-            Effect::Retire { link } => {
-                if let Some((link, _)) = self.links.get(&link) {
-                    tokio::spawn(retire(Arc::clone(link)));
-                }
-            }
             Effect::Tell { link, peers } => {
                 if let Some((link, _)) = self.links.get(&link) {
                     // In pieces that any frame has room for.
-                    for part in peers.chunks(64) {
+                    for part in peers.chunks(PEERS_MAX) {
                         link.outbox.control(&Frame::Peers(part.to_vec()));
                     }
                 }
@@ -306,52 +331,34 @@ impl Room {
     fn publish(&self) {
         let mut links = Links::new();
         let mut members = Vec::new();
-        let now = self.shared.clock.now();
         for (name, member) in self.state.members() {
             let link = member.link().and_then(|link| self.links.get(&link.number));
             if let Some((link, _)) = link {
                 links.insert(name.clone(), Arc::clone(link));
             }
-            members.push(seen(name, member, link.map(|(link, _)| &**link), now));
+            members.push((member.since, seen(name, member)));
         }
         self.shared.links.store(Arc::new(links));
         self.shared.members.store(Arc::new(members));
     }
 }
 
-/// Lets what is under way on a connection come to its end, then closes it.
-async fn retire(link: Arc<Link>) {
-    const LEAST: Duration = Duration::from_secs(1);
-    const LOOKS: usize = 10;
-    for _ in 0..LOOKS {
-        time::sleep(LEAST).await;
-        if link.is_idle() {
-            break;
-        }
-    }
-    link.close(LostWhy::Closed);
-}
-
-pub(super) fn seen(
-    name: &NodeName,
-    member: &state::Member,
-    link: Option<&Link>,
-    now: Duration,
-) -> Member {
+/// What is told of a node; how long it has been so, and how its connection is, shows whoever looks.
+fn seen(name: &NodeName, member: &state::Member) -> Member {
     Member {
         name: name.clone(),
         id: Some(member.id),
         incarnation: member.incarnation,
         kind: MemberKind::Underpin,
         state: state_of(&member.standing),
-        since: now.saturating_sub(member.since),
+        since: Duration::ZERO,
         why: match member.standing {
             Standing::Down { why } => Some(reason(why)),
             _ => None,
         },
         address: member.address.clone(),
         underpin: member.underpin.clone(),
-        connection: link.map(connection),
+        connection: None,
         plain: None,
     }
 }
@@ -385,5 +392,98 @@ fn reason(why: LostWhy) -> DownReason {
         LostWhy::Closed => DownReason::Closed,
         LostWhy::Silent => DownReason::Silent,
         LostWhy::Violated => DownReason::Violated,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+    use super::*;
+    use crate::cluster::reader::tests::{link, shared};
+
+    fn room(shared: &Arc<Shared>) -> Room {
+        let rules = Rules {
+            timeout: shared.options.timeout,
+            backoff: shared.options.backoff().expect("valid"),
+        };
+        Room {
+            shared: Arc::clone(shared),
+            state: State::new(shared.me.clone(), rules),
+            links: HashMap::new(),
+            ticked: Duration::ZERO,
+        }
+    }
+
+    /// Members were counted before the connection could be found: who joined in between was never told of there.
+    #[tokio::test(start_paused = true)]
+    async fn members_are_counted_for_a_new_node_when_whoever_joins_can_find_it() {
+        let shared = shared();
+        let (counted, found) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicBool::new(true)),
+        );
+        shared.groups.open_counted("readers", {
+            let (shared, counted, found) = (Arc::clone(&shared), counted.clone(), found.clone());
+            move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                found.fetch_and(shared.links.load().len() == 1, Ordering::Relaxed);
+                1
+            }
+        });
+
+        let greeted = room(&shared).greeted(link(&shared), None);
+
+        assert_eq!(greeted, Ok(()));
+        assert_eq!(counted.load(Ordering::Relaxed), 1);
+        assert!(found.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_late_over_a_connection_that_is_over_makes_no_members() {
+        let shared = shared();
+        let (link, mut room) = (link(&shared), room(&shared));
+        room.greeted(Arc::clone(&link), None).expect("let in");
+        shared.groups.learn(&link, true, &[("readers", 3)]);
+        let names = || shared.groups.counted_elsewhere("readers");
+        assert_eq!(names(), 3);
+
+        link.close(LostWhy::Closed);
+        room.step(&Input::Lost {
+            link: link.number(),
+            why: LostWhy::Closed,
+        });
+        assert_eq!(names(), 0);
+        shared.groups.learn(&link, false, &[("readers", 3)]);
+
+        assert_eq!(names(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_of_groups_fit_into_the_shortest_frame() {
+        let shared = shared();
+        for n in 0..600 {
+            let name = format!("{n:>256}");
+            shared.groups.open_counted(&name, || 1);
+        }
+        shared.groups.open_counted(&"x".repeat(257), || 1);
+        let link = link(&shared);
+
+        shared.groups.introduce(&link);
+
+        let mut bytes = Vec::new();
+        assert!(link.outbox.next(&mut bytes).await);
+        let (mut rest, mut told) = (&bytes[..], 0);
+        while !rest.is_empty() {
+            let frame = crate::cluster::wire::next_frame(rest, 64 << 10).expect("short");
+            let (body, taken) = frame.expect("whole");
+            let Ok(Frame::Members { groups, .. }) = Frame::read(body) else {
+                panic!("another frame");
+            };
+            assert!(groups.iter().all(|(name, _)| name.len() == 256));
+            told += groups.len();
+            rest = &rest[taken..];
+        }
+        assert_eq!(told, 600);
     }
 }

@@ -117,6 +117,13 @@ impl Figures {
         }
     }
 
+    /// A connection is over: the rest of what went over it, and nothing is on its way any more.
+    pub(super) fn lost(&self, link: &Link, mut counted: Counted) {
+        self.traffic(link, &mut counted);
+        let node = link.node().as_str();
+        self.telemetry.gauge(IN_FLIGHT, &[("node", node)]).set(0.0);
+    }
+
     /// Adds what went over a connection since it was looked at last.
     #[expect(
         clippy::cast_precision_loss,

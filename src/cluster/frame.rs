@@ -5,7 +5,7 @@
 //! | 1, 2 | ping, pong | time of the ping, u64 |
 //! | 3 | peers | count u16, then name, address, id u16, incarnation u64 of each |
 //! | 4 | leave | |
-//! | 5 | credit | bytes u32 |
+//! | 5 | credit | lane u64, bytes u32 |
 //! | 10 | call | tag u64, timeout in ms u32, context, service, payload |
 //! | 11 | answer | tag u64, payload |
 //! | 12 | failed | tag u64, code u8, text |
@@ -20,6 +20,7 @@
 //! A context is trace u128, cause u64, hops u8. A payload is what is left of the frame.
 
 use super::{
+    credit::Lane,
     handshake::ADDRESS_BYTES_MAX,
     wire::{Fault, Reader, Write, framed},
 };
@@ -29,6 +30,9 @@ use crate::ids::{NodeId, NodeName};
 pub(super) const VERSION: u8 = 1;
 /// The oldest version that is understood: a rolling upgrade has two versions at a time.
 pub(super) const VERSION_MIN: u8 = 1;
+
+/// How many other nodes one frame tells of at most: any frame has room for so many.
+pub(super) const PEERS_MAX: usize = 64;
 
 /// The correlation that a message carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,6 +63,7 @@ pub(super) enum Frame<'a> {
     Peers(Vec<Peer>),
     Leave,
     Credit {
+        lane: Lane,
         bytes: u32,
     },
     Call {
@@ -198,6 +203,9 @@ impl<'a> Frame<'a> {
             2 => Self::Pong { sent: r.u64()? },
             3 => {
                 let count = r.u16()?;
+                if usize::from(count) > PEERS_MAX {
+                    return Err(Fault::Damaged("more nodes than one frame tells of"));
+                }
                 Self::Peers(
                     (0..count)
                         .map(|_| Peer::read(&mut r))
@@ -205,7 +213,10 @@ impl<'a> Frame<'a> {
                 )
             }
             4 => Self::Leave,
-            5 => Self::Credit { bytes: r.u32()? },
+            5 => Self::Credit {
+                lane: Lane(r.u64()?),
+                bytes: r.u32()?,
+            },
             10 => Self::Call {
                 tag: r.u64()?,
                 timeout_ms: r.u32()?,
@@ -283,15 +294,16 @@ impl<'a> Frame<'a> {
             }
             Self::Peers(peers) => {
                 out.put_u8(3);
-                let peers = &peers[..peers.len().min(usize::from(u16::MAX))];
+                let peers = &peers[..peers.len().min(PEERS_MAX)];
                 out.put_u16(u16::try_from(peers.len()).unwrap_or(u16::MAX));
                 for peer in peers {
                     peer.put(out);
                 }
             }
             Self::Leave => out.put_u8(4),
-            Self::Credit { bytes } => {
+            Self::Credit { lane, bytes } => {
                 out.put_u8(5);
+                out.put_u64(lane.0);
                 out.put_u32(*bytes);
             }
             Self::Call {
@@ -416,7 +428,10 @@ mod tests {
             Frame::Pong { sent: 2 },
             Frame::Peers(vec![peer.clone(), peer]),
             Frame::Leave,
-            Frame::Credit { bytes: 65_536 },
+            Frame::Credit {
+                lane: Lane::service("orders"),
+                bytes: 65_536,
+            },
             Frame::Call {
                 tag: 3,
                 timeout_ms: 5000,
@@ -492,6 +507,17 @@ mod tests {
         let payloads: Vec<_> = Payloads::read(&two).expect("whole").collect();
         assert_eq!(payloads, [&b"first"[..], b"second"]);
         assert_eq!(Payloads::read(&two[..10]), Err(Fault::Cut));
+    }
+
+    #[test]
+    fn a_frame_that_tells_of_too_many_nodes_is_none() {
+        let mut bytes = vec![3];
+        bytes.put_u16(65);
+        bytes.put(&[0; 4096]);
+        assert_eq!(
+            Frame::read(&bytes),
+            Err(Fault::Damaged("more nodes than one frame tells of"))
+        );
     }
 
     #[test]

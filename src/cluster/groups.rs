@@ -8,11 +8,14 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::future;
 use parking_lot::Mutex;
 use ractor::{ActorCell, ActorRef, Message};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    credit::{Charge, Lane, cost},
+    delivery::{Delivery, Held},
     error::{Part, RemoteError},
     frame::Frame,
     link::{Link, carried},
@@ -31,6 +34,9 @@ const GROUPS_MAX: usize = 65_536;
 /// The longest name of a group that others are told of.
 const GROUP_BYTES_MAX: usize = 256;
 
+/// How many groups one frame tells of: so many of the longest names fit into the shortest frame that a node may read, of 64 KiB.
+const GROUPS_IN_FRAME: usize = 200;
+
 /// The groups that this node shares, and who is in them elsewhere.
 pub(super) struct SharedGroups {
     groups: Groups,
@@ -39,7 +45,7 @@ pub(super) struct SharedGroups {
 }
 
 /// Fans out what came, or says why it cannot be read.
-type Deliver = dyn Fn(&[u8]) -> Result<Broadcast, String> + Send + Sync;
+type Deliver = dyn Fn(&[u8], Held) -> Result<Broadcast, String> + Send + Sync;
 
 /// A group that is shared: how what comes from afar is fanned out.
 struct Opened {
@@ -64,13 +70,13 @@ impl SharedGroups {
     }
 
     /// Fans out what came from another node. Its members are this node's own.
-    pub(super) fn deliver(&self, group: &str, payload: &[u8]) {
+    pub(super) fn deliver(&self, group: &str, payload: &[u8], held: Held) {
         let deliver = self
             .opened
             .lock()
             .get(group)
             .map(|opened| Arc::clone(&opened.deliver));
-        match deliver.map(|deliver| deliver(payload)) {
+        match deliver.map(|deliver| deliver(payload, held)) {
             Some(Ok(_)) => {}
             Some(Err(why)) => {
                 tracing::warn!(group, why, "a broadcast of another node cannot be read");
@@ -82,29 +88,35 @@ impl SharedGroups {
         }
     }
 
-    /// Another node tells how many members it has. What comes over a connection that was replaced is old.
-    pub(super) fn learn(
-        &self,
-        node: &NodeName,
-        link: LinkNumber,
-        whole: bool,
-        groups: &[(&str, u32)],
-    ) {
+    /// Another node tells how many members it has. What comes over a connection that is over is old.
+    pub(super) fn learn(&self, link: &Link, whole: bool, groups: &[(&str, u32)]) {
         let mut remote = self.remote.lock();
-        let told = remote.entry(node.clone()).or_default();
-        if told.link > link {
+        // Under the lock: who forgets a node has closed its connection before.
+        if link.closing.is_cancelled() {
             return;
         }
-        if whole || told.link != link {
+        let told = remote.entry(link.node().clone()).or_default();
+        if whole || told.link != link.number() {
             told.counts.clear();
         }
-        told.link = link;
+        told.link = link.number();
         for (group, count) in groups {
             if *count == 0 {
                 told.counts.remove(*group);
             } else if told.counts.len() < GROUPS_MAX && group.len() <= GROUP_BYTES_MAX {
                 told.counts.insert((*group).into(), *count);
             }
+        }
+    }
+
+    /// A connection is over: what was told over it does not hold any more.
+    pub(super) fn forget_link(&self, link: &Link) {
+        let mut remote = self.remote.lock();
+        if remote
+            .get(link.node())
+            .is_some_and(|told| told.link == link.number())
+        {
+            remote.remove(link.node());
         }
     }
 
@@ -120,10 +132,9 @@ impl SharedGroups {
         for (name, opened) in &*opened {
             groups.push((name, as_count((opened.count)())));
         }
-        groups.retain(|(_, count)| *count > 0);
-        // In pieces that any frame has room for.
+        groups.retain(|(name, count)| *count > 0 && name.len() <= GROUP_BYTES_MAX);
         let mut whole = true;
-        for part in groups.chunks(256) {
+        for part in groups.chunks(GROUPS_IN_FRAME) {
             link.outbox.control(&Frame::Members {
                 whole,
                 groups: part.to_vec(),
@@ -145,6 +156,9 @@ impl SharedGroups {
         let Some(count) = opened.get(group).map(|opened| (opened.count)()) else {
             return;
         };
+        if group.len() > GROUP_BYTES_MAX {
+            return;
+        }
         let frame = Frame::Members {
             whole: false,
             groups: vec![(group, as_count(count))],
@@ -159,6 +173,25 @@ impl SharedGroups {
         for group in opened {
             self.announce(shared, &group);
         }
+    }
+
+    /// Opens a group whose members are counted by this.
+    #[cfg(test)]
+    pub(super) fn open_counted(
+        &self,
+        name: &str,
+        count: impl Fn() -> usize + Send + Sync + 'static,
+    ) {
+        let deliver = Arc::new(|_: &[u8], _| Err("nobody is there".to_owned()));
+        let count = Arc::new(count);
+        self.opened
+            .lock()
+            .insert(name.into(), Opened { deliver, count });
+    }
+
+    #[cfg(test)]
+    pub(super) fn counted_elsewhere(&self, group: &str) -> usize {
+        self.elsewhere(group).values().sum()
     }
 
     fn elsewhere(&self, group: &str) -> BTreeMap<NodeName, usize> {
@@ -200,12 +233,15 @@ pub(super) async fn follow(ctx: ChildContext, shared: Arc<Shared>) -> Result<(),
     }
 }
 
-/// A group whose members may be at any node, who understand `M`; what is broadcast is a `T`, of which an `M` is made for each.
-/// From [`Cluster::group`](super::Cluster::group). Cheap to clone.
+/// A group whose members may be at any node, who understand `M`; what is broadcast is a `T`, of which an `M` is made for each out of
+/// its [`Delivery`]. From [`Cluster::group`](super::Cluster::group). Cheap to clone.
+///
+/// What other nodes broadcast is bounded at each node: by the credit that each of them has for the group, up to half of the node's
+/// window, until the members have dropped their deliveries. Each member has a copy of its own of what was sent.
 ///
 /// Membership is eventually consistent: a node hears of a join elsewhere a moment later. The members of a node that is down are gone
 /// from the group, and there again when it is back.
-pub struct ClusterGroup<T, M = T> {
+pub struct ClusterGroup<T, M = Delivery<T>> {
     shared: Arc<Shared>,
     group: Group<M>,
     payload: PhantomData<fn(T)>,
@@ -229,15 +265,15 @@ pub struct ClusterBroadcast {
 impl<T, M> ClusterGroup<T, M>
 where
     T: Serialize + DeserializeOwned + Clone + Send + 'static,
-    M: Message + From<T>,
+    M: Message + From<Delivery<T>>,
 {
     pub(super) fn open(shared: Arc<Shared>, name: &str) -> Self {
         let group: Group<M> = shared.groups.groups.group(name);
         let (for_delivery, for_count) = (group.clone(), group.clone());
         let opened = Opened {
-            deliver: Arc::new(move |payload| {
-                let payload: T = decode(payload)?;
-                Ok(for_delivery.broadcast_with(|| M::from(payload.clone())))
+            deliver: Arc::new(move |payload, held| {
+                let delivery = Delivery::<T>::from_afar(decode(payload)?, held);
+                Ok(for_delivery.broadcast_with(|| M::from(delivery.clone())))
             }),
             count: Arc::new(move || for_count.local_members().len()),
         };
@@ -314,24 +350,25 @@ where
         self.members().values().sum()
     }
 
-    /// Sends to every member at every node, as often as it joined; waits while too much is on its way to a node that has members.
-    /// That it was sent to a node does not say that it arrived.
+    /// Sends to every member at every node, as often as it joined: to those of this node at once and without a bound, to all other nodes
+    /// at the same time. It is done when each of them has taken it: where a node has too much on its way for this group, that takes
+    /// until its members have dealt with some of it, or the node is down. That it was sent to a node does not say that it arrived.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves out the nodes to which it was not sent yet.
     pub async fn broadcast(&self, payload: &T) -> ClusterBroadcast {
-        let (mut broadcast, frames) = self.begin(payload);
-        let Some((bytes, links)) = frames else {
+        let (mut broadcast, outgoing) = self.begin(payload);
+        let Some((bytes, links)) = outgoing else {
             return broadcast;
         };
-        for link in links {
-            let frame = Frame::Publish {
-                context: carried(),
-                group: self.name(),
-                payload: &bytes,
-            };
-            let sent = link.cast(self.name(), bytes.len(), &frame).await;
+        let (charge, frame) = self.publish(&bytes);
+        let sending = links.iter().map(async |link| {
+            link.check_size(self.name(), bytes.len())?;
+            link.cast(charge, &frame).await
+        });
+        let sent = future::join_all(sending).await;
+        for (link, sent) in links.iter().zip(sent) {
             broadcast.note(link.node(), sent);
         }
         broadcast
@@ -339,25 +376,37 @@ where
 
     /// The same without ever waiting: a node to which too much is on its way is left out, and named.
     pub fn try_broadcast(&self, payload: &T) -> ClusterBroadcast {
-        let (mut broadcast, frames) = self.begin(payload);
-        let Some((bytes, links)) = frames else {
+        let (mut broadcast, outgoing) = self.begin(payload);
+        let Some((bytes, links)) = outgoing else {
             return broadcast;
         };
-        let frame = Frame::Publish {
-            context: carried(),
-            group: self.name(),
-            payload: &bytes,
-        };
+        let (charge, frame) = self.publish(&bytes);
         for link in links {
-            let sent = link.try_cast(self.name(), bytes.len(), &frame);
+            let fits = link.check_size(self.name(), bytes.len());
+            let sent = fits.and_then(|()| link.try_cast(charge, &frame));
             broadcast.note(link.node(), sent);
         }
         broadcast
     }
 
+    fn publish<'a>(&'a self, payload: &'a [u8]) -> (Charge, Frame<'a>) {
+        let charge = Charge {
+            lane: Lane::group(self.name()),
+            cost: cost(payload.len()),
+        };
+        let frame = Frame::Publish {
+            context: carried(),
+            group: self.name(),
+            payload,
+        };
+        (charge, frame)
+    }
+
     /// Sends to the members here, and gives what is to be sent to which nodes.
     fn begin(&self, payload: &T) -> (ClusterBroadcast, Option<Outgoing>) {
-        let here = self.group.broadcast_with(|| M::from(payload.clone()));
+        let here = self
+            .group
+            .broadcast_with(|| M::from(Delivery::new(payload.clone())));
         let mut broadcast = ClusterBroadcast {
             here,
             nodes: 0,

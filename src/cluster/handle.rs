@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     actor::{Membership, connection},
     cookie::Cookie,
+    delivery::Delivery,
     error::{ClusterError, ConnectError},
     figures::Figures,
     groups::{self, ClusterGroup, SharedGroups},
@@ -171,18 +172,21 @@ impl Cluster {
     /// All other nodes that are known, sorted by name, with what is known of them now.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
-        let mut members = Vec::clone(&self.shared.members.load());
-        let links = self.shared.links.load();
-        for member in &mut members {
-            member.connection = links.get(&member.name).map(|link| connection(link));
-        }
-        for plain in self.shared.plain.members(self.shared.clock.now()) {
-            if !members.iter().any(|member| member.name == plain.name) {
-                members.push(plain);
+        let (members, links) = (self.shared.members.load(), self.shared.links.load());
+        let now = self.shared.clock.now();
+        let shown = members.iter().map(|(since, member)| Member {
+            since: now.saturating_sub(*since),
+            connection: links.get(&member.name).map(|link| connection(link)),
+            ..member.clone()
+        });
+        let mut shown: Vec<_> = shown.collect();
+        for plain in self.shared.plain.members(now) {
+            if !shown.iter().any(|member| member.name == plain.name) {
+                shown.push(plain);
             }
         }
-        members.sort_by(|a, b| a.name.cmp(&b.name));
-        members
+        shown.sort_by(|a, b| a.name.cmp(&b.name));
+        shown
     }
 
     /// Another node, if it is known.
@@ -310,13 +314,13 @@ impl Cluster {
         NodeAddress::new(Arc::clone(&self.shared), node.clone())
     }
 
-    /// A group whose members may be at any node: `M` is what they understand, `T` what is sent to them. Every node that has members
+    /// A group whose members may be at any node: `M` is what they understand, `T` what is sent to them, in a [`Delivery`] each. Every node that has members
     /// opens it, with the same types; the first type at a node counts.
     #[must_use]
     pub fn group<T, M>(&self, name: &str) -> ClusterGroup<T, M>
     where
         T: Serialize + DeserializeOwned + Clone + Send + 'static,
-        M: ActorMessage + From<T>,
+        M: ActorMessage + From<Delivery<T>>,
     {
         ClusterGroup::open(Arc::clone(&self.shared), name)
     }

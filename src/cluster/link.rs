@@ -16,13 +16,13 @@ use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    credit::cost,
+    credit::{Charge, Lane, cost},
     error::{Failure, Part, RemoteError},
-    frame::{Carried, Frame, OVERHEAD},
+    frame::{Carried, Frame, OVERHEAD, Peer},
     handshake::About,
     options::WINDOW_BYTES_MAX,
     outbox::{Outbox, Unsent},
-    state::{LinkNumber, Linked, LostWhy},
+    state::{LinkNumber, Linked, LostWhy, NODES_MAX},
 };
 use crate::{ids::NodeName, otp::Context};
 
@@ -43,6 +43,8 @@ pub(super) struct Link {
     pub(super) closing: CancellationToken,
     /// How many requests of the peer are under way here.
     pub(super) serving: AtomicU64,
+    /// What the peer told of others and was not looked at.
+    told: Mutex<Vec<Peer>>,
     /// Why it ended, said before the end shows.
     why: Mutex<Option<LostWhy>>,
 }
@@ -113,6 +115,7 @@ impl Link {
             pending: Mutex::default(),
             closing,
             serving: AtomicU64::new(0),
+            told: Mutex::default(),
             why: Mutex::default(),
         })
     }
@@ -175,15 +178,15 @@ impl Link {
         *self.why.lock()
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.serving.load(Ordering::Relaxed) == 0 && self.pending.lock().calls.is_empty()
+    /// How long the payload of a message may be for the other end to read it.
+    pub(super) fn payload_max(&self, name: &str) -> usize {
+        let limit = usize::try_from(self.about.frame_bytes_max).unwrap_or(usize::MAX);
+        limit.saturating_sub(OVERHEAD + name.len())
     }
 
     /// Whether a message with this much payload is read at the other end.
     pub(super) fn check_size(&self, name: &str, payload: usize) -> Result<(), RemoteError> {
-        let beside = OVERHEAD + name.len();
-        let limit = usize::try_from(self.about.frame_bytes_max).unwrap_or(usize::MAX);
-        let limit = limit.saturating_sub(beside);
+        let limit = self.payload_max(name);
         if payload > limit {
             return Err(RemoteError::TooLarge {
                 what: Part::Request,
@@ -221,7 +224,11 @@ impl Link {
             service,
             payload,
         };
-        let sent = within(deadline, self.outbox.send(cost(payload.len()), &frame)).await;
+        let charge = Charge {
+            lane: Lane::service(service),
+            cost: cost(payload.len()),
+        };
+        let sent = within(deadline, self.outbox.send(charge, &frame)).await;
         match sent {
             None | Some(Err(Unsent::Full)) => return Err(RemoteError::Full { node: node() }),
             Some(Err(Unsent::Closed)) => return Err(RemoteError::NoConnection { node: node() }),
@@ -244,6 +251,19 @@ impl Link {
         }
     }
 
+    /// The peer tells of others; as many as there can be are kept until they are looked at. Says whether somebody has to be told.
+    pub(super) fn tells(&self, peers: Vec<Peer>) -> bool {
+        let mut told = self.told.lock();
+        let is_first = told.is_empty() && !peers.is_empty();
+        let room = NODES_MAX.saturating_sub(told.len());
+        told.extend(peers.into_iter().take(room));
+        is_first
+    }
+
+    pub(super) fn take_told(&self) -> Vec<Peer> {
+        std::mem::take(&mut *self.told.lock())
+    }
+
     fn expect(&self, tag: u64, answered: oneshot::Sender<Result<Vec<u8>, Failure>>) -> bool {
         let mut pending = self.pending.lock();
         if !pending.over {
@@ -260,26 +280,14 @@ impl Link {
         }
     }
 
-    /// Sends without waiting for an answer, or for credit.
-    pub(super) fn try_cast(
-        &self,
-        name: &str,
-        payload: usize,
-        frame: &Frame<'_>,
-    ) -> Result<(), RemoteError> {
-        self.check_size(name, payload)?;
-        self.sent(self.outbox.try_send(cost(payload), frame))
+    /// Sends without waiting for an answer, or for credit. The size has been checked.
+    pub(super) fn try_cast(&self, charge: Charge, frame: &Frame<'_>) -> Result<(), RemoteError> {
+        self.sent(self.outbox.try_send(charge, frame))
     }
 
-    /// Sends without waiting for an answer, waiting for credit.
-    pub(super) async fn cast(
-        &self,
-        name: &str,
-        payload: usize,
-        frame: &Frame<'_>,
-    ) -> Result<(), RemoteError> {
-        self.check_size(name, payload)?;
-        self.sent(self.outbox.send(cost(payload), frame).await)
+    /// Sends without waiting for an answer, waiting for credit. The size has been checked.
+    pub(super) async fn cast(&self, charge: Charge, frame: &Frame<'_>) -> Result<(), RemoteError> {
+        self.sent(self.outbox.send(charge, frame).await)
     }
 
     fn sent(&self, sent: Result<(), Unsent>) -> Result<(), RemoteError> {

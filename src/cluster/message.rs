@@ -4,12 +4,11 @@ use tokio::sync::oneshot;
 
 use super::{
     error::{ConnectError, Refusal},
-    frame::Peer,
     handshake::About,
     link::Link,
     state::{LinkNumber, LostWhy},
 };
-use crate::otp::{Permit, Reply};
+use crate::otp::Reply;
 
 /// All that the membership actor can be told and asked.
 pub(super) enum Message {
@@ -21,6 +20,8 @@ pub(super) enum Message {
         address: Option<String>,
         admitted: oneshot::Sender<Result<(), Refusal>>,
     },
+    /// The first frame came over a connection that another node has opened.
+    Confirmed { link: LinkNumber },
     /// Would such a node be let in? `None` when it would.
     Asked {
         about: About,
@@ -33,8 +34,8 @@ pub(super) enum Message {
     },
     /// A connection is over.
     Lost { link: LinkNumber, why: LostWhy },
-    /// A node tells where others are. Bounded, since it comes from outside.
-    Told { peers: Vec<Peer>, permit: Permit },
+    /// A node tells where others are; what it told is at its connection.
+    Told { link: LinkNumber },
     /// A node says that it leaves.
     Leaves { link: LinkNumber },
     /// One more address to join.

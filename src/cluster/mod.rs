@@ -12,10 +12,16 @@
 //! * What one caller sends to a service arrives in order, or not at all: what comes behind a lost connection finds a new one.
 //! * A peer can do what the gateway offers, and nothing else: call the services that were given to [`Cluster::serve`], watch them, send
 //!   to groups that were opened. There is no stop and no kill, no name of this process that it could take, and no actor that it sees.
-//! * Memory for a peer is bounded: by its window of credit, each message with 256 bytes of its own, and one frame; by four times
-//!   both for what it does not read; by 4,096 requests under way. A stranger has a place among 128, for 5 s, and costs a few KiB.
+//! * Memory for a peer is bounded: by its window of credit, each message with 256 bytes of its own, and two frames; by four times
+//!   both for what it does not read; by 4,096 requests under way. What was broadcast holds credit until the members have dropped their
+//!   [`Delivery`] of it. A stranger has a place among 128, for 5 s, and costs a few KiB.
+//! * A service or group that is stuck keeps nobody from the others of its node: it gets half of what a node may have on its way there.
 //! * Two nodes in one process share nothing.
 //! * A program of plain `ractor_cluster` may be a member, too ([`ClusterOptions::plain`]): it is seen, and reaches nothing here.
+//!
+//! Ids: a node draws one that no node to be joined knows to be taken, be it by one that is down there. Where none could be asked, two may
+//! have drawn the same. Then the one that comes second to some other node is not let in there, says so in its health, and draws another
+//! when it is started anew; an id that is configured stays.
 //!
 //! Not offered: a leader, a singleton, consensus, or one view of who is up: each node sees with its own eyes, and after a cut both sides
 //! go on. Use etcd, or a database, for what there must be one of. A message is not stored for a node that is down. Without [`Tls`] what
@@ -32,6 +38,7 @@ mod ask;
 mod connect;
 mod cookie;
 mod credit;
+mod delivery;
 mod error;
 mod figures;
 mod frame;
@@ -44,6 +51,7 @@ mod link;
 mod listener;
 mod member;
 mod message;
+mod metrics;
 #[cfg(test)]
 mod model;
 mod monitor;
@@ -52,6 +60,7 @@ mod offered;
 mod options;
 mod outbox;
 mod plain;
+mod reader;
 mod serve;
 mod service;
 mod shared;
@@ -61,6 +70,7 @@ mod wire;
 
 pub use ask::is_taken;
 pub use cookie::Cookie;
+pub use delivery::Delivery;
 pub use error::{ClusterError, ConnectError, CookieError, Part, Refusal, RemoteError, TlsError};
 pub use groups::{ClusterBroadcast, ClusterGroup};
 pub use handle::{Cluster, Identity};

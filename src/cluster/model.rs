@@ -1,5 +1,6 @@
 //! The membership of several nodes against a network that loses, delays and cuts, and nodes that crash, freeze and start anew: when the
-//! faults are over, every two nodes have one connection, and both the same.
+//! faults are over, every two nodes have one connection, and both the same. Meanwhile each sends numbers to each other, which arrive
+//! in order or not at all; and all of them where nothing goes wrong.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -50,6 +51,16 @@ enum Event {
         link: LinkNumber,
         at: usize,
     },
+    /// The dialler's first frame arrives at the listener.
+    First {
+        link: LinkNumber,
+    },
+    /// A cast arrives.
+    Cast {
+        link: LinkNumber,
+        at: usize,
+        number: u64,
+    },
 }
 
 struct Pipe {
@@ -57,7 +68,8 @@ struct Pipe {
     listener: usize,
     address: String,
     serial: u64,
-    open: bool,
+    /// Which of the two has closed its end: the dialler, the listener.
+    closed: [bool; 2],
     /// Whose incarnations it connects.
     lives: [u64; 2],
 }
@@ -73,6 +85,20 @@ struct World {
     now: Duration,
     serial: u64,
     seen: Vec<(usize, String, News)>,
+    /// How many casts each has sent to each other.
+    sent: BTreeMap<(usize, usize), u64>,
+    /// Those that arrived, by who sent them in which life, and where.
+    arrived: BTreeMap<(usize, u64, usize, u64), Vec<u64>>,
+}
+
+impl Pipe {
+    fn side(&self, node: usize) -> usize {
+        usize::from(self.listener == node)
+    }
+
+    fn is_open(&self) -> bool {
+        self.closed == [false; 2]
+    }
 }
 
 impl World {
@@ -87,6 +113,8 @@ impl World {
             now: Duration::ZERO,
             serial: 0,
             seen: Vec::new(),
+            sent: BTreeMap::new(),
+            arrived: BTreeMap::new(),
         };
         for node in 0..count {
             world.nodes.push(State::new(world.about(node), rules()));
@@ -140,7 +168,7 @@ impl World {
         let its: Vec<LinkNumber> = self
             .pipes
             .iter()
-            .filter(|(_, pipe)| pipe.open && (pipe.dialler == node || pipe.listener == node))
+            .filter(|(_, pipe)| pipe.dialler == node || pipe.listener == node)
             .map(|(link, _)| *link)
             .collect();
         for link in its {
@@ -158,9 +186,13 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Dial { address } => self.dial(node, address),
-                Effect::Admit { .. } => {}
+                Effect::Admit { link } => {
+                    if self.pipes[&link].dialler == node {
+                        self.wire.push(Event::First { link });
+                    }
+                }
                 Effect::Refuse { refusal, .. } => refused = Some(refusal),
-                Effect::Close { link } | Effect::Retire { link } => self.close(link, node),
+                Effect::Close { link } => self.close(link, node),
                 Effect::Tell { link, peers } => {
                     let at = self.other(link, node);
                     self.wire.push(Event::Peers { at, peers });
@@ -188,8 +220,9 @@ impl World {
     fn close(&mut self, link: LinkNumber, node: usize) {
         let at = self.other(link, node);
         let pipe = self.pipes.get_mut(&link).expect("it is there");
-        if pipe.open {
-            pipe.open = false;
+        let side = pipe.side(node);
+        if !pipe.closed[side] {
+            pipe.closed[side] = true;
             self.wire.push(Event::End { link, at });
         }
     }
@@ -215,7 +248,7 @@ impl World {
             listener,
             address,
             serial: self.serial,
-            open: true,
+            closed: [false; 2],
             lives,
         };
         self.pipes.insert(self.serial, pipe);
@@ -250,7 +283,7 @@ impl World {
                 }
                 let address = self.pipes[&link].address.clone();
                 let mut refusal = refusal;
-                if refusal.is_none() && self.pipes[&link].open {
+                if refusal.is_none() && self.pipes[&link].is_open() {
                     let about = self.about(listener);
                     let linked = Linked {
                         number: link,
@@ -298,6 +331,61 @@ impl World {
                     self.step(at, &Input::Leaves { link });
                 }
             }
+            Event::First { link } => {
+                if self.reads(link, self.pipes[&link].listener) {
+                    self.step(self.pipes[&link].listener, &Input::Confirmed { link });
+                }
+            }
+            Event::Cast { link, at, number } => {
+                if self.reads(link, at) {
+                    let (from, pipe) = (self.other(link, at), &self.pipes[&link]);
+                    let lives = [pipe.lives[pipe.side(from)], pipe.lives[pipe.side(at)]];
+                    let arrived = self
+                        .arrived
+                        .entry((from, lives[0], at, lives[1]))
+                        .or_default();
+                    let last = arrived.last().copied().unwrap_or(0);
+                    assert!(number > last, "{from} to {at}: {number} came behind {last}");
+                    arrived.push(number);
+                }
+            }
+        }
+    }
+
+    /// Whether a node is there to read what comes over a connection.
+    fn reads(&self, link: LinkNumber, node: usize) -> bool {
+        let pipe = &self.pipes[&link];
+        let side = pipe.side(node);
+        self.up[node] && self.lives[node] == pipe.lives[side] && !pipe.closed[side]
+    }
+
+    /// Each node sends the next number to each other that it is connected with.
+    fn cast(&mut self) {
+        for ((from, to), link) in self.links() {
+            if self.up[from] && !self.is_cut(from, to) && self.reads(link, from) {
+                let sent = self.sent.entry((from, to)).or_default();
+                *sent += 1;
+                let number = *sent;
+                self.wire.push(Event::Cast {
+                    link,
+                    at: to,
+                    number,
+                });
+            }
+        }
+    }
+
+    /// Which way of which connection; what goes there stays in order.
+    fn way(&self, event: &Event) -> Option<(LinkNumber, usize)> {
+        match *event {
+            Event::Claim { link } | Event::First { link } => {
+                Some((link, self.pipes[&link].listener))
+            }
+            Event::Word { link, .. } => Some((link, self.pipes[&link].dialler)),
+            Event::End { link, at } | Event::Leaves { link, at } | Event::Cast { link, at, .. } => {
+                Some((link, at))
+            }
+            Event::Peers { .. } => None,
         }
     }
 
@@ -333,12 +421,20 @@ impl World {
     /// Some time goes by: what is on its way arrives, in an order that `chance` chooses, and each node looks at the clock.
     fn pass(&mut self, mut chance: u64) {
         self.now += STEP;
-        for _ in 0..40 {
+        self.cast();
+        for _ in 0..60 {
             if self.wire.is_empty() {
                 break;
             }
             let next = usize::try_from(chance % self.wire.len() as u64).expect("small");
             chance = chance.rotate_left(7).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+            let way = self.way(&self.wire[next]);
+            let first = self.wire.iter().position(|event| self.way(event) == way);
+            let next = if way.is_some() {
+                first.unwrap_or(next)
+            } else {
+                next
+            };
             let event = self.wire.remove(next);
             self.deliver(event);
         }
@@ -356,7 +452,7 @@ impl World {
                     } else {
                         pipe.dialler
                     };
-                    let hears = pipe.open && !self.is_cut(other, node);
+                    let hears = pipe.is_open() && !self.is_cut(other, node);
                     (*link, if hears { self.now } else { Duration::ZERO })
                 })
                 .filter(|(_, heard)| !heard.is_zero())
@@ -411,7 +507,7 @@ impl World {
                     one.is_some() && one == other,
                     "{a} and {b}: {one:?}, {other:?}"
                 );
-                assert!(self.pipes[one.expect("seen")].open);
+                assert!(self.pipes[one.expect("seen")].is_open());
             }
         }
     }
@@ -528,6 +624,7 @@ fn a_name_or_an_id_that_is_taken_is_refused_while_its_holder_is_up() {
         })
     );
     assert_eq!(greet(&mut state, 4, &b, 0), None);
+    state.step(&Input::Confirmed { link: 4 }, Duration::ZERO, 0.0);
     assert_eq!(
         greet(&mut state, 5, &about("c", 2, 1), 0),
         Some(Refusal::DuplicateId {
@@ -545,6 +642,13 @@ fn a_name_or_an_id_that_is_taken_is_refused_while_its_holder_is_up() {
         },
         Duration::from_secs(1),
         0.0,
+    );
+    assert!(
+        matches!(
+            state.objection_to(&about("c", 2, 1)),
+            Some(Refusal::DuplicateId { .. })
+        ),
+        "it may only be cut off, and who asks can draw another"
     );
     assert_eq!(
         greet(&mut state, 7, &about("c", 2, 1), 1),
@@ -612,6 +716,122 @@ fn fault() -> impl Strategy<Value = Fault> {
         Just(Fault::Wait),
         Just(Fault::Wait),
     ]
+}
+
+/// A listener that has let somebody in.
+fn with_newcomers(names: impl Iterator<Item = String>) -> State {
+    let mut state = State::new(about("me", 1023, 1), rules());
+    for (number, name) in names.enumerate() {
+        let number = number as u64 + 1;
+        let link = Linked {
+            number,
+            ours: false,
+            serial: number,
+        };
+        let id = u16::try_from((number - 1) % 1023).expect("small");
+        let about = about(&name, id, 1);
+        let input = Input::Greeted {
+            link,
+            about: &about,
+            address: None,
+        };
+        let now = Duration::from_secs(number);
+        let effects = state.step(&input, now, 0.0);
+        assert!(
+            !effects
+                .iter()
+                .any(|effect| matches!(effect, Effect::Refuse { .. })),
+            "{name}: {effects:?}"
+        );
+        state.step(&Input::Confirmed { link: number }, now, 0.0);
+        state.step(&Input::Leaves { link: number }, now, 0.0);
+    }
+    state
+}
+
+#[test]
+fn nodes_that_have_gone_make_room_for_new_ones_the_oldest_first() {
+    let state = with_newcomers((0..3000).map(|n| format!("n{n}")));
+
+    let names: Vec<_> = state.members().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(names.len(), super::state::NODES_MAX - 1);
+    assert!(names.contains(&"n2999".to_owned()) && !names.contains(&"n0".to_owned()));
+}
+
+#[test]
+fn a_name_that_is_said_to_be_anywhere_is_sought_in_two_places_at_most() {
+    let mut state = with_newcomers(["b".to_owned()].into_iter());
+    let mut sought = 0;
+    for n in 0..100 {
+        let peer = super::frame::Peer {
+            name: about("b", 1, 1).name,
+            address: format!("elsewhere{n}.example:1"),
+            id: about("b", 1, 1).id,
+            incarnation: 1,
+        };
+        state.step(&Input::Told { peers: &[peer] }, Duration::from_secs(9), 0.0);
+        sought = (0..=n)
+            .filter(|n| state.is_sought(&format!("elsewhere{n}.example:1")))
+            .count();
+    }
+    assert_eq!(sought, 1);
+}
+
+#[test]
+fn whoever_was_let_in_and_says_nothing_is_no_member_and_is_let_go() {
+    let mut state = State::new(about("a", 1, 1), rules());
+    let link = Linked {
+        number: 1,
+        ours: false,
+        serial: 1,
+    };
+    let b = about("b", 2, 1);
+    let input = Input::Greeted {
+        link,
+        about: &b,
+        address: None,
+    };
+
+    assert_eq!(state.step(&input, Duration::ZERO, 0.0), []);
+    assert_eq!(state.members().count(), 0);
+
+    let late = TIMEOUT + STEP;
+    let effects = state.step(&Input::Tick { heard: &[] }, late, 0.0);
+    assert_eq!(effects, [Effect::Close { link: 1 }]);
+    assert_eq!(state.step(&Input::Confirmed { link: 1 }, late, 0.0), []);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Also where all dial each other at the same moment.
+    #[test]
+    fn where_nothing_goes_wrong_nothing_is_lost_and_nobody_is_down(
+        chances in prop::collection::vec(any::<u64>(), 30),
+    ) {
+        let mut world = World::new(4);
+        for node in 0..4 {
+            for other in (0..4).filter(|other| *other != node) {
+                let address = World::address(other);
+                world.step(node, &Input::Join { address: &address, is_seed: true });
+            }
+        }
+        for chance in chances {
+            world.pass(chance);
+        }
+        (0..60).for_each(|n| world.pass(n));
+        world.assert_whole();
+        let wire = std::mem::take(&mut world.wire);
+        for event in wire {
+            world.deliver(event);
+        }
+
+        prop_assert!(!world.seen.iter().any(|(_, _, news)| matches!(news, News::Down(_))));
+        for ((from, to), sent) in &world.sent {
+            let arrived = world.arrived.get(&(*from, 1, *to, 1)).map_or(0, Vec::len);
+            prop_assert_eq!(arrived as u64, *sent, "{} to {}", from, to);
+        }
+    }
 }
 
 proptest! {

@@ -35,6 +35,8 @@ pub enum RemoteDown {
     NoService,
     /// Nobody was serving when the node heard of the watch.
     NotRunning,
+    /// The node watches 65,536 lives for this one already, and not this one.
+    Full,
     /// The service ended; why, in the words of its node.
     Ended(String),
 }
@@ -84,6 +86,7 @@ impl RemoteDown {
     const NO_SERVICE: u8 = 1;
     const NOT_RUNNING: u8 = 2;
     const ENDED: u8 = 3;
+    const FULL: u8 = 4;
 }
 
 impl From<Gone> for RemoteDown {
@@ -91,6 +94,7 @@ impl From<Gone> for RemoteDown {
         match gone.code {
             Self::NO_SERVICE => Self::NoService,
             Self::NOT_RUNNING => Self::NotRunning,
+            Self::FULL => Self::Full,
             _ => Self::Ended(gone.text),
         }
     }
@@ -100,6 +104,13 @@ impl Gone {
     pub(super) fn no_service() -> Self {
         Self {
             code: RemoteDown::NO_SERVICE,
+            text: String::new(),
+        }
+    }
+
+    pub(super) fn full() -> Self {
+        Self {
+            code: RemoteDown::FULL,
             text: String::new(),
         }
     }

@@ -6,6 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     error::{Part, RemoteError},
+    metrics::Pages,
     offered::{
         BEGINNING, CONFIG, ConfigAsk, EVENTS, EventsAsk, Found, Nothing, Setting, TELEMETRY, TREE,
         Told, WAIT_MAX,
@@ -176,7 +177,8 @@ impl NodeAddress {
     ///
     /// [`NodeAskError`]; a retry is safe.
     pub async fn metrics(&self) -> Result<Snapshot, NodeAskError> {
-        self.ask(TELEMETRY, &Nothing, self.timeout).await
+        let pages: Pages = self.ask(TELEMETRY, &Nothing, self.timeout).await?;
+        pages.whole().map_err(unreadable)
     }
 
     /// The supervision tree of the node, with the names that it has in JSON.

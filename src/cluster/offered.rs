@@ -12,13 +12,14 @@ use tokio::time;
 use super::{
     error::Failure,
     gateway::{Gateway, Incoming, Route},
+    metrics::Pages,
     service::{decode, encode, may_change},
 };
 use crate::{
     config::Configuration,
     events::{Bookmark, Event, Events, Query, Start, Timestamp, When},
     otp::{Monitor, Supervisor},
-    telemetry::{Snapshot, Telemetry},
+    telemetry::Telemetry,
     value::Value,
 };
 
@@ -126,10 +127,7 @@ impl Offered {
             route(
                 allow_changes,
                 |_| false,
-                move |Nothing| {
-                    let snapshot: Told<Snapshot> = Ok(telemetry.snapshot());
-                    future::ready(snapshot).boxed()
-                },
+                move |Nothing| future::ready(Pages::of(&telemetry.snapshot())).boxed(),
             ),
         );
         gateway.add(

@@ -1,16 +1,17 @@
 //! What waits to be written to one peer. Everybody appends to one buffer, and the writer takes all of it at once: what is sent by
 //! many at the same time goes out in one write.
 
-use std::{
-    pin::pin,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::{collections::HashMap, pin::pin, sync::Arc};
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{credit::Window, frame::Frame};
+use super::{
+    credit::{Charge, Lane, Window},
+    frame::Frame,
+};
 
 pub(super) struct Outbox {
     inner: Mutex<Inner>,
@@ -18,9 +19,6 @@ pub(super) struct Outbox {
     filled: Notify,
     /// There is credit, or it is over.
     freed: Notify,
-    /// Those who wait for credit stand in line, so that what one sends stays in order.
-    line: tokio::sync::Mutex<()>,
-    waiting: AtomicUsize,
     /// How much may wait beside what has credit: answers.
     answers_max: usize,
     /// Ends the connection of a peer that asks and asks and does not read.
@@ -30,7 +28,16 @@ pub(super) struct Outbox {
 struct Inner {
     buffer: Vec<u8>,
     window: Window,
+    /// Lanes for whose credit somebody waits.
+    lines: HashMap<Lane, Line, RandomState>,
     closed: bool,
+}
+
+/// Those who wait for credit of one lane stand in line, so that what one sends stays in order. Lanes do not wait for each other.
+#[derive(Default)]
+struct Line {
+    waiting: usize,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Why something was not sent.
@@ -47,53 +54,46 @@ impl Outbox {
             inner: Mutex::new(Inner {
                 buffer: Vec::new(),
                 window: Window::new(window),
+                lines: HashMap::default(),
                 closed: false,
             }),
             filled: Notify::new(),
             freed: Notify::new(),
-            line: tokio::sync::Mutex::new(()),
-            waiting: AtomicUsize::new(0),
             answers_max: usize::try_from(most.saturating_mul(2)).unwrap_or(usize::MAX),
             overflow,
         }
     }
 
     /// Appends a message that needs credit, where there is any and nobody waits for it.
-    pub(super) fn try_send(&self, cost: u64, frame: &Frame<'_>) -> Result<(), Unsent> {
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            return Err(if self.is_closed() {
-                Unsent::Closed
-            } else {
-                Unsent::Full
-            });
-        }
-        self.send_now(cost, frame)
+    pub(super) fn try_send(&self, charge: Charge, frame: &Frame<'_>) -> Result<(), Unsent> {
+        self.append(charge, frame, false)
     }
 
     /// The same, waiting for credit. Cancel safe: a dropped future has sent nothing.
-    pub(super) async fn send(&self, cost: u64, frame: &Frame<'_>) -> Result<(), Unsent> {
-        match self.try_send(cost, frame) {
+    pub(super) async fn send(&self, charge: Charge, frame: &Frame<'_>) -> Result<(), Unsent> {
+        match self.try_send(charge, frame) {
             Err(Unsent::Full) => {}
             sent => return sent,
         }
-        let _waiting = Waiting::new(&self.waiting);
-        let _first = self.line.lock().await;
+        let waiting = Waiting::new(self, charge.lane);
+        let _first = waiting.turn.lock().await;
         loop {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
-            match self.send_now(cost, frame) {
+            match self.append(charge, frame, true) {
                 Err(Unsent::Full) => freed.await,
                 sent => return sent,
             }
         }
     }
 
-    fn send_now(&self, cost: u64, frame: &Frame<'_>) -> Result<(), Unsent> {
+    fn append(&self, charge: Charge, frame: &Frame<'_>, has_waited: bool) -> Result<(), Unsent> {
         let mut inner = self.inner.lock();
         if inner.closed {
             return Err(Unsent::Closed);
         }
-        if !inner.window.take(cost) {
+        let may_go = has_waited || !inner.lines.contains_key(&charge.lane);
+        if !may_go || !inner.window.take(charge) {
             return Err(Unsent::Full);
         }
         let was_empty = inner.buffer.is_empty();
@@ -138,10 +138,14 @@ impl Outbox {
     }
 
     /// The peer has dealt with this much.
-    pub(super) fn grant(&self, bytes: u32) {
-        let came_free = self.inner.lock().window.grant(bytes);
-        if came_free || self.waiting.load(Ordering::SeqCst) > 0 {
-            self.freed.notify_one();
+    pub(super) fn grant(&self, lane: Lane, bytes: u32) {
+        let mut inner = self.inner.lock();
+        inner.window.grant(lane, bytes);
+        // What one lane gives back may be what another waits for.
+        let is_awaited = !inner.lines.is_empty();
+        drop(inner);
+        if is_awaited {
+            self.freed.notify_waiters();
         }
     }
 
@@ -155,7 +159,8 @@ impl Outbox {
         self.inner.lock().window.used()
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    #[cfg(test)]
+    fn is_closed(&self) -> bool {
         self.inner.lock().closed
     }
 
@@ -164,7 +169,6 @@ impl Outbox {
         self.inner.lock().closed = true;
         self.filled.notify_one();
         self.freed.notify_waiters();
-        self.freed.notify_one();
     }
 
     /// Waits for something to write and takes all of it, in exchange for an empty buffer. `false` when it is over. Cancel safe.
@@ -188,27 +192,46 @@ impl Outbox {
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+/// A place in the line of a lane, given back when it is dropped.
+struct Waiting<'a> {
+    outbox: &'a Outbox,
+    lane: Lane,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
 
 impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(count)
+    fn new(outbox: &'a Outbox, lane: Lane) -> Self {
+        let mut inner = outbox.inner.lock();
+        let those = inner.lines.entry(lane).or_default();
+        those.waiting += 1;
+        let turn = Arc::clone(&those.turn);
+        drop(inner);
+        Self { outbox, lane, turn }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        let mut inner = self.outbox.inner.lock();
+        if let Some(line) = inner.lines.get_mut(&self.lane) {
+            line.waiting -= 1;
+            if line.waiting == 0 {
+                inner.lines.remove(&self.lane);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::cluster::frame::Carried;
+
+    const LANE: Lane = Lane(1);
+    const CHARGE: Charge = Charge {
+        lane: LANE,
+        cost: 10,
+    };
 
     fn cast(payload: &[u8]) -> Frame<'_> {
         Frame::Cast {
@@ -221,19 +244,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_has_no_credit_waits_and_what_one_sends_stays_in_order() {
         let outbox = Arc::new(Outbox::new(1, 1000, CancellationToken::new()));
-        assert_eq!(outbox.try_send(10, &cast(b"0")), Ok(()));
-        assert_eq!(outbox.try_send(10, &cast(b"1")), Err(Unsent::Full));
+        assert_eq!(outbox.try_send(CHARGE, &cast(b"0")), Ok(()));
+        assert_eq!(outbox.try_send(CHARGE, &cast(b"1")), Err(Unsent::Full));
 
         let mut waiting = Vec::new();
         for payload in [b"1", b"2", b"3"] {
             let sender = Arc::clone(&outbox);
             waiting.push(tokio::spawn(async move {
-                sender.send(10, &cast(payload)).await
+                sender.send(CHARGE, &cast(payload)).await
             }));
             tokio::task::yield_now().await;
         }
         for sent in waiting {
-            outbox.grant(10);
+            outbox.grant(LANE, 10);
             assert_eq!(sent.await.expect("no panic"), Ok(()));
         }
 
@@ -248,13 +271,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_waits_for_one_service_keeps_nobody_from_another() {
+        let outbox = Arc::new(Outbox::new(100, 1000, CancellationToken::new()));
+        while outbox.try_send(CHARGE, &cast(b"0")).is_ok() {}
+        let sender = Arc::clone(&outbox);
+        let waiting = tokio::spawn(async move { sender.send(CHARGE, &cast(b"1")).await });
+        tokio::task::yield_now().await;
+
+        let other = Charge {
+            lane: Lane(2),
+            cost: 10,
+        };
+        assert_eq!(outbox.try_send(other, &cast(b"2")), Ok(()));
+
+        assert!(!waiting.is_finished());
+        outbox.grant(LANE, 10);
+        assert_eq!(waiting.await.expect("no panic"), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_end_wakes_everybody() {
         let outbox = Arc::new(Outbox::new(1, 1000, CancellationToken::new()));
-        outbox.try_send(10, &cast(b"0")).expect("credit");
+        outbox.try_send(CHARGE, &cast(b"0")).expect("credit");
         let waiting: Vec<_> = (0..3)
             .map(|_| {
                 let sender = Arc::clone(&outbox);
-                tokio::spawn(async move { sender.send(10, &cast(b"1")).await })
+                tokio::spawn(async move { sender.send(CHARGE, &cast(b"1")).await })
             })
             .collect();
         tokio::task::yield_now().await;

@@ -7,7 +7,7 @@ use ractor::Message;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    credit::EACH,
+    credit::{Charge, EACH, Lane, cost},
     error::{Failure, Part, RemoteError},
     frame::{Frame, Payloads},
     gateway::{Incoming, Route},
@@ -247,7 +247,8 @@ impl<S: RemoteService> RemoteAddress<S> {
     pub async fn cast(&self, request: &S::Request) -> Result<(), RemoteError> {
         let link = self.link()?;
         let payload = encode_request(request)?;
-        link.cast(S::NAME, payload.len(), &cast_frame::<S>(&payload))
+        link.check_size(S::NAME, payload.len())?;
+        link.cast(charge::<S>(payload.len()), &cast_frame::<S>(&payload))
             .await
     }
 
@@ -259,7 +260,8 @@ impl<S: RemoteService> RemoteAddress<S> {
     pub fn try_cast(&self, request: &S::Request) -> Result<(), RemoteError> {
         let link = self.link()?;
         let payload = encode_request(request)?;
-        link.try_cast(S::NAME, payload.len(), &cast_frame::<S>(&payload))
+        link.check_size(S::NAME, payload.len())?;
+        link.try_cast(charge::<S>(payload.len()), &cast_frame::<S>(&payload))
     }
 
     /// Sends many requests that are not answered, in order and in as few frames as may be. Gives how many were sent; on an error
@@ -280,18 +282,21 @@ impl<S: RemoteService> RemoteAddress<S> {
         S::Request: 'a,
     {
         let link = self.link()?;
+        let frame_max = link.payload_max(S::NAME);
         let (mut batch, mut in_batch, mut sent) = (Vec::new(), 0, 0);
         for request in requests {
             let payload = encode_request(request)?;
-            link.check_size(S::NAME, payload.len() + 4)?;
-            batch.put_long(&payload);
-            in_batch += 1;
-            if batch.len() >= BATCH_BYTES {
+            let bytes = payload.len() + LENGTH;
+            link.check_size(S::NAME, bytes)?;
+            let is_full = batch.len() >= BATCH_BYTES || batch.len() + bytes > frame_max;
+            if is_full && in_batch > 0 {
                 send_batch::<S>(&link, &batch, in_batch).await?;
                 sent += in_batch;
                 in_batch = 0;
                 batch.clear();
             }
+            batch.put_long(&payload);
+            in_batch += 1;
         }
         if in_batch > 0 {
             send_batch::<S>(&link, &batch, in_batch).await?;
@@ -326,6 +331,9 @@ impl<S: RemoteService> RemoteAddress<S> {
 /// Enough to make a frame's own bytes and the switch between tasks not count, little enough to begin at once.
 const BATCH_BYTES: usize = 16 << 10;
 
+/// What stands before each message of several.
+const LENGTH: usize = 4;
+
 async fn send_batch<S: RemoteService>(
     link: &Link,
     batch: &[u8],
@@ -338,7 +346,14 @@ async fn send_batch<S: RemoteService>(
     };
     // Each message costs what it would cost alone.
     let bytes = batch.len() + count.saturating_sub(1) * EACH;
-    link.cast(S::NAME, bytes, &frame).await
+    link.cast(charge::<S>(bytes), &frame).await
+}
+
+fn charge<S: RemoteService>(bytes: usize) -> Charge {
+    Charge {
+        lane: Lane::service(S::NAME),
+        cost: cost(bytes),
+    }
 }
 
 fn encode_request<T: Serialize>(request: &T) -> Result<Vec<u8>, RemoteError> {

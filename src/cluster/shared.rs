@@ -5,8 +5,9 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -26,7 +27,6 @@ use super::{
     message::Message,
     options::ClusterOptions,
     plain::Plain,
-    state::LinkNumber,
 };
 use crate::{ids::NodeName, otp::Address};
 
@@ -43,12 +43,14 @@ pub(super) struct Shared {
     pub(super) plain: Plain,
     /// The connection to use for each node.
     pub(super) links: ArcSwap<Links>,
-    /// All other nodes, as the actor saw them last.
-    pub(super) members: ArcSwap<Vec<Member>>,
+    /// All other nodes, as the actor saw them last, and since when each has been so.
+    pub(super) members: ArcSwap<Vec<(Duration, Member)>>,
     pub(super) news: broadcast::Sender<MemberEvent>,
     pub(super) membership: Address<Message>,
     /// Where connecting failed, and why it did last.
     pub(super) failures: Mutex<HashMap<String, ConnectError>>,
+    /// Whether this node was told to leave: it stays out also when the actor crashes.
+    pub(super) has_left: AtomicBool,
     /// Connections of one life of the actor end with it.
     life: Mutex<CancellationToken>,
     /// Numbers whatever has to be told apart.
@@ -79,6 +81,7 @@ impl Shared {
             news,
             membership: Address::new(),
             failures: Mutex::default(),
+            has_left: AtomicBool::new(false),
             life: Mutex::new(CancellationToken::new()),
             numbers: AtomicU64::new(1),
             serials: AtomicU64::new(1),
@@ -94,13 +97,12 @@ impl Shared {
         let _ = self.membership.send(message);
     }
 
-    /// A node tells of others. When it does so faster than that is looked at, the rest is let go: it tells again at its next turn.
-    pub(super) fn hear_of(&self, link: LinkNumber, peers: Vec<Peer>) {
-        let told = self
-            .membership
-            .try_cast(|permit| Message::Told { peers, permit });
-        if told.is_err() {
-            tracing::debug!(link, "what a node told of others was let go");
+    /// A node tells of others. The actor has one message of each connection about that at a time, however often this is called.
+    pub(super) fn hear_of(&self, link: &Link, peers: Vec<Peer>) {
+        if link.tells(peers) {
+            self.tell(Message::Told {
+                link: link.number(),
+            });
         }
     }
 

@@ -27,6 +27,7 @@ pub(super) struct State {
     me: About,
     rules: Rules,
     members: BTreeMap<NodeName, Member>,
+    newcomers: BTreeMap<NodeName, Newcomer>,
     targets: BTreeMap<String, Target>,
     leaving: bool,
 }
@@ -46,6 +47,16 @@ pub(super) struct Member {
     pub(super) underpin: String,
     pub(super) standing: Standing,
     pub(super) since: Duration,
+}
+
+/// A node that dialled this one and was let in, and has not said anything since. Whoever dials has the last word: it may have found
+/// another connection meanwhile and drop this one. So a connection is used, and the node up, once its first frame has come; then both
+/// sides use it, and it is not replaced while it is heard of. What one sends never goes over two connections at a time.
+#[derive(Debug)]
+struct Newcomer {
+    link: Linked,
+    about: About,
+    since: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +131,10 @@ pub(super) enum Input<'a> {
         about: &'a About,
         address: Option<&'a str>,
     },
+    /// The first frame came over a connection that another node has opened: it uses it.
+    Confirmed {
+        link: LinkNumber,
+    },
     /// An attempt came to nothing.
     DialFailed {
         address: &'a str,
@@ -161,10 +176,6 @@ pub(super) enum Effect {
     Close {
         link: LinkNumber,
     },
-    /// Another connection takes its place; what is under way on it may come to its end.
-    Retire {
-        link: LinkNumber,
-    },
     /// Tell the node at the other end where others are.
     Tell {
         link: LinkNumber,
@@ -197,6 +208,7 @@ impl State {
             me,
             rules,
             members: BTreeMap::new(),
+            newcomers: BTreeMap::new(),
             targets: BTreeMap::new(),
             leaving: false,
         }
@@ -226,6 +238,7 @@ impl State {
             } => {
                 self.greeted(link, about, address, now, &mut effects);
             }
+            Input::Confirmed { link } => self.confirmed(link, now, &mut effects),
             Input::DialFailed { address, refusal } => {
                 self.dial_failed(address, refusal, now, chance);
             }
@@ -246,8 +259,25 @@ impl State {
         effects
     }
 
+    /// Whether an address leads to nobody yet, so that it is tried again.
+    pub(super) fn is_sought(&self, address: &str) -> bool {
+        let target = self.targets.get(address);
+        target.is_some_and(|it| matches!(it.stage, Stage::Waiting { .. } | Stage::Dialling))
+    }
+
     /// Why a node would not be let in, if it would not. One that is known would be.
+    ///
+    /// Whoever asks can draw another id yet. So those of nodes that are not connected are taken too: they may only be cut off.
     pub(super) fn objection_to(&self, about: &About) -> Option<Refusal> {
+        let holder = self.members.iter().find(|(name, member)| {
+            **name != about.name && member.id == about.id && member.standing != Standing::Left
+        });
+        if let Some((name, _)) = holder {
+            return Some(Refusal::DuplicateId {
+                id: about.id,
+                name: name.clone(),
+            });
+        }
         let newest = Linked {
             number: 0,
             ours: self.me.name < about.name,
@@ -296,21 +326,54 @@ impl State {
             effects.push(Effect::Close { link });
             self.lost(link, LostWhy::Silent, now, 0.0, effects);
         }
+        self.newcomers.retain(|_, newcomer| {
+            let is_silent = now.saturating_sub(newcomer.since) > self.rules.timeout;
+            if is_silent {
+                let link = newcomer.link.number;
+                effects.push(Effect::Close { link });
+            }
+            !is_silent
+        });
     }
 
     fn forget(&mut self, now: Duration) {
-        let (members, targets) = (&mut self.members, &mut self.targets);
-        members.retain(|name, member| {
-            let is_old = now.saturating_sub(member.since) > REMEMBERED;
-            let is_gone = matches!(
-                member.standing,
-                Standing::Down { .. } | Standing::Left | Standing::Joining
-            );
-            if is_old && is_gone {
-                targets.retain(|_, target| target.is_seed || target.name.as_ref() != Some(name));
-            }
-            !(is_old && is_gone)
-        });
+        let is_old = |member: &Member| now.saturating_sub(member.since) > REMEMBERED;
+        let old = |(name, member): (&NodeName, &Member)| {
+            (member.link().is_none() && is_old(member)).then(|| name.clone())
+        };
+        let old: Vec<_> = self.members.iter().filter_map(old).collect();
+        for name in &old {
+            self.drop_member(name);
+        }
+    }
+
+    fn drop_member(&mut self, name: &NodeName) {
+        self.members.remove(name);
+        self.targets
+            .retain(|_, target| target.is_seed || target.name.as_ref() != Some(name));
+    }
+
+    /// Makes room for one more node, where there is none, in place of the one that is gone for the longest time. `false` where none is.
+    fn make_room(&mut self, is_gone: impl Fn(&Standing) -> bool) -> bool {
+        if self.members.len() + 1 < NODES_MAX {
+            return true;
+        }
+        let gone = self
+            .members
+            .iter()
+            .filter(|(_, member)| is_gone(&member.standing));
+        let oldest = gone.min_by_key(|(_, member)| member.since);
+        let Some(name) = oldest.map(|(name, _)| name.clone()) else {
+            return false;
+        };
+        self.drop_member(&name);
+        true
+    }
+
+    /// Whether as many nodes are connected, or about to be, as there can be.
+    fn is_crowded(&self) -> bool {
+        let linked = self.members.values().filter(|it| it.link().is_some());
+        linked.count() + self.newcomers.len() + 1 >= NODES_MAX
     }
 
     fn dial_due(&mut self, now: Duration, effects: &mut Vec<Effect>) {
@@ -348,25 +411,39 @@ impl State {
         if about.id == self.me.id {
             return Some(id_taken(&self.me.name));
         }
-        let mut others = self.members.iter().filter(|(name, _)| **name != about.name);
-        let same_id = others.find(|(_, member)| member.id == about.id && member.link().is_some());
-        if let Some((name, _)) = same_id {
+        let linked = self.members.iter().filter(|(_, it)| it.link().is_some());
+        let linked = linked.map(|(name, member)| (name, member.id));
+        let coming = self.newcomers.iter().map(|(name, it)| (name, it.about.id));
+        let mut others = linked
+            .chain(coming)
+            .filter(|(name, _)| **name != about.name);
+        if let Some((name, _)) = others.find(|(_, id)| *id == about.id) {
             return Some(id_taken(name));
         }
+        let duplicate = Refusal::DuplicateName {
+            name: about.name.clone(),
+        };
+        let connected = Refusal::Connected {
+            name: self.me.name.clone(),
+        };
         let known = self.members.get(&about.name);
-        if known.is_none() && self.members.len() + 1 >= NODES_MAX {
+        let newcomer = self.newcomers.get(&about.name);
+        if let Some(known) = known.filter(|it| it.link().is_some()) {
+            if known.incarnation != about.incarnation {
+                return Some(duplicate);
+            }
+            // One that has been silent for a while may have lost the connection.
+            if matches!(known.standing, Standing::Alive { .. }) {
+                return Some(connected);
+            }
+        } else if newcomer.is_none() && self.is_crowded() {
             return Some(Refusal::Crowded { limit: NODES_MAX });
         }
-        let known = known?;
-        let old = known.link()?;
-        if known.incarnation != about.incarnation {
-            return Some(Refusal::DuplicateName {
-                name: about.name.clone(),
-            });
+        let newcomer = newcomer?;
+        if newcomer.about.incarnation != about.incarnation {
+            return Some(duplicate);
         }
-        (!self.is_preferred(link, old, &about.name)).then(|| Refusal::Connected {
-            name: self.me.name.clone(),
-        })
+        (!self.is_preferred(link, newcomer.link, &about.name)).then_some(connected)
     }
 
     /// Both nodes may open a connection at once, and both have to keep the same one: that of the node whose name comes first; of two
@@ -396,15 +473,53 @@ impl State {
             });
             return;
         }
+        let replaced = if link.ours {
+            self.newcomers.remove(&about.name)
+        } else {
+            let newcomer = Newcomer {
+                link,
+                about: about.clone(),
+                since: now,
+            };
+            self.newcomers.insert(about.name.clone(), newcomer)
+        };
+        if let Some(replaced) = replaced {
+            let link = replaced.link.number;
+            effects.push(Effect::Close { link });
+        }
+        if link.ours {
+            self.admit(link, about, now, effects);
+        }
+        if let Some(target) = address.and_then(|address| self.targets.get_mut(address)) {
+            target.name = Some(about.name.clone());
+            target.stage = Stage::Settled;
+        }
+    }
+
+    fn confirmed(&mut self, link: LinkNumber, now: Duration, effects: &mut Vec<Effect>) {
+        let mut newcomers = self.newcomers.iter();
+        let newcomer = newcomers.find(|(_, newcomer)| newcomer.link.number == link);
+        let Some(name) = newcomer.map(|(name, _)| name.clone()) else {
+            return;
+        };
+        if let Some(newcomer) = self.newcomers.remove(&name) {
+            self.admit(newcomer.link, &newcomer.about, now, effects);
+        }
+    }
+
+    /// From now on the connection is the one to the node.
+    fn admit(&mut self, link: Linked, about: &About, now: Duration, effects: &mut Vec<Effect>) {
         let known = self.members.get(&about.name);
         let old = known.and_then(Member::link);
         if let Some(old) = old {
-            let number = old.number;
-            // Who opens a second connection takes the first for dead.
-            effects.push(if old.ours == link.ours {
-                Effect::Close { link: number }
-            } else {
-                Effect::Retire { link: number }
+            // The other side has given it up: it would not have opened another one.
+            let link = old.number;
+            effects.push(Effect::Close { link });
+        }
+        if known.is_none() {
+            // There is, or it would not have been let in.
+            self.make_room(|standing| {
+                !matches!(standing, Standing::Alive { .. } | Standing::Suspect { .. })
             });
         }
         effects.push(Effect::Admit { link: link.number });
@@ -419,10 +534,6 @@ impl State {
         self.members.insert(about.name.clone(), member);
         if !about.address.is_empty() {
             self.target(&about.address, Some(&about.name), false, now);
-        }
-        if let Some(target) = address.and_then(|address| self.targets.get_mut(address)) {
-            target.name = Some(about.name.clone());
-            target.stage = Stage::Settled;
         }
         self.settle(&about.name);
         if old.is_some() {
@@ -494,6 +605,13 @@ impl State {
                 self.targets.insert(address.to_owned(), target);
             }
         }
+        // Where it was reached itself, and where others say that it is: not every place that anybody ever named.
+        let Some(name) = name else { return };
+        let own = self.members.get(name).map(|member| member.address.clone());
+        self.targets.retain(|other, target| {
+            let is_kept = other == address || target.is_seed || own.as_deref() == Some(other);
+            is_kept || target.name.as_ref() != Some(name)
+        });
     }
 
     /// There is a connection, so that no address of the node needs to be dialled.
@@ -544,6 +662,7 @@ impl State {
         chance: f64,
         effects: &mut Vec<Effect>,
     ) {
+        self.newcomers.retain(|_, it| it.link.number != link);
         let mut members = self.members.iter_mut();
         let lost = members.find(|(_, member)| member.link().is_some_and(|it| it.number == link));
         let Some((name, member)) = lost else {
@@ -574,7 +693,7 @@ impl State {
             return;
         }
         if is_known.is_none() {
-            if self.members.len() + 1 >= NODES_MAX {
+            if !self.make_room(|it| matches!(it, Standing::Down { .. } | Standing::Left)) {
                 return;
             }
             let member = Member {
@@ -630,6 +749,10 @@ impl State {
     fn leave(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         self.leaving = true;
         self.targets.clear();
+        for newcomer in std::mem::take(&mut self.newcomers).into_values() {
+            let link = newcomer.link.number;
+            effects.push(Effect::Close { link });
+        }
         for (name, member) in &mut self.members {
             if let Some(link) = member.link() {
                 effects.push(Effect::SayLeave { link: link.number });

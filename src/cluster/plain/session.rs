@@ -340,7 +340,7 @@ fn is_a_nodes(shared: &Shared, name: &NodeName) -> bool {
             .members
             .load()
             .iter()
-            .any(|member| member.name == *name)
+            .any(|(_, member)| member.name == *name)
 }
 
 /// In a time that does not tell how much of it is right.

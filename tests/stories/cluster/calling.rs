@@ -5,12 +5,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use underpin::{
     cluster::{Part, RemoteAddress, RemoteDown, RemoteError, RemoteService},
-    otp::Reply,
+    otp::{Address, Admission, ChildSpec, Intensity, Permit, Reply, Supervisor, SupervisorSpec},
     testing::{PATIENCE, eventually},
 };
 
 use super::support::{
-    Ask, Count, Counter, TestNode, Told, context, name, options, total, total_becomes, two_nodes,
+    Ask, Count, Counter, CounterActor, SECOND, TestNode, Told, context, name, options, total,
+    total_becomes, two_nodes,
 };
 
 fn remote(from: &TestNode, to: &str) -> RemoteAddress<Counter> {
@@ -322,4 +323,134 @@ async fn a_slow_node_makes_senders_wait_or_tells_them_that_it_is_full() {
         .expect("no panic")
         .expect("there is room again");
     total_becomes(&b, sent + 1).await;
+}
+
+#[tokio::test]
+async fn many_casts_fit_into_frames_of_any_limit_whatever_their_sizes() {
+    let a = TestNode::start("a", 1, options()).await;
+    let b = TestNode::start("b", 2, options().join(a.address()).frame_bytes_max(100_000)).await;
+    a.sees("b").await;
+    let counter = remote(&a, "b");
+
+    // Each message counts 256 bytes beside its own: sixteen KiB of short ones count for far more than a frame may have.
+    let short = counter.cast_all(&vec![Ask::Add(1); 5000]).await;
+    assert_eq!(short, Ok(5000));
+
+    let mut mixed = vec![Ask::Add(1); 100];
+    mixed.push(Ask::Echo("x".repeat(99_000)));
+    mixed.extend(vec![Ask::Add(1); 100]);
+    mixed.push(Ask::Echo("x".repeat(60_000)));
+    mixed.push(Ask::Echo("x".repeat(60_000)));
+    assert_eq!(counter.cast_all(&mixed).await, Ok(203));
+
+    total_becomes(&b, 5200).await;
+}
+
+/// A second service, at an address of its own.
+struct Other;
+
+impl RemoteService for Other {
+    const NAME: &'static str = "other";
+    type Request = Ask;
+    type Response = Told;
+    type Message = Count;
+
+    fn call(request: Ask, reply: Reply<Told>) -> Count {
+        Count::Call(request, reply)
+    }
+
+    fn cast(request: Ask, permit: Permit) -> Option<Count> {
+        Some(Count::Cast(request, permit))
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_is_stuck_keeps_nobody_from_another_one() {
+    let a = TestNode::start("a", 1, options()).await;
+    let b = TestNode::start("b", 2, options().join(a.address()).window_bytes(64 << 10)).await;
+    a.sees("b").await;
+    let address = Address::with_admission(Admission::wait(1));
+    b.cluster.serve::<Other>(&address);
+    let often = Intensity::new(1, SECOND);
+    let spec =
+        SupervisorSpec::new("more", often)
+            .child(ChildSpec::actor("other", &address, |_| (CounterActor, ())));
+    let more = Supervisor::start(spec).await.expect("starts");
+    address.sys().suspend(PATIENCE).await.expect("it runs");
+    let stuck = a.cluster.remote::<Other>(&name("b"));
+    let mut sent = 0;
+    eventually("the stuck one takes no more", async || {
+        while stuck.try_cast(&Ask::Add(1)).is_ok() {
+            sent += 1;
+        }
+        let connection = a.member("b").connection.expect("connected");
+        connection.in_flight_bytes >= 32 << 10
+    })
+    .await;
+    let waiting = tokio::spawn(async move { stuck.cast(&Ask::Add(1)).await });
+
+    let counter = remote(&a, "b");
+    for n in 1..=1000 {
+        counter.cast(&Ask::Add(1)).await.expect("connected");
+        if n % 100 == 0 {
+            let told = counter.call(&Ask::Total, PATIENCE).await;
+            assert_eq!(told, Ok(Told::Number(n)));
+        }
+    }
+
+    assert!(sent < 300 && !waiting.is_finished(), "{sent}");
+    waiting.abort();
+    more.stop().await;
+}
+
+/// Whoever reads one of its requests panics.
+struct Fragile;
+
+#[derive(Serialize)]
+struct Glass;
+
+impl<'de> Deserialize<'de> for Glass {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("it breaks")
+    }
+}
+
+impl RemoteService for Fragile {
+    const NAME: &'static str = "fragile";
+    type Request = Glass;
+    type Response = u64;
+    type Message = Count;
+
+    fn call(_: Glass, _: Reply<u64>) -> Count {
+        unreachable!("it cannot be read")
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_reading_panics_is_unanswered_and_others_under_way_go_on() {
+    let (a, b) = two_nodes().await;
+    b.cluster.serve::<Fragile>(&b.counter);
+    let counter = remote(&a, "b");
+    let waiting = tokio::spawn({
+        let counter = counter.clone();
+        async move { counter.call(&Ask::Never, PATIENCE).await }
+    });
+    eventually("it is under way", async || {
+        b.member("a").connection.is_some_and(|it| it.serving > 0)
+    })
+    .await;
+
+    let fragile = a.cluster.remote::<Fragile>(&name("b"));
+    let broken = fragile.call(&Glass, PATIENCE).await.expect_err("it panics");
+
+    assert!(
+        matches!(&broken, RemoteError::Unanswered { why, .. } if why.contains("it breaks")),
+        "{broken}"
+    );
+    assert_eq!(
+        counter.call(&Ask::Add(1), PATIENCE).await,
+        Ok(Told::Number(1))
+    );
+    assert!(!waiting.is_finished());
+    waiting.abort();
 }

@@ -1,21 +1,27 @@
 //! Groups whose members are at several nodes: OTP's `pg`, scenarios Q11 to Q14.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use underpin::{
-    cluster::ClusterGroup,
+    cluster::{ClusterGroup, ClusterOptions, Delivery, RemoteError},
     ractor::{Actor, ActorProcessingErr, ActorRef},
     testing::{Life, PATIENCE, eventually},
 };
 
-use super::support::{TestNode, name, options, two_nodes};
+use super::support::{Ask, Cable, Counter, TestNode, Told, cookie, name, options, two_nodes};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Note(u32);
 
 underpin::otp::message!(Note);
+
+impl From<Delivery<Note>> for Note {
+    fn from(delivery: Delivery<Note>) -> Self {
+        delivery.into_payload()
+    }
+}
 
 /// Passes on what it hears.
 struct Listener;
@@ -52,11 +58,11 @@ async fn listener() -> (ActorRef<Note>, Heard) {
     (actor, heard)
 }
 
-fn group(node: &TestNode) -> ClusterGroup<Note> {
+fn group(node: &TestNode) -> ClusterGroup<Note, Note> {
     node.cluster.group("readers")
 }
 
-async fn becomes(group: &ClusterGroup<Note>, expected: &[(&str, usize)]) {
+async fn becomes(group: &ClusterGroup<Note, Note>, expected: &[(&str, usize)]) {
     let expected: BTreeMap<_, _> = expected
         .iter()
         .map(|(node, count)| (name(node), *count))
@@ -94,27 +100,46 @@ async fn q11_who_joins_elsewhere_is_a_member_and_no_local_one_until_it_leaves_di
 
 #[tokio::test]
 async fn q12_after_a_cut_everybody_is_where_it_is() {
-    let (a, b) = two_nodes().await;
-    let address = b.cluster.listen_addr().expect("it listens");
+    let cable = Cable::lay().await;
+    let soon = (Duration::from_millis(50), Duration::from_millis(500));
+    let a = options().heartbeat(soon.0, soon.1);
+    let a = TestNode::start("a", 1, a.advertise(cable.address())).await;
+    cable.leads_to(&a);
+    // It listens nowhere, so that all that the two say to each other goes over the cable.
+    let b = ClusterOptions::new(cookie()).heartbeat(soon.0, soon.1);
+    let b = b.reconnect(soon.0, soon.1).join(cable.address());
+    let b = TestNode::start("b", 2, b).await;
     let (at_a, at_b) = (group(&a), group(&b));
-    let (reader, _heard) = listener().await;
-    at_b.join(&reader).expect("lives");
-    becomes(&at_a, &[("b", 1)]).await;
+    let (stays, mut heard) = listener().await;
+    let (moves, _moved) = listener().await;
+    at_b.join(&stays).expect("lives");
+    at_b.join(&moves).expect("lives");
+    becomes(&at_a, &[("b", 2)]).await;
+    let before = a.member("b").incarnation;
 
-    // The room of b goes and comes back; meanwhile members come on both sides.
-    b.kill();
-    drop(b);
+    cable.cut();
     becomes(&at_a, &[]).await;
+    becomes(&at_b, &[("b", 2)]).await;
+    // Both sides go on.
     let (mine, _mine_heard) = listener().await;
     at_a.join(&mine).expect("lives");
-    let b = TestNode::start("b", 2, options().listen(address).join(a.address())).await;
-    let at_b = group(&b);
-    let (moved, _moved_heard) = listener().await;
-    at_b.join(&moved).expect("lives");
-    at_b.join(&moved).expect("lives");
+    at_b.leave(&moves).expect("a member");
+    b.cluster
+        .group::<Note, Note>("writers")
+        .join(&moves)
+        .expect("lives");
+    cable.heal();
 
-    becomes(&at_a, &[("a", 1), ("b", 2)]).await;
-    becomes(&at_b, &[("a", 1), ("b", 2)]).await;
+    becomes(&at_a, &[("a", 1), ("b", 1)]).await;
+    becomes(&at_b, &[("a", 1), ("b", 1)]).await;
+    becomes(&a.cluster.group("writers"), &[("b", 1)]).await;
+    assert_eq!(a.member("b").incarnation, before, "nobody was started anew");
+    eventually("it is sent to all", async || {
+        at_a.broadcast(&Note(7)).await.nodes == 1
+    })
+    .await;
+    assert_eq!(heard.recv().await, Some(Note(7)));
+    assert!(heard.try_recv().is_err(), "it came once");
 }
 
 #[tokio::test]
@@ -208,4 +233,110 @@ async fn a_broadcast_reaches_all_members_at_all_nodes_with_one_frame_for_each_no
     }
     let after = a.member("b").connection.expect("connected").messages_sent;
     assert_eq!(after - before, 1, "one frame for fifty members");
+}
+
+/// Takes what it gets and drops none of it until it is told to.
+struct Hoarder;
+
+type Hoard = mpsc::UnboundedSender<Delivery<Note>>;
+
+impl Actor for Hoarder {
+    type Msg = Delivery<Note>;
+    type State = Hoard;
+    type Arguments = Hoard;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Delivery<Note>>,
+        hoard: Hoard,
+    ) -> Result<Hoard, ActorProcessingErr> {
+        Ok(hoard)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Delivery<Note>>,
+        delivery: Delivery<Note>,
+        hoard: &mut Hoard,
+    ) -> Result<(), ActorProcessingErr> {
+        hoard.send(delivery)?;
+        Ok(())
+    }
+}
+
+fn bounded(node: &TestNode) -> ClusterGroup<Note> {
+    node.cluster.group("hoarders")
+}
+
+async fn hoarder() -> (
+    ActorRef<Delivery<Note>>,
+    mpsc::UnboundedReceiver<Delivery<Note>>,
+) {
+    let (hoard, hoarded) = mpsc::unbounded_channel();
+    let (actor, _) = Actor::spawn(None, Hoarder, hoard).await.expect("starts");
+    (actor, hoarded)
+}
+
+#[tokio::test]
+async fn a_member_that_is_slow_bounds_what_other_nodes_broadcast_and_not_what_is_sent_to_others() {
+    const MOST: usize = (64 << 10) / 256;
+    let a = TestNode::start("a", 1, options()).await;
+    let b = TestNode::start("b", 2, options().join(a.address()).window_bytes(64 << 10)).await;
+    let c = TestNode::start("c", 3, options().join(a.address())).await;
+    for node in ["b", "c"] {
+        a.sees(node).await;
+    }
+    let (slow, mut hoarded) = hoarder().await;
+    let (quick, mut heard) = hoarder().await;
+    let at_a = bounded(&a);
+    bounded(&b).join(&slow).expect("lives");
+    bounded(&c).join(&quick).expect("lives");
+    eventually("both are seen", async || at_a.count() == 2).await;
+
+    let mut kept = Vec::new();
+    let full = eventually_full(&at_a, &mut hoarded, &mut kept, MOST).await;
+    assert!(full <= MOST, "{full} are kept at b");
+
+    while heard.try_recv().is_ok() {}
+    let waiting = tokio::spawn({
+        let at_a = at_a.clone();
+        async move { at_a.broadcast(&Note(u32::MAX)).await }
+    });
+    eventually("the other node has it before the slow one", async || {
+        heard.try_recv().is_ok_and(|note| note.0 == u32::MAX)
+    })
+    .await;
+    assert!(!waiting.is_finished());
+    // The slow group keeps nobody from the rest of its node.
+    let counter = a.cluster.remote::<Counter>(&name("b"));
+    let told = counter.call(&Ask::Add(1), PATIENCE).await;
+    assert_eq!(told, Ok(Told::Number(1)));
+
+    kept.clear();
+
+    let reached = waiting.await.expect("no panic");
+    assert_eq!((reached.nodes, reached.failed.len()), (2, 0));
+}
+
+/// Broadcasts until a node is full, and takes what its member has. Gives how many it has.
+async fn eventually_full(
+    group: &ClusterGroup<Note>,
+    hoarded: &mut mpsc::UnboundedReceiver<Delivery<Note>>,
+    kept: &mut Vec<Delivery<Note>>,
+    most: usize,
+) -> usize {
+    let mut sent = 0;
+    while kept.len() <= most {
+        let reached = group.try_broadcast(&Note(sent));
+        sent += 1;
+        while let Ok(delivery) = hoarded.try_recv() {
+            kept.push(delivery);
+        }
+        let is_full = matches!(&reached.failed[..], [(_, RemoteError::Full { .. })]);
+        if is_full && kept.len() * 256 >= (32 << 10) - 300 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    kept.len()
 }

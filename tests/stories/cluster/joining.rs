@@ -6,7 +6,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream};
 use underpin::{
     cluster::{
         Cluster, ClusterError, ClusterOptions, ConnectError, Cookie, DownReason, Identity,
-        MemberEvent, MemberState, Refusal,
+        MemberEvent, MemberState, Refusal, is_taken,
     },
     ids::NodeId,
     otp::Groups,
@@ -14,7 +14,7 @@ use underpin::{
     testing::{Life, PATIENCE, eventually},
 };
 
-use super::support::{SECOND, TestNode, cookie, name, options, two_nodes};
+use super::support::{Ask, Counter, TestNode, cookie, name, options, total_becomes, two_nodes};
 
 #[tokio::test]
 async fn two_nodes_see_each_other() {
@@ -240,20 +240,169 @@ async fn strangers_are_dropped_in_time_and_the_newest_is_let_in() {
 }
 
 #[tokio::test]
-async fn a_node_that_joins_nothing_opens_no_socket() {
+async fn a_failure_that_is_over_is_not_told_any_more_whoever_opened_the_connection() {
+    let place = TcpListener::bind("127.0.0.1:0").expect("free");
+    let address = place.local_addr().expect("bound");
+    drop(place);
+    let a = TestNode::start("a", 1, options().join(address.to_string())).await;
+    let c = TestNode::start("c", 3, options().join(a.address())).await;
+    a.sees("c").await;
+    // Asks once and is refused: its next attempt is far away.
+    let later = Duration::from_mins(10);
+    let b = options()
+        .listen(address)
+        .join(a.address())
+        .reconnect(later, later);
+    let b = TestNode::start("b", 3, b).await;
+    assert!(matches!(refusal_of(&b).await, Refusal::DuplicateId { .. }));
+
+    c.stop().await;
+
+    b.sees("a").await;
+    a.sees("b").await;
+    eventually("nothing keeps it out any more", async || {
+        b.cluster.failures().is_empty() && a.cluster.failures().is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_seed_that_does_not_answer_hides_no_answer_of_another_one() {
+    let (a, b) = two_nodes().await;
+    // The system accepts for it, and nobody ever reads.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("free");
+    let silent_address = silent.local_addr().expect("bound").to_string();
+    let seeds = ClusterOptions::new(cookie()).join(silent_address);
+    let seeds = seeds.join(a.address());
+    let taken = async |id| is_taken(&seeds, &name("c"), NodeId::new(id).expect("an id"), 9).await;
+
+    assert!(taken(1).await);
+    assert!(taken(2).await);
+
+    b.kill();
+    let mut monitor = a.cluster.monitor();
+    while a.member("b").state != MemberState::Down {
+        monitor.next().await;
+    }
+    assert!(taken(2).await, "its holder may only be cut off");
+}
+
+#[tokio::test]
+async fn a_node_that_has_left_stays_out_also_when_its_room_crashes() {
+    let (a, b) = two_nodes().await;
+    b.cluster.leave().await.expect("the room runs");
+
+    let members = Life::of(b.supervisor(), "node/cluster/members");
+    let _ = members.kill().restarted().await;
+
+    let alone = TestNode::start("c", 3, options().join(b.address())).await;
+    assert_eq!(refusal_of(&alone).await, Refusal::Leaving);
+    assert_eq!(b.cluster.connected(), 0);
+    drop(a);
+}
+
+/// A node that looks at its connections once a minute.
+fn slowly() -> ClusterOptions {
+    options().heartbeat(Duration::from_mins(1), Duration::from_mins(10))
+}
+
+#[tokio::test]
+async fn what_went_over_a_connection_is_counted_up_to_its_end() {
+    let a = TestNode::start("a", 1, slowly()).await;
+    let b = TestNode::start("b", 2, slowly().join(a.address())).await;
+    a.sees("b").await;
+    let counter = a.cluster.remote::<Counter>(&name("b"));
+    for _ in 0..100 {
+        counter.cast(&Ask::Add(1)).await.expect("connected");
+    }
+    total_becomes(&b, 100).await;
+
+    b.stop().await;
+
+    let labels = [("node", "b"), ("direction", "sent")];
+    eventually("all have been counted", async || {
+        a.telemetry
+            .snapshot()
+            .counter("underpin_cluster_messages", &labels)
+            == 100
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn for_how_long_a_node_has_been_so_is_right_whenever_one_looks() {
+    let a = TestNode::start("a", 1, slowly()).await;
+    let b = TestNode::start("b", 2, slowly().join(a.address())).await;
+    a.sees("b").await;
+
+    let first = a.member("b").since;
+
+    eventually("time goes by", async || a.member("b").since > first).await;
+    drop(b);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_node_that_joins_nothing_opens_no_socket() {
+    const ALONE: &str = "UNDERPIN_STORY_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        let runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = { runtime }.enable_all().build().expect("starts");
+        return runtime.block_on(alone());
+    }
+    // In a process of its own: in this one, other stories open sockets at the same time.
+    let this = std::env::current_exe().expect("it runs");
+    let story = "cluster::joining::a_node_that_joins_nothing_opens_no_socket";
+    let mut command = std::process::Command::new(this);
+    let output = command.args(["--exact", story]).env(ALONE, "1").output();
+    let output = output.expect("it starts");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+#[cfg(target_os = "linux")]
+async fn alone() {
+    let idle = TestNode::start("a", 1, ClusterOptions::new(cookie())).await;
+    assert!(idle.cluster.is_idle() && idle.cluster.listen_addr().is_none());
+    assert_eq!(sockets(), 0);
+
+    let listens = TestNode::start("b", 2, options()).await;
+    assert!(!listens.cluster.is_idle());
+    assert_eq!(sockets(), 1);
+}
+
+/// How many sockets of the network this process has open.
+#[cfg(target_os = "linux")]
+fn sockets() -> usize {
+    use std::fs;
+    let mut known = std::collections::HashSet::new();
+    for table in ["tcp", "tcp6", "udp", "udp6"] {
+        let table = fs::read_to_string(format!("/proc/self/net/{table}")).unwrap_or_default();
+        let inodes = table
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(9));
+        known.extend(inodes.map(|inode| format!("socket:[{inode}]")));
+    }
+    let open = fs::read_dir("/proc/self/fd").expect("it is Linux");
+    let open = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    // A descriptor and its clone are one socket.
+    let open: std::collections::HashSet<_> = open
+        .map(|file| file.to_string_lossy().into_owned())
+        .filter(|file| known.contains(file))
+        .collect();
+    open.len()
+}
+
+#[tokio::test]
+async fn an_address_that_others_reach_needs_tls() {
     let telemetry = Telemetry::new(Options::default());
     let identity = Identity {
         name: name("a"),
         id: NodeId::new(1).expect("an id"),
         incarnation: 1,
     };
-    let groups = Groups::new("a");
-    let idle = ClusterOptions::new(cookie());
-    let cluster = Cluster::new(idle, identity.clone(), &groups, &telemetry).expect("fine");
-    assert!(cluster.is_idle() && cluster.listen_addr().is_none());
-
     let open = ClusterOptions::new(cookie()).listen("0.0.0.0:0".parse().expect("an address"));
-    let refused = Cluster::new(open, identity, &groups, &telemetry);
+    let refused = Cluster::new(open, identity, &Groups::new("a"), &telemetry);
     assert!(matches!(refused, Err(ClusterError::Insecure { .. })));
-    let _ = SECOND;
 }

@@ -1,8 +1,13 @@
 //! Nodes of a cluster in one process, each with what a node has of its own.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use underpin::{
     cluster::{Cluster, ClusterOptions, Cookie, Identity, Member, RemoteService},
     ids::{NodeId, NodeName},
@@ -100,6 +105,82 @@ impl TestNode {
     pub(super) fn supervisor(&self) -> &Supervisor {
         &self.supervisor
     }
+}
+
+/// A way to a node that can be cut: what is under way then waits, and so does whoever connects.
+pub(super) struct Cable {
+    address: SocketAddr,
+    target: watch::Sender<Option<String>>,
+    whole: watch::Sender<bool>,
+}
+
+impl Cable {
+    pub(super) async fn lay() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("free");
+        let address = listener.local_addr().expect("bound");
+        let (target, leads_to) = watch::channel(None);
+        let (whole, is_whole) = watch::channel(true);
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                tokio::spawn(connect(near, leads_to.clone(), is_whole.clone()));
+            }
+        });
+        Self {
+            address,
+            target,
+            whole,
+        }
+    }
+
+    pub(super) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub(super) fn leads_to(&self, node: &TestNode) {
+        self.target.send_replace(Some(node.address()));
+    }
+
+    pub(super) fn cut(&self) {
+        self.whole.send_replace(false);
+    }
+
+    pub(super) fn heal(&self) {
+        self.whole.send_replace(true);
+    }
+}
+
+async fn connect(
+    near: TcpStream,
+    mut target: watch::Receiver<Option<String>>,
+    mut is_whole: watch::Receiver<bool>,
+) -> Option<()> {
+    let target = target.wait_for(Option::is_some).await.ok()?.clone()?;
+    is_whole.wait_for(|whole| *whole).await.ok()?;
+    let far = TcpStream::connect(target).await.ok()?;
+    let (from_near, to_near) = near.into_split();
+    let (from_far, to_far) = far.into_split();
+    tokio::join!(
+        carry(from_near, to_far, is_whole.clone()),
+        carry(from_far, to_near, is_whole)
+    );
+    None
+}
+
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut is_whole: watch::Receiver<bool>,
+) {
+    let mut bytes = [0; 4096];
+    while let Ok(count) = from.read(&mut bytes).await {
+        if is_whole.wait_for(|whole| *whole).await.is_err() || count == 0 {
+            break;
+        }
+        if to.write_all(&bytes[..count]).await.is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown().await;
 }
 
 /// Another number at each call.

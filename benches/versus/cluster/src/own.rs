@@ -12,8 +12,8 @@ use serde_bytes::ByteBuf;
 use tokio::task::JoinSet;
 use underpin::{
     cluster::{
-        Cluster, ClusterGroup, ClusterOptions, Cookie, Identity, MemberEvent, RemoteAddress,
-        RemoteService,
+        Cluster, ClusterGroup, ClusterOptions, Cookie, Delivery, Identity, MemberEvent,
+        RemoteAddress, RemoteService,
     },
     ids::{NodeId, NodeName},
     otp::{Address, ChildSpec, Groups, Intensity, Permit, Reply, Supervisor, SupervisorSpec},
@@ -104,10 +104,9 @@ impl Actor for EchoActor {
     }
 }
 
-/// What is broadcast: the bytes, and the message that they are for a member.
+/// What is broadcast.
 #[derive(Clone, Serialize, Deserialize)]
 struct Note(ByteBuf);
-underpin::otp::message!(Note);
 
 struct Node {
     cluster: Cluster,
@@ -148,8 +147,8 @@ async fn node(own: &str, id: u16, options: ClusterOptions) -> Result<(Node, Arc<
 
 pub(crate) async fn serve() -> Result<String> {
     let (node, arrivals) = node("b", 2, options()?.listen("127.0.0.1:0".parse()?)).await?;
-    let group: ClusterGroup<Note, Note> = node.cluster.group(HEARERS);
-    let members = members::<Note>(&arrivals).await?;
+    let group: ClusterGroup<Note> = node.cluster.group(HEARERS);
+    let members = members::<Delivery<Note>>(&arrivals).await?;
     for member in &members {
         group.join(member)?;
     }
@@ -162,7 +161,7 @@ pub(crate) async fn serve() -> Result<String> {
 pub(crate) struct Own {
     node: Node,
     echo: RemoteAddress<Echo>,
-    group: ClusterGroup<Note, Note>,
+    group: ClusterGroup<Note>,
 }
 
 impl Own {

@@ -1,0 +1,101 @@
+//! What was broadcast and not dealt with: it holds the credit of whoever sent it.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+use parking_lot::Mutex;
+use ractor::Message;
+use tokio::sync::Notify;
+
+use super::credit::Charge;
+
+/// One broadcast, as a member of a [`ClusterGroup`](super::ClusterGroup) gets it. It dereferences to what was sent.
+///
+/// Keep it until the work is done, and drop it then. What came from another node uses up that node's credit for the group while any
+/// member here has its delivery of it: so senders wait, or are told that the node is full, when members are slow. Who takes
+/// [the payload out](Self::into_payload) at once, to put it into a queue of its own for instance, bounds that queue itself. Drop it before
+/// waiting for a broadcast of one's own: members that wait for each other's credit would wait for ever.
+#[derive(Clone)]
+pub struct Delivery<T> {
+    payload: T,
+    #[expect(dead_code, reason = "its end is what counts")]
+    held: Option<Held>,
+}
+
+impl<T> Delivery<T> {
+    /// As one that was sent at this node, where there is no credit to hold.
+    pub fn new(payload: T) -> Self {
+        Self {
+            payload,
+            held: None,
+        }
+    }
+
+    pub(super) fn from_afar(payload: T, held: Held) -> Self {
+        Self {
+            payload,
+            held: Some(held),
+        }
+    }
+
+    /// What was sent; this member has dealt with it.
+    pub fn into_payload(self) -> T {
+        self.payload
+    }
+}
+
+impl<T> Deref for Delivery<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.payload
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Delivery<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Delivery").field(&self.payload).finish()
+    }
+}
+
+impl<T: Send + 'static> Message for Delivery<T> {}
+
+/// The credit of one broadcast, shared by all who have it here; when the last one drops it, it has been dealt with.
+#[derive(Clone)]
+pub(super) struct Held(#[expect(dead_code, reason = "its end is what counts")] Arc<Guard>);
+
+struct Guard {
+    charge: Charge,
+    dealt: Arc<Dealt>,
+}
+
+impl Held {
+    pub(super) fn new(charge: Charge, dealt: &Arc<Dealt>) -> Self {
+        let dealt = Arc::clone(dealt);
+        Self(Arc::new(Guard { charge, dealt }))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.dealt.charges.lock().push(self.charge);
+        self.dealt.came.notify_one();
+    }
+}
+
+/// What has been dealt with and not been told to the sender. As long as what had credit, at most.
+#[derive(Default)]
+pub(super) struct Dealt {
+    charges: Mutex<Vec<Charge>>,
+    came: Notify,
+}
+
+impl Dealt {
+    /// Waits until there is something. Cancel safe.
+    pub(super) async fn wait(&self) {
+        self.came.notified().await;
+    }
+
+    pub(super) fn take(&self) -> Vec<Charge> {
+        std::mem::take(&mut *self.charges.lock())
+    }
+}
