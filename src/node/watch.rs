@@ -131,20 +131,22 @@ impl Watch {
         })
     }
 
-    /// Stores what is captured, where something is; nothing more once the node stops. Shorter than the store itself has to stop.
+    /// Stores what is captured so far, where something is.
     #[cfg(feature = "capture")]
     pub(super) async fn flush_capture(&self) {
-        /// The store may be down: whoever waits for this has something else to do.
-        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(4);
-        let Some(capture) = self.capture.get() else {
-            return;
-        };
-        let flushed = match self.phase() {
-            Phase::Stopping => capture.close(PATIENCE).await,
-            Phase::Starting | Phase::Running => capture.flush(PATIENCE).await,
-        };
-        if let Err(error) = flushed {
-            tracing::warn!(%error, "not everything that was captured is stored");
+        if let Some(capture) = self.capture.get() {
+            about_flush(capture.flush(CAPTURE_PATIENCE).await);
+        }
+    }
+
+    /// The same, and nothing more is captured when the node stops.
+    #[cfg(feature = "capture")]
+    pub(super) async fn end_capture(&self) {
+        match self.capture.get() {
+            Some(capture) if self.phase() == Phase::Stopping => {
+                about_flush(capture.close(CAPTURE_PATIENCE).await);
+            }
+            _ => self.flush_capture().await,
         }
     }
 
@@ -231,6 +233,17 @@ impl Watch {
         let limit = self.config.get_or("underpin.health.crash_loop", 3);
         complaints.extend(self.crashes.lock().loops(limit, now));
         complaints
+    }
+}
+
+/// How long the store may take for what was captured: it may be down. Shorter than the store itself has to stop.
+#[cfg(feature = "capture")]
+const CAPTURE_PATIENCE: Duration = Duration::from_secs(4);
+
+#[cfg(feature = "capture")]
+fn about_flush(flushed: Result<(), crate::capture::FlushError>) {
+    if let Err(error) = flushed {
+        tracing::warn!(%error, "not everything that was captured is stored");
     }
 }
 

@@ -66,7 +66,7 @@ fn capture(watch: &Arc<Watch>) -> ChildSpec {
         let watch = Arc::clone(&watch);
         async move {
             ctx.cancelled().await;
-            watch.flush_capture().await;
+            watch.end_capture().await;
             Ok(())
         }
     })

@@ -13,8 +13,9 @@ use super::{
     definition::What,
     gauge::GaugeCell,
     histogram::HistogramCells,
-    registry::{Cells, Found, Registry, Reserved, Shape},
+    registry::{Found, Registry, Reserved},
     remembered::{Forgetful, Remembered},
+    storage::{Cells, Shape},
     sum::{Sum, SumCells},
     summary::{Summary, SummaryCells},
 };

@@ -62,6 +62,7 @@ mod slots;
 mod snapshot;
 mod span;
 mod state;
+mod storage;
 mod sum;
 mod summary;
 mod sync;

@@ -10,8 +10,9 @@ use super::{
     counter::CounterCells,
     gauge::GaugeCell,
     histogram::HistogramCells,
-    registry::{Cells, Found, Registry},
+    registry::{Found, Registry},
     remembered::{Forgetful, Remembered},
+    storage::Cells,
 };
 
 /// Counts what is counted through the crate [`metrics`] as metrics of a [`Telemetry`](super::Telemetry), whose

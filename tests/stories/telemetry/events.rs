@@ -307,11 +307,21 @@ fn l09_a_spans_context_is_its_own_or_the_one_given() {
     assert_eq!(contexts[4..], ["mine", "mine"]);
 }
 
-#[test]
-fn l10_executing_without_a_service_or_a_handler_does_nothing() {
+#[tokio::test]
+async fn l10_executing_without_a_handler_does_nothing_before_and_after_the_life_of_the_service() {
     let telemetry = telemetry();
     telemetry.execute(&SOLD, &[("pieces", 1.into())], &[]);
     assert!(telemetry.list_handlers(&[]).is_empty());
+
+    let supervisor = super::service::supervised(&telemetry).await;
+    supervisor.stop().await;
+
+    telemetry.execute(&SOLD, &[("pieces", 1.into())], &[]);
+    let sold = telemetry.counter("sold", &[]);
+    let attached = telemetry.attach("count", &SOLD, sold.clone(), |_, sold| sold.inc());
+    attached.expect("the id is free");
+    telemetry.execute(&SOLD, &[("pieces", 1.into())], &[]);
+    assert_eq!(sold.value(), 1);
 }
 
 #[test]
@@ -335,6 +345,13 @@ fn f79_a_measured_function_gives_its_result_or_its_panic() {
     let failed: Result<u8, &str> = telemetry.span(&QUERY, &[], |_| Err("an error is a result"));
     assert_eq!(failed, Err("an error is a result"));
     assert_eq!(seen.names(), ["db.query.start", "db.query.stop"]);
+
+    let panicked = panic::catch_unwind(AssertUnwindSafe(|| {
+        telemetry.span(&QUERY, &[], |_| panic!("wanted by the story"));
+    }));
+    let panicked = panicked.expect_err("goes on");
+    assert_eq!(panicked.downcast_ref(), Some(&"wanted by the story"));
+    assert_eq!(seen.names()[2..], ["db.query.start", "db.query.exception"]);
 }
 
 #[tokio::test]

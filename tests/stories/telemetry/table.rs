@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, env, fs, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use underpin::{
     cluster::{ClusterOptions, Cookie},
+    events::{self, Events},
+    ids::{IdGenerator, NodeId},
     node::Node,
     otp::{Address, Budget, ChildSpec, Intensity, OnExceed, Reply},
     ractor::{Actor, ActorProcessingErr, ActorRef},
-    telemetry::{Description, Kind, Snapshot},
+    telemetry::{self, Description, Kind, Snapshot, Telemetry},
     testing::{Life, eventually, in_memory, with_node},
 };
 
@@ -215,4 +217,28 @@ async fn an_actor_shows_what_it_handles_how_long_that_takes_and_what_nobody_wait
         .await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn f88_each_event_that_is_stored_is_counted_once_also_in_a_batch_and_when_it_comes_again() {
+    let telemetry = Telemetry::new(telemetry::Options::default());
+    let ids = Arc::new(IdGenerator::new(NodeId::random()));
+    let disk = Arc::new(events::Folder::new("in-memory"));
+    let store = Events::new(events::Options::memory(), disk, ids, &telemetry);
+    let supervisor = crate::events::support::supervise(&store).await;
+    let event = || store.event("sold").build().expect("fits");
+    let stored = || telemetry.snapshot().counter("underpin_events_stored", &[]);
+
+    for _ in 0..5 {
+        store.store(event()).await.expect("stores");
+    }
+    assert_eq!(stored(), 5);
+    let batch: Vec<_> = (0..100).map(|_| event()).collect();
+    store.store_batch(batch.clone()).await.expect("stores");
+    assert_eq!(stored(), 105);
+
+    store.store_batch(batch).await.expect("is there already");
+
+    assert_eq!(stored(), 105);
+    supervisor.stop().await;
 }
