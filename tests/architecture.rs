@@ -228,6 +228,32 @@ fn the_list_of_scenarios_names_every_numbered_test() {
     assert!(idle.is_empty(), "no test is named after {idle:?}");
 }
 
+#[test]
+fn every_story_against_a_fault_of_the_transport_is_there() {
+    let list = fs::read_to_string("tests/SCENARIOS.md").expect("the list is here");
+    let mut sections = list.split("\n## ");
+    let faults = sections.find(|section| section.starts_with("Faults of ractor_cluster"));
+    let named = faults.expect("the list has this section").split('`');
+    let is_a_name = |word: &&str| word.contains('_') && !word.contains(['.', ' ', '/']);
+    let named: BTreeSet<&str> = named.skip(1).step_by(2).filter(is_a_name).collect();
+
+    let mut files = sources();
+    for folder in ["tests/stories", "tests/cluster", "tests/plain/tests"] {
+        files.extend(sources_under(folder));
+    }
+    let there: BTreeSet<&str> = files
+        .iter()
+        .flat_map(|(_, text)| test_names(text))
+        .collect();
+
+    let lacking: Vec<_> = named
+        .iter()
+        .filter(|name| !there.contains(**name))
+        .collect();
+    assert!(lacking.is_empty(), "there are no such stories: {lacking:?}");
+    assert!(named.len() > 10, "{named:?}");
+}
+
 /// rustdoc checks that links lead somewhere; this one tells which name is gone without building the docs.
 #[test]
 fn the_page_of_names_names_all_that_is_there_and_nothing_else() {

@@ -5,9 +5,11 @@
 mod cable;
 mod certificates;
 mod cut;
+mod faults;
 mod floods;
 #[cfg(target_os = "linux")]
 mod namespaces;
+mod plain;
 mod player;
 mod processes;
 #[path = "../ready/mod.rs"]

@@ -71,6 +71,7 @@ impl Part {
 pub(crate) struct Player {
     process: Child,
     commands: Option<ChildStdin>,
+    address: String,
     said: Arc<Said>,
     telling: Option<thread::JoinHandle<()>>,
 }
@@ -118,6 +119,7 @@ impl Player {
         });
         let player = Self {
             commands: process.stdin.take(),
+            address: part.listen.clone(),
             process,
             said,
             telling: Some(telling),
@@ -180,6 +182,10 @@ impl Player {
             .map_or("unknown".to_owned(), |(state, _)| state)
     }
 
+    pub(crate) fn address(&self) -> String {
+        self.address.clone()
+    }
+
     pub(crate) fn process(&self) -> u32 {
         self.process.id()
     }
@@ -222,6 +228,8 @@ enum Entry {
     /// Counted. The number says which in the row it is.
     Row(u64, String),
     Counted,
+    /// It falls over it.
+    Fall,
 }
 
 enum Message {
@@ -280,6 +288,7 @@ impl Actor for Writer {
                 *counted = (counted.0 + 1, number);
             }
             Entry::Counted => {}
+            Entry::Fall => panic!("as it was asked to"),
         }
         if let Some(reply) = reply {
             reply.send(*counted);
@@ -440,6 +449,11 @@ impl Hands {
                 let entry = Entry::Note(text.to_owned());
                 let answer = diary.call(&entry, Duration::from_secs(5)).await;
                 say(&format!("call {}", outcome(answer)));
+            }
+            ["fall", to] => {
+                let diary = self.cluster.remote::<Diary>(&name(to));
+                let answer = diary.call(&Entry::Fall, Duration::from_secs(5)).await;
+                say(&format!("fall {}", outcome(answer)));
             }
             ["long", to, bytes] => {
                 let diary = self.cluster.remote::<Diary>(&name(to));

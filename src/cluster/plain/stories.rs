@@ -19,7 +19,6 @@ use crate::{
     ids::{NodeId, NodeName},
     otp::{Groups, Intensity, Supervisor, SupervisorSpec},
     telemetry::{Options, Telemetry},
-    testing::eventually,
 };
 
 const COOKIE: &str = "a cookie for plain programs";
@@ -44,6 +43,17 @@ async fn node() -> (Cluster, Supervisor) {
 
 fn seen(cluster: &Cluster, name: &str) -> Option<Member> {
     cluster.member(&NodeName::new(name).expect("a name"))
+}
+
+/// Looks again and again, connections being at work.
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let looking = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(20), looking).await;
+    assert!(in_time.is_ok(), "it did not come true: {what}");
 }
 
 /// A plain program.
