@@ -39,4 +39,6 @@ pub use event_id::EventId;
 pub use generator::{IdBlock, IdGenerator};
 pub use identity::{Identity, Incarnation};
 pub use node_id::{NodeId, NodeName};
+#[cfg(feature = "testing")]
+pub(crate) use random::seeded::seed;
 pub use trace::{SpanId, TraceId, TraceParent};

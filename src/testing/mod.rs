@@ -3,6 +3,7 @@
 //! * [`with_tree`] and [`with_node`] run a story on a tree or a node of its own, and stop it afterwards;
 //! * [`Life`] crashes a child, and waits for its end or its restart;
 //! * [`Recorder`] records telemetry events;
+//! * [`seed`] makes chance repeat itself: jitter, and ids that are drawn;
 //! * [`report`] waits for something that happens in a tree, [`eventually`] for something that can only be looked at.
 //!
 //! Turn the feature `testing` on for tests only:
@@ -46,11 +47,13 @@
 //! # }
 //! ```
 
+mod chance;
 mod life;
 mod recorder;
 mod story;
 mod wait;
 
+pub use chance::seed;
 pub use life::{Child, Life, Restarted};
 pub use recorder::Recorder;
 pub use story::{in_memory, with_node, with_tree};

@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use tokio::sync::Notify;
 use underpin::{
     events::Query,
+    ids::{CorrelationId, IdGenerator, NodeId},
     node::Node,
     otp::{
         Address, Budget, ChildSpec, ExitReason, Intensity, Lifecycle, OnExceed, Reply, Restart,
@@ -17,7 +18,7 @@ use underpin::{
     },
     ractor::{Actor, ActorProcessingErr, ActorRef},
     resilience::Backoff,
-    testing::{Life, eventually, in_memory, report, with_node, with_tree},
+    testing::{Life, eventually, in_memory, report, seed, with_node, with_tree},
 };
 
 /// A till that keeps count of what it sold.
@@ -369,6 +370,50 @@ async fn a_lifecycle_report_is_awaited() {
         assert_eq!(&*path, "shop/clock");
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_chance_draws_repeats_itself_from_a_seed() {
+    async fn drawn(from: u64) -> (Vec<Duration>, CorrelationId, NodeId) {
+        seed(from);
+        let address = Address::new();
+        let second = Duration::from_secs(1);
+        let backoff = Backoff::new(second, 60 * second).expect("valid");
+        let pauses = with_tree(shop(till(&address).backoff(backoff)), async |shop| {
+            let mut reports = shop.reports().expect("it runs");
+            let mut pauses = Vec::new();
+            for _ in 0..3 {
+                let life = Life::of(shop, &address).kill();
+                let pause = report(
+                    &mut reports,
+                    "it is to be restarted",
+                    |report| match report.what {
+                        Lifecycle::Restarting { after, .. } => Some(after),
+                        _ => None,
+                    },
+                );
+                pauses.push(pause.await);
+                life.restarted().await;
+            }
+            pauses
+        })
+        .await;
+        (pauses, CorrelationId::random(), NodeId::random())
+    }
+
+    let once = drawn(7).await;
+
+    assert_eq!(drawn(7).await, once);
+    assert_ne!(drawn(8).await, once);
+}
+
+#[test]
+fn ids_of_events_repeat_themselves_at_a_time_of_the_tests_own() {
+    let ids = || {
+        let ids = IdGenerator::new(NodeId::new(7).expect("valid"));
+        [1, 1, 2].map(|ms| ids.next_at(1_800_000_000_000 + ms))
+    };
+    assert_eq!(ids(), ids());
 }
 
 #[tokio::test]
