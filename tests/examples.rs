@@ -70,6 +70,28 @@ fn many_events_says_what_so_many_cost() {
 }
 
 #[test]
+fn sessions_come_and_go_and_prices_are_asked_two_at_a_time() {
+    let folder = folder();
+
+    let output = example("sessions", &folder).output().expect("runs");
+
+    let expected = [
+        "Cleo has to wait: there are 2 children already, which is the limit; retry when one has ended.",
+        "Bob left, and Cleo came in.",
+        r#"Ann has ["tea"]."#,
+        "Ann's session ended: error: a loose floorboard.",
+        "Ann has [].",
+        "2 sessions are open.",
+        "tea costs 300",
+        "cup costs 300",
+        "spoon costs 500",
+        "All ended when asked: true.",
+    ];
+    assert_eq!(lines(&output), expected);
+    assert_eq!(files(&folder), 0);
+}
+
+#[test]
 fn hello_stores_events_changes_a_setting_and_counts() {
     let folder = folder();
 

@@ -5,6 +5,16 @@ use std::{fmt, sync::Arc, time::Duration};
 /// `Normal` and `Shutdown` are clean ends; everything else is abnormal and restarts a
 /// [`Restart::Transient`](super::Restart::Transient) child.
 /// The words are OTP's (`supervisor`, exit reasons); panic, error and kill are told apart, which ractor does not do.
+///
+/// ```
+/// use underpin::otp::{ExitReason, ShutdownCause};
+///
+/// let moved = ExitReason::Shutdown(Some(ShutdownCause::Said("moved away".into())));
+/// assert!(moved.is_clean() && ExitReason::Normal.is_clean());
+/// let broken = ExitReason::Error("disk full".into());
+/// assert!(!broken.is_clean());
+/// assert_eq!(broken.to_string(), "error: disk full");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExitReason {

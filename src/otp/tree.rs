@@ -21,6 +21,23 @@ use super::{
 /// One child, and all below it, at one moment.
 ///
 /// All figures are read where they lie, so that no child is waited for; none of them costs a message a look at the clock.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use underpin::otp::{ChildSpec, ChildState, Intensity, Supervisor, SupervisorSpec};
+///
+/// let idle = ChildSpec::task("idle", |ctx| async move { Ok(ctx.cancelled().await) });
+/// let spec = SupervisorSpec::new("app", Intensity::new(3, Duration::from_secs(5))).child(idle);
+/// let app = Supervisor::start(spec).await?;
+///
+/// let tree = app.tree().expect("it was started");
+/// let idle = tree.find("app/idle").expect("it is there");
+/// assert_eq!((idle.state, idle.restarts, idle.stuck), (ChildState::Running, 0, false));
+/// assert_eq!(tree.budget_left, Some(3));
+/// # app.stop().await;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Tree {
     /// Its id among its siblings.
@@ -265,8 +282,8 @@ impl TreeNode {
     /// Takes over what a child's spec says of what is shown.
     pub(crate) fn heed(&self, spec: &ChildSpec, now: Instant) {
         self.stuck_after
-            .store(whole_millis(spec.stuck_after), Ordering::Relaxed);
-        if let Some(budget) = spec.budget {
+            .store(whole_millis(spec.extras().stuck_after), Ordering::Relaxed);
+        if let Some(budget) = spec.extras().budget {
             self.set_budget(budget.intensity, now);
         }
     }

@@ -4,6 +4,19 @@ use std::time::Duration;
 ///
 /// The default is to try again at once, which is what OTP does. Valid by construction: no delay is negative, above `cap` or not a
 /// number, whatever the attempt.
+///
+/// ```
+/// use std::time::Duration;
+/// use underpin::resilience::{Backoff, Jitter};
+///
+/// const SECOND: Duration = Duration::from_secs(1);
+/// let backoff = Backoff::new(SECOND, 30 * SECOND)?.with_jitter(Jitter::None)?;
+/// // Which attempt it is, and a draw from 0 to 1.
+/// assert_eq!(backoff.delay(0, 0.5), SECOND);
+/// assert_eq!(backoff.delay(3, 0.5), 8 * SECOND);
+/// assert_eq!(backoff.delay(10, 0.5), 30 * SECOND);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
     base: Duration,

@@ -689,6 +689,39 @@ fn with_an_intensity_of_n_the_restart_after_the_nth_is_too_many() {
     }
 }
 
+#[test]
+fn whatever_comes_when_the_supervisor_has_given_up_changes_nothing() {
+    let terms = Terms {
+        intensity: Intensity::new(1, Duration::from_secs(1)),
+        ..terms(Strategy::OneForOne)
+    };
+    let mut world = World::new(terms);
+    for id in ["waits", "is the one too many", "runs"] {
+        let pause = Backoff::constant(Duration::from_secs(1));
+        let rules = Rules {
+            backoff: pause,
+            ..rules(id, PERMANENT)
+        };
+        world.add(rules).expect("new");
+    }
+    world.start_all();
+    world.ends(0, crash());
+    world.ends(1, crash());
+    assert!(world.ended.is_some());
+    world.take_done();
+
+    let timer = world.timers[0];
+    world.fires(timer);
+    world.state.ending(2, 1, crash());
+
+    assert_eq!(
+        (world.state(0), world.state.life(0)),
+        (ChildState::Restarting, 1)
+    );
+    assert_eq!(world.state(2), ChildState::Running);
+    assert_eq!(world.take_done(), []);
+}
+
 /// What can happen to a supervisor, to the child whose turn it is among those there ever were.
 #[derive(Debug, Clone, Copy)]
 enum Op {

@@ -130,7 +130,7 @@ impl Sys {
 
     /// Waits for the message at work, and lets no other begin: they queue, in order, and their callers time out. Twice is as
     /// once. An actor that its supervisor or its [`Address`](super::super::Address) is to stop is resumed for it. A plain
-    /// [`ractor::ActorCell::stop`] of one that has a message in hand already takes effect when it is resumed: ractor looks at stops
+    /// [`ractor::ActorCell::stop`] of one that has a message, or its `post_start`, in hand already takes effect when it is resumed: ractor looks at stops
     /// between two messages only, and tells nobody of them before. Its kill ends it at once.
     ///
     /// # Errors

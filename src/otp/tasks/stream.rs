@@ -24,6 +24,29 @@ use super::{OnTimeout, Task, TaskError, TaskExit, TaskSupervisor, reorder::Reord
 /// set, that is the last item.
 ///
 /// Dropping the stream ends its tasks, and nothing of them is left behind.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::{num::NonZeroUsize, time::Duration};
+/// use futures_util::StreamExt as _;
+/// use underpin::otp::{Intensity, OnTimeout, Supervisor, SupervisorSpec, TaskSupervisor};
+///
+/// const SECOND: Duration = Duration::from_secs(1);
+/// let tasks = TaskSupervisor::new();
+/// let spec = SupervisorSpec::new("doc", Intensity::new(3, 5 * SECOND)).child(tasks.child_spec("tasks"));
+/// let supervisor = Supervisor::start(spec).await?;
+///
+/// let two = NonZeroUsize::new(2).expect("is not zero");
+/// let halves = tasks
+///     .stream([8, 7, 6], |n: u32| async move { if n % 2 == 0 { Ok(n / 2) } else { Err(n) } })
+///     .max_concurrency(two)
+///     .timeout(SECOND, OnTimeout::Kill);
+/// let halves: Vec<_> = halves.map(|half| half.expect("no task fails")).collect().await;
+///
+/// assert_eq!(halves, [Ok(4), Err(7), Ok(3)]);
+/// supervisor.stop().await;
+/// # Ok(()) }
+/// ```
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct TaskStream<S: Stream, F, W: Future, K = ()> {
     tasks: TaskSupervisor,

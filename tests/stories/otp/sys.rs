@@ -373,3 +373,40 @@ async fn an_actor_that_looks_inside_itself_is_told_so() {
     })
     .await;
 }
+
+/// ractor looks at a plain stop between two messages: one that waits for the state of a suspended actor is in hand.
+#[tokio::test]
+async fn a_plain_stop_ends_a_suspended_actor_unless_it_has_a_message_in_hand_and_then_when_it_is_resumed()
+ {
+    for in_hand in [false, true] {
+        let (address, notes) = (Address::new(), Notes::default());
+        let child = counter(&address, &notes).restart(Restart::Temporary);
+        with_tree(lenient("sys").child(child), async |_| {
+            let (sys, life) = (address.sys(), address.monitor());
+            let actor = address.actor().expect("it runs");
+            // Its `post_start` would be in hand, too.
+            assert_eq!(address.call(Count::Total, LONG).await, Ok(0));
+            sys.suspend(LONG).await.expect("suspended");
+            if in_hand {
+                let begun = address.call(Count::Total, MOMENT).await;
+                assert_eq!(begun, Err(Unanswered::Timeout(MOMENT).into()));
+            }
+
+            actor.stop(None);
+
+            if in_hand {
+                assert!(
+                    tokio::time::timeout(MOMENT, actor.wait(None))
+                        .await
+                        .is_err()
+                );
+                assert_eq!(life.peek(), None);
+                sys.resume();
+            }
+            let ended = tokio::time::timeout(LONG, life.down()).await;
+            assert_eq!(ended.expect("it ends").reason, ExitReason::Normal);
+            assert_eq!(notes.take(), ["post_stop"]);
+        })
+        .await;
+    }
+}
