@@ -94,6 +94,12 @@ pub(crate) struct Slot {
     current: ArcSwapOption<Live>,
     filled: Notify,
     door: Door,
+    /// How what is here is shown, where that is said.
+    words: OnceLock<Box<Words>>,
+}
+
+#[derive(Debug, Default)]
+struct Words {
     /// A `fn(&M) -> &'static str` for the address's `M`.
     message_name: OnceLock<Box<dyn Any + Send + Sync>>,
     /// A `StateFormat<S>` for some `S`.
@@ -156,13 +162,22 @@ impl Slot {
         self.gate().debug()
     }
 
+    fn words(&self) -> &Words {
+        self.words.get_or_init(Box::default)
+    }
+
     /// How messages are named, where `M` is the address's own.
     pub(crate) fn message_name<M: 'static>(&self) -> Option<fn(&M) -> &'static str> {
-        self.message_name.get()?.downcast_ref().copied()
+        self.words
+            .get()?
+            .message_name
+            .get()?
+            .downcast_ref()
+            .copied()
     }
 
     pub(crate) fn state_format(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.state_format.get().cloned()
+        self.words.get()?.state_format.get().cloned()
     }
 
     /// Waits until somebody other than `gone` lives here.
@@ -195,8 +210,7 @@ impl<M: Message> Address<M> {
                 current: ArcSwapOption::empty(),
                 filled: Notify::new(),
                 door: Door::new(admission),
-                message_name: OnceLock::new(),
-                state_format: OnceLock::new(),
+                words: OnceLock::new(),
             }),
             message: PhantomData,
         }
@@ -219,7 +233,7 @@ impl<M: Message> Address<M> {
     /// ```
     #[must_use]
     pub fn message_names(self, name: fn(&M) -> &'static str) -> Self {
-        let _ = self.slot.message_name.set(Box::new(name));
+        let _ = self.slot.words().message_name.set(Box::new(name));
         self
     }
 
@@ -228,7 +242,7 @@ impl<M: Message> Address<M> {
     #[must_use]
     pub fn state_format<S: 'static>(self, format: fn(&S) -> String) -> Self {
         let format: StateFormat<S> = format;
-        let _ = self.slot.state_format.set(Arc::new(format));
+        let _ = self.slot.words().state_format.set(Arc::new(format));
         self
     }
 

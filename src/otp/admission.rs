@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::pin,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence},
     },
     time::Duration,
@@ -19,6 +19,21 @@ use tokio::{
 use super::{Context, sys::Debug, waiting::Waiting};
 
 /// How many requests an [`Address`](super::Address) admits at once, and what happens to the next one.
+///
+/// ```
+/// use underpin::otp::{Address, Admission, Reply};
+///
+/// enum Message { Print(Reply<()>) }
+/// underpin::otp::message!(Message);
+///
+/// // Whoever comes eleventh is told at once that it is full, and may try again.
+/// let printer: Address<Message> = Address::with_admission(Admission::refuse(10));
+/// assert_eq!((printer.admitted(), printer.refused()), (0, 0));
+/// # let _ = Message::Print;
+/// ```
+///
+/// Callers that wait get their places in the order in which they came. One whose future is not polled (the other branch of a
+/// `select!` takes its time) is passed by after a twentieth of a second, and keeps its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
     limit: usize,
@@ -77,10 +92,8 @@ pub(crate) struct Door {
 pub(crate) struct Gate {
     /// Those that wait for a place. Nobody passes them by, unless the first one sleeps.
     waiting: AtomicUsize,
-    /// Where they stand in line; the first one looks for a place.
-    line: Mutex<()>,
-    /// How many have been first in line.
-    turns: AtomicU64,
+    /// Where they stand, made when somebody has to wait for the first time.
+    line: OnceLock<Box<Line>>,
     /// The first in line is not polled, and does not take the place that it was woken for: it must not shut out all others.
     asleep: AtomicBool,
     refused: AtomicU64,
@@ -88,6 +101,15 @@ pub(crate) struct Gate {
     late: AtomicU64,
     /// Here, since replies find it here.
     debug: Debug,
+}
+
+/// Those that wait for a place at one gate.
+#[derive(Debug, Default)]
+struct Line {
+    /// The first one looks for a place.
+    first: Mutex<()>,
+    /// How many have been first.
+    turns: AtomicU64,
 }
 
 /// Where those wait who are first in line at their gates. Of the whole process, since whoever gives a place back must not look
@@ -221,17 +243,19 @@ impl Door {
             return permit;
         }
         let _waiting = Waiting::new(&self.gate.waiting);
-        let line = match self.gate.line.try_lock() {
-            Ok(line) => line,
+        let line = self.gate.line.get_or_init(Box::default);
+        let first = match line.first.try_lock() {
+            Ok(first) => first,
             // In its own place: a caller's future would be larger by it.
-            Err(_) => match Box::pin(self.queue()).await {
-                Queued::First(line) => line,
+            Err(_) => match Box::pin(self.queue(line)).await {
+                Queued::First(first) => first,
                 Queued::PassedBy(permit) => return permit,
             },
         };
         let _turn = Turn {
             gate: &self.gate,
-            _line: line,
+            line,
+            _first: first,
         };
         let lot = Lot::of(&self.gate);
         let _in_lot = Waiting::new(&lot.waiting);
@@ -247,23 +271,23 @@ impl Door {
         }
     }
 
-    async fn queue(&self) -> Queued<'_> {
+    async fn queue<'a>(&self, line: &'a Line) -> Queued<'a> {
         tokio::select! {
             biased;
-            line = self.gate.line.lock() => Queued::First(line),
-            permit = self.pass_by() => Queued::PassedBy(permit),
+            first = line.first.lock() => Queued::First(first),
+            permit = self.pass_by(line) => Queued::PassedBy(permit),
         }
     }
 
     /// Takes a place that the first in line lets lie: it is there, and nobody's turn has come, in two looks.
-    async fn pass_by(&self) -> Permit {
+    async fn pass_by(&self, line: &Line) -> Permit {
         let (gate, lot) = (&self.gate, Lot::of(&self.gate));
         let mut let_lie = None;
         loop {
             if !gate.asleep.load(Ordering::SeqCst) {
                 time::sleep(PATIENCE).await;
                 let is_there = self.taken() < self.admission.limit;
-                let now = is_there.then(|| gate.turns.load(Ordering::SeqCst));
+                let now = is_there.then(|| line.turns.load(Ordering::SeqCst));
                 if now.is_some() && now == let_lie {
                     gate.asleep.store(true, Ordering::SeqCst);
                 }
@@ -291,12 +315,13 @@ enum Queued<'a> {
 /// Somebody is first in line, and awake when this goes.
 struct Turn<'a> {
     gate: &'a Gate,
-    _line: MutexGuard<'a, ()>,
+    line: &'a Line,
+    _first: MutexGuard<'a, ()>,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.gate.turns.fetch_add(1, Ordering::SeqCst);
+        self.line.turns.fetch_add(1, Ordering::SeqCst);
         self.gate.asleep.store(false, Ordering::SeqCst);
     }
 }

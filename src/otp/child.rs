@@ -138,14 +138,30 @@ pub struct ChildSpec {
     pub(crate) kind: ChildKind,
     pub(crate) restart: Restart,
     pub(crate) shutdown: Shutdown,
+    pub(crate) significant: bool,
+    /// `None` where all of it is as usual: there may be very many children.
+    extras: Option<Arc<Extras>>,
+}
+
+/// What most specs leave as it is.
+#[derive(Clone)]
+pub(crate) struct Extras {
     pub(crate) backoff: Backoff,
     pub(crate) budget: Option<Budget>,
     pub(crate) start_timeout: Duration,
-    pub(crate) significant: bool,
     pub(crate) start_if: Option<Condition>,
     pub(crate) health: Option<HealthProbe>,
     pub(crate) stuck_after: Duration,
 }
+
+static USUAL: Extras = Extras {
+    backoff: Backoff::AT_ONCE,
+    budget: None,
+    start_timeout: ChildSpec::START_TIMEOUT,
+    start_if: None,
+    health: None,
+    stuck_after: ChildSpec::STUCK_AFTER,
+};
 
 type Condition = Arc<dyn Fn(&ChildContext) -> bool + Send + Sync>;
 
@@ -205,13 +221,8 @@ impl ChildSpec {
             kind,
             restart: Restart::default(),
             shutdown: Shutdown::WORKER,
-            backoff: Backoff::AT_ONCE,
-            budget: None,
-            start_timeout: Self::START_TIMEOUT,
             significant: false,
-            start_if: None,
-            health: None,
-            stuck_after: Self::STUCK_AFTER,
+            extras: None,
         }
     }
 
@@ -232,21 +243,21 @@ impl ChildSpec {
     /// How long to wait before each restart. Without it a restart happens at once, as in OTP.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = backoff;
+        self.extras_mut().backoff = backoff;
         self
     }
 
     /// A restart budget of its own, so that its restarts do not count against the supervisor.
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
-        self.budget = Some(budget);
+        self.extras_mut().budget = Some(budget);
         self
     }
 
     /// How long a start may take before it counts as failed.
     #[must_use]
     pub fn start_timeout(mut self, limit: Duration) -> Self {
-        self.start_timeout = limit;
+        self.extras_mut().start_timeout = limit;
         self
     }
 
@@ -282,7 +293,7 @@ impl ChildSpec {
         mut self,
         wanted: impl Fn(&ChildContext) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.start_if = Some(Arc::new(wanted));
+        self.extras_mut().start_if = Some(Arc::new(wanted));
         self
     }
 
@@ -290,14 +301,14 @@ impl ChildSpec {
     /// [`ExitReason::Unhealthy`](super::ExitReason::Unhealthy).
     #[must_use]
     pub fn health(mut self, probe: HealthProbe) -> Self {
-        self.health = Some(probe);
+        self.extras_mut().health = Some(probe);
         self
     }
 
     /// How long it may be at one message before it is shown as stuck. [`Duration::MAX`] for one that is meant to take its time.
     #[must_use]
     pub fn stuck_after(mut self, limit: Duration) -> Self {
-        self.stuck_after = limit;
+        self.extras_mut().stuck_after = limit;
         self
     }
 
@@ -315,9 +326,18 @@ impl ChildSpec {
 }
 
 impl ChildSpec {
+    pub(crate) fn extras(&self) -> &Extras {
+        self.extras.as_deref().unwrap_or(&USUAL)
+    }
+
+    pub(crate) fn extras_mut(&mut self) -> &mut Extras {
+        let extras = self.extras.get_or_insert_with(|| Arc::new(USUAL.clone()));
+        Arc::make_mut(extras)
+    }
+
     /// Begins one life.
     pub(crate) fn begin(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>> {
-        let declined = match &self.start_if {
+        let declined = match &self.extras().start_if {
             None => None,
             Some(wanted) => match seat.catch(|| wanted(&seat.context)) {
                 Ok(true) => None,
@@ -337,25 +357,26 @@ impl ChildSpec {
             kind: self.kind,
             restart: self.restart,
             significant: self.significant,
-            backoff: self.backoff,
-            budget: self.budget,
+            backoff: self.extras().backoff,
+            budget: self.extras().budget,
         }
     }
 }
 
 impl fmt::Debug for ChildSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let extras = self.extras();
         f.debug_struct("ChildSpec")
             .field("id", &self.id)
             .field("kind", &self.kind)
             .field("restart", &self.restart)
             .field("shutdown", &self.shutdown)
-            .field("backoff", &self.backoff)
-            .field("budget", &self.budget)
-            .field("start_timeout", &self.start_timeout)
             .field("significant", &self.significant)
-            .field("health", &self.health)
-            .field("stuck_after", &self.stuck_after)
+            .field("backoff", &extras.backoff)
+            .field("budget", &extras.budget)
+            .field("start_timeout", &extras.start_timeout)
+            .field("health", &extras.health)
+            .field("stuck_after", &extras.stuck_after)
             .finish_non_exhaustive()
     }
 }

@@ -37,15 +37,15 @@ pub(crate) struct Incarnation {
     /// That it was asked to end, or has ended.
     cancel: Cancel,
     /// The reason that it was asked to end with.
-    asked: OnceLock<ExitReason>,
+    asked: OnceLock<Box<ExitReason>>,
     /// The child's task has come to its end; the notice of it may still be on its way.
     ending: AtomicBool,
     /// What the child itself left: written at the moment of the failure, before anything is torn down.
-    left: OnceLock<Left>,
+    left: OnceLock<Box<Left>>,
     /// Where it was when it failed.
     failed_in: OnceLock<Box<Context>>,
     /// The verdict, once everything of the child is gone.
-    exit: OnceLock<ExitReason>,
+    exit: OnceLock<Box<ExitReason>>,
     ended: Notify,
     /// Those that wait for the verdict without a task of their own.
     watchers: Mutex<Option<Box<Watchers>>>,
@@ -149,12 +149,13 @@ impl Incarnation {
 
     /// Asks for an end with this reason. The first reason counts.
     pub(crate) fn ask(&self, reason: ExitReason) {
-        let _ = self.asked.set(reason);
+        let _ = self.asked.set(Box::new(reason));
     }
 
     /// How it ends when it ends well.
     pub(crate) fn asked_end(&self) -> Left {
-        self.asked.get().cloned().map_or(Left::Clean, Left::Reason)
+        let asked = self.asked.get().map(|reason| (**reason).clone());
+        asked.map_or(Left::Clean, Left::Reason)
     }
 
     pub(crate) fn end(&self) {
@@ -183,7 +184,7 @@ impl Incarnation {
         if matches!(&left, Left::Reason(reason) if !reason.is_clean()) {
             let _ = self.failed_in.set(Box::new(Context::take_left()));
         }
-        let _ = self.left.set(left);
+        let _ = self.left.set(Box::new(left));
     }
 
     /// How it ended, from what it left and from what ractor told of its stop. `None` where these are still to come: ractor
@@ -205,7 +206,7 @@ impl Incarnation {
     }
 
     pub(crate) fn left(&self) -> Option<&Left> {
-        self.left.get()
+        self.left.get().map(|left| &**left)
     }
 
     /// Gives the verdict, once. Everything of the child is gone by now.
@@ -216,14 +217,14 @@ impl Incarnation {
 
     /// The verdict for whoever looks and waits.
     pub(crate) fn decide(&self, reason: ExitReason) {
-        let _ = self.exit.set(reason);
+        let _ = self.exit.set(Box::new(reason));
         self.ended.notify_waiters();
     }
 
     /// The verdict for those that are told. Code of a user's runs in there.
     fn tell_watchers(&self) {
         let watchers = std::mem::take(&mut *self.watchers.lock());
-        if let (Some(watchers), Some(reason)) = (watchers, self.exit.get()) {
+        if let (Some(watchers), Some(reason)) = (watchers, self.exit()) {
             watchers.tell(reason);
         }
     }
@@ -231,7 +232,7 @@ impl Incarnation {
     /// Runs `enter` on those that wait for the verdict, or gives the verdict.
     pub(crate) fn watch(&self, enter: impl FnOnce(&mut Watchers)) -> Option<&ExitReason> {
         let mut watchers = self.watchers.lock();
-        let exit = self.exit.get();
+        let exit = self.exit();
         if exit.is_none() {
             enter(watchers.get_or_insert_default());
         }
@@ -248,7 +249,7 @@ impl Incarnation {
     }
 
     pub(crate) fn exit(&self) -> Option<&ExitReason> {
-        self.exit.get()
+        self.exit.get().map(|reason| &**reason)
     }
 
     /// Waits for the verdict.
@@ -256,7 +257,7 @@ impl Incarnation {
         loop {
             let mut ended = pin!(self.ended.notified());
             ended.as_mut().enable();
-            if let Some(reason) = self.exit.get() {
+            if let Some(reason) = self.exit() {
                 return reason.clone();
             }
             ended.await;

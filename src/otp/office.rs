@@ -245,7 +245,7 @@ pub(crate) async fn start_root<S: AnySupervisorSpec>(spec: S) -> Result<(), Supe
     let start = NestedStart::new(spec);
     let now = Instant::now();
     let node = TreeNode::new(&id, None, ChildKind::Supervisor, start.slot(), now);
-    let seat = Seat::new(None, 0, 1, &node, &Reports::new());
+    let seat = Seat::new(None, 0, 1, &node, &Reports::new(), now);
     let started = start.start(seat).await;
     let started = started.map_err(|error| StartError::Failed {
         child: id,

@@ -109,9 +109,10 @@ impl Seat {
         life: u64,
         node: &Arc<TreeNode>,
         reports: &Reports,
+        now: Instant,
     ) -> Self {
         let incarnation = Incarnation::new(life);
-        node.starting(&incarnation, Instant::now());
+        node.starting(&incarnation, now);
         Self {
             context: ChildContext {
                 path: Arc::clone(node.path()),

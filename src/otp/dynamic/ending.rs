@@ -169,7 +169,7 @@ impl Nursery {
             room.remove(key, &self.place.node);
             return None;
         }
-        let (backoff, budget) = (child.spec.backoff, child.spec.budget);
+        let (backoff, budget) = (child.spec.extras().backoff, child.spec.extras().budget);
         let record = child
             .record
             .get_or_insert_with(|| Box::new(Record::new(backoff, budget)));
@@ -252,7 +252,7 @@ impl Nursery {
         if !room.open {
             return None;
         }
-        let birth = self.conceive(key, room.children.get_mut(&key)?);
+        let birth = self.conceive(key, room.children.get_mut(&key)?, Instant::now());
         room.launching += 1;
         Some(birth)
     }

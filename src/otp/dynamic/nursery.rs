@@ -142,6 +142,10 @@ impl Nursery {
             let mut room = self.room.lock();
             if room.news.is_empty() {
                 room.telling = false;
+                // For the next ones, since each start is news; not the room that a storm took.
+                if news.capacity() <= 64 {
+                    room.news = news;
+                }
                 return;
             }
             std::mem::swap(&mut news, &mut room.news);
@@ -150,7 +154,7 @@ impl Nursery {
 
     /// Starts a child: at once, or there is something to wait for.
     pub(super) fn start_child(&self, spec: ChildSpec) -> Result<Begun, SupervisorError> {
-        let spec = Arc::new(spec);
+        let (spec, now) = (Arc::new(spec), Instant::now());
         let birth = self.with(|room| {
             if !room.open {
                 return Err(SupervisorError::Down);
@@ -160,10 +164,10 @@ impl Nursery {
             }
             let key = room.next_key;
             room.next_key += 1;
-            let node = self.node(key, &spec);
+            let node = self.node(key, &spec, now);
             self.place.node.add(key, Arc::clone(&node));
             let mut child = Box::new(Child::new(spec, node));
-            let birth = self.conceive(key, &mut child);
+            let birth = self.conceive(key, &mut child, now);
             room.children.insert(key, child);
             room.launching += 1;
             Ok(birth)

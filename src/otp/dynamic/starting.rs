@@ -20,9 +20,9 @@ use crate::otp::{
 };
 
 impl Nursery {
-    pub(super) fn node(&self, key: u64, spec: &ChildSpec) -> Arc<TreeNode> {
+    pub(super) fn node(&self, key: u64, spec: &ChildSpec, now: Instant) -> Arc<TreeNode> {
         let (id, slot) = (format_args!("{}#{key}", spec.id), spec.start.slot());
-        let (parent, now) = (Some(&**self.place.node.path()), Instant::now());
+        let parent = Some(&**self.place.node.path());
         let node = TreeNode::new(id, parent, spec.kind, slot, now);
         node.heed(spec, now);
         node
@@ -30,18 +30,18 @@ impl Nursery {
 
     pub(super) fn tell(&self, room: &mut Room, key: u64, what: Lifecycle) {
         if let Some(child) = room.children.get(&key) {
-            let own_budget = child.spec.budget.is_some();
+            let own_budget = child.spec.extras().budget.is_some();
             let report = Report::of_child(&self.place.node, &child.node, own_budget, what);
             room.news.push(News::Report(report));
         }
     }
 
     /// Everything for the next life of a child but the life.
-    pub(super) fn conceive(&self, key: u64, child: &mut Child) -> Birth {
+    pub(super) fn conceive(&self, key: u64, child: &mut Child, now: Instant) -> Birth {
         child.lives += 1;
         let overseer = Overseer::new(&self.place.me, self.place.incarnation.id);
         let (node, reports) = (&child.node, &self.place.reports);
-        let seat = Seat::new(Some(overseer), key, child.lives, node, reports);
+        let seat = Seat::new(Some(overseer), key, child.lives, node, reports, now);
         child.incarnation = seat.incarnation.id;
         child.life = Life::Launching(Vec::new());
         Birth {
@@ -55,7 +55,7 @@ impl Nursery {
     /// for it.
     pub(super) fn bear(&self, birth: Birth, wanted: bool) -> Result<Begun, SupervisorError> {
         let Birth { key, spec, seat } = birth;
-        let mut launch = Launch::of(&spec, seat, self.place.office.deadline());
+        let mut launch = Launch::of(&spec, seat);
         let incarnation = launch.incarnation;
         if let Some(outcome) = launch.at_once(&spec) {
             let settled = self.with(|room| {
@@ -76,7 +76,8 @@ impl Nursery {
         self.with(|room| {
             room.launching -= 1;
             // In the lock, so that it is not done before it is known.
-            let slow = launch.go_on(ChildSpec::clone(&spec), done);
+            let deadline = self.place.office.deadline();
+            let slow = launch.go_on(ChildSpec::clone(&spec), deadline, done);
             let Some(child) = room.children.get_mut(&key) else {
                 return;
             };
@@ -194,7 +195,7 @@ impl Nursery {
         spec: &ChildSpec,
         life: &Arc<Incarnation>,
     ) -> Option<AbortOnDropHandle<()>> {
-        let hang = spec.health.clone()?.hang(Arc::clone(life));
+        let hang = spec.extras().health.clone()?.hang(Arc::clone(life));
         let (me, incarnation) = (self.place.me.clone(), life.id);
         Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let _ = me.send_message(Message::Unhealthy {

@@ -31,7 +31,7 @@ impl<H> PartitionSupervisorSpec<H> {
         let wanted = Arc::new(AtomicUsize::new(handles.len()));
         let named = children.into_iter().enumerate().map(|(index, mut child)| {
             child.id = index.to_string().into();
-            let (wanted, own) = (Arc::clone(&wanted), child.start_if.take());
+            let (wanted, own) = (Arc::clone(&wanted), child.extras_mut().start_if.take());
             child.start_if(move |ctx| {
                 index < wanted.load(Ordering::Acquire) && own.as_ref().is_none_or(|own| own(ctx))
             })

@@ -396,8 +396,9 @@ impl<K, V> Shared<K, V> {
         if let [only] = &**partitions {
             return only;
         }
-        let hash = usize::try_from(self.hasher.hash_one(what) >> 32).unwrap_or_default();
-        &partitions[hash % partitions.len()]
+        // The upper half of the hash as a share of them: a division would cost as much as the hash.
+        let share = (self.hasher.hash_one(what) >> 32) * partitions.len() as u64;
+        &partitions[usize::try_from(share >> 32).unwrap_or_default()]
     }
 }
 

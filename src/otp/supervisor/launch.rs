@@ -23,8 +23,6 @@ pub(in crate::otp) struct Launch {
     /// The incarnation's own id.
     pub(in crate::otp) incarnation: u64,
     life: Arc<Incarnation>,
-    /// How long it may take to take it back.
-    patience: Patience,
 }
 
 /// A start that took more than a moment, and goes on in a task.
@@ -37,13 +35,12 @@ pub(in crate::otp) struct Slow {
 
 impl Launch {
     /// Begins a start of this child, in this place.
-    pub(in crate::otp) fn of(spec: &ChildSpec, seat: Seat, deadline: Deadline) -> Self {
+    pub(in crate::otp) fn of(spec: &ChildSpec, seat: Seat) -> Self {
         let life = Arc::clone(&seat.incarnation);
         Self {
             start: spec.begin(seat),
             incarnation: life.id,
             life,
-            patience: Patience::of(spec, deadline),
         }
     }
 
@@ -58,41 +55,43 @@ impl Launch {
     }
 
     /// Waits for the start, but not for ever, and not beyond `stopped`. A nested supervisor whose time is up takes back what it
-    /// has started.
+    /// has started, by `deadline` at the latest.
     pub(in crate::otp) async fn finish(
         mut self,
         spec: &ChildSpec,
         stopped: &CancellationToken,
+        deadline: Deadline,
     ) -> Outcome {
         let finished = tokio::select! {
             biased;
             // Polled also when it is to stop already: a start may be done at once.
-            outcome = time::timeout(spec.start_timeout, &mut self.start) => Some(outcome),
+            outcome = time::timeout(spec.extras().start_timeout, &mut self.start) => Some(outcome),
             () = stopped.cancelled() => None,
         };
         let child = Arc::clone(&spec.id);
         match finished {
             Some(Ok(outcome)) => outcome_of(spec, outcome),
             Some(Err(_)) => {
-                self.take_back(spec).await;
-                let limit = spec.start_timeout;
+                self.take_back(spec, deadline).await;
+                let limit = spec.extras().start_timeout;
                 Err(StartError::Timeout { child, limit })
             }
             None => {
-                self.take_back(spec).await;
+                self.take_back(spec, deadline).await;
                 Err(StartError::Stopping { child })
             }
         }
     }
 
     /// Only a nested supervisor has anything to take back in order; what else starts is cut off where it awaits.
-    async fn take_back(&mut self, spec: &ChildSpec) {
+    async fn take_back(&mut self, spec: &ChildSpec, deadline: Deadline) {
         self.life.cancel();
         if spec.kind != ChildKind::Supervisor {
             return;
         }
-        if let Some(Ok(started)) = self.patience.wait(&mut self.start).await {
-            stop::stop(Arc::clone(&spec.id), started, self.patience.clone()).await;
+        let mut patience = Patience::of(spec, deadline);
+        if let Some(Ok(started)) = patience.wait(&mut self.start).await {
+            stop::stop(Arc::clone(&spec.id), started, patience).await;
         }
     }
 
@@ -100,6 +99,7 @@ impl Launch {
     pub(in crate::otp) fn go_on(
         self,
         spec: ChildSpec,
+        deadline: Deadline,
         done: impl FnOnce() + Send + 'static,
     ) -> Slow {
         let outcome = Arc::new(Mutex::new(None));
@@ -109,7 +109,9 @@ impl Launch {
             let outcome = Arc::clone(&outcome);
             async move {
                 let _done = done;
-                let finished = self.finish(&spec, &CancellationToken::new()).await;
+                let finished = self
+                    .finish(&spec, &CancellationToken::new(), deadline)
+                    .await;
                 *outcome.lock() = Some(finished);
             }
         });

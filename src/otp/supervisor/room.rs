@@ -86,7 +86,10 @@ impl Room {
             while self.state.next_effect().is_some() {}
             let launch = self.launch(key);
             let outcome = match launch {
-                Some(launch) => launch.finish(&spec, stopped).await,
+                Some(launch) => {
+                    let deadline = self.place.office.deadline();
+                    launch.finish(&spec, stopped, deadline).await
+                }
                 None => Ok(None),
             };
             let failed = outcome.as_ref().err().cloned();
@@ -312,7 +315,8 @@ impl Room {
         } else {
             let me = self.place.me.clone();
             let incarnation = launch.incarnation;
-            let slow = launch.go_on(body.spec.clone(), move || {
+            let deadline = self.place.office.deadline();
+            let slow = launch.go_on(body.spec.clone(), deadline, move || {
                 let _ = me.send_message(Message::StartDone {
                     child: key,
                     incarnation,
@@ -328,8 +332,8 @@ impl Room {
         let body = self.bodies.get_mut(&key)?;
         let overseer = Overseer::new(&self.place.me, self.place.incarnation.id);
         let (node, reports) = (&body.node, &self.place.reports);
-        let seat = Seat::new(Some(overseer), key, number, node, reports);
-        Some(Launch::of(&body.spec, seat, self.place.office.deadline()))
+        let seat = Seat::new(Some(overseer), key, number, node, reports, Instant::now());
+        Some(Launch::of(&body.spec, seat))
     }
 
     /// A start has come to its end: keeps what lives, and tells what came of it.
@@ -358,7 +362,7 @@ impl Room {
         }
         let incarnation = Arc::clone(&started.incarnation);
         body.life = Life::Alive(started);
-        if let Some(probe) = &body.spec.health {
+        if let Some(probe) = &body.spec.extras().health {
             let me = self.place.me.clone();
             let (id, hang) = (incarnation.id, probe.clone().hang(Arc::clone(&incarnation)));
             let watch = tokio::spawn(async move {
@@ -457,7 +461,7 @@ impl Room {
 
     fn tell(&self, key: Key, what: Lifecycle) {
         if let Some(body) = self.bodies.get(&key) {
-            let own_budget = body.spec.budget.is_some();
+            let own_budget = body.spec.extras().budget.is_some();
             let (reports, supervisor) = (&self.place.reports, &self.place.node);
             reports.publish(Report::of_child(supervisor, &body.node, own_budget, what));
         }

@@ -162,15 +162,16 @@ pub(crate) fn check_child(
             "{id} is significant, but its supervisor never shuts down by itself; set auto_shutdown, or leave it out"
         ));
     }
-    if child.start_timeout.is_zero() {
+    if child.extras().start_timeout.is_zero() {
         return invalid(format!(
             "{id} has no time to start; give its start_timeout a length"
         ));
     }
-    if let Some(budget) = &child.budget {
+    if let Some(budget) = &child.extras().budget {
         check_period(id, budget.intensity)?;
     }
     if let Some(why) = child
+        .extras()
         .health
         .as_ref()
         .and_then(|probe| probe.refuses(child.kind))
