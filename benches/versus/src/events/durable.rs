@@ -29,7 +29,9 @@ const PRODUCERS: usize = 64;
 /// Not equal: the engines and `limit` get bytes that are encoded already, underpin encodes. The engines keep each event by
 /// id, an index by correlation and one by kind and time, all in one transaction; underpin keeps the bytes on disk and the
 /// same indexes, and one by source, in memory. `limit` appends the bytes of a batch with one write and `fdatasync`, and
-/// could not find any of them again.
+/// could not find any of them again; its file grows, where underpin writes small batches into room that it made ahead, so
+/// that underpin can be quicker than it. What is left between the two at 1000 is encoding, 300 ns an event, which the one
+/// caller does before anything can be written.
 pub(super) fn batches(sides: &mut Sides, size: usize) -> Result<()> {
     let folder = sides.folder()?;
     let runtime = Workers::Two.runtime();

@@ -122,7 +122,8 @@ pub(super) fn kind_time(sides: &mut Sides) -> Result<()> {
 }
 
 /// Batches of 100 stored in memory by one caller, while another one compares the data of all events again and again; `limit` stores
-/// alone.
+/// alone. The one that asks holds no lock while it compares, and copies 32 records at a time under one; what the storing
+/// caller loses is the memory that both share.
 pub(super) fn write_beside_query(sides: &mut Sides) -> Result<()> {
     for (who, beside) in [(UNDERPIN, true), (LIMIT, false)] {
         let runtime = Workers::Two.runtime();

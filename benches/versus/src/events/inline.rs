@@ -48,6 +48,28 @@ impl Inline {
         self.sources.push(event.source(), row);
     }
 
+    /// Indexes an event from its record, as a log has it.
+    pub(super) fn take(&mut self, record: &[u8]) {
+        let row = len32(self.places.len());
+        let eight = |at: usize| record[at..at + 8].try_into().expect("eight bytes");
+        let len = |at: usize| usize::from(u16::from_le_bytes([record[at], record[at + 1]]));
+        let mut texts = &record[if record[24] & 2 == 0 { 32 } else { 40 }..];
+        let mut text = |len: usize| {
+            let (text, rest) = texts.split_at(len);
+            texts = rest;
+            std::str::from_utf8(text).expect("texts are UTF-8")
+        };
+        let (kind, source, correlation) = (text(len(26)), text(len(28)), text(len(30)));
+        self.places.push((0, row));
+        self.times.push(i64::from_le_bytes(eight(16)));
+        self.ids.insert(u64::from_le_bytes(eight(8)), row);
+        let hash = CorrelationId::new(correlation).map_or(0, |id| id.hash64());
+        let before = self.correlations.insert(hash, row);
+        self.correlation_before.push(before.unwrap_or(NONE));
+        self.kinds.push(kind, row);
+        self.sources.push(source, row);
+    }
+
     /// The events of a correlation, decoded, the oldest first.
     pub(super) fn correlation(&self, hash: u64) -> Vec<Decoded> {
         let mut found = Vec::new();

@@ -3,7 +3,7 @@ use std::path::Path;
 use anyhow::Result;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
-use super::{Engine, Record, by_correlation, by_kind_and_time, id_of, range_of_kind};
+use super::{Engine, Record, by_correlation, by_kind_and_time, id_of, is_below, range_of_kind};
 
 /// Three keyspaces, written in one batch that is synced as data.
 pub(super) struct Fjall {
@@ -55,6 +55,28 @@ impl Engine for Fjall {
             .take(count)
             .map(|entry| self.bytes(&entry.key()?))
             .collect()
+    }
+
+    fn prune(&self, below: u64) -> Result<u64> {
+        let mut batch = self
+            .database
+            .batch()
+            .durability(Some(PersistMode::SyncData));
+        let mut pruned = 0;
+        for entry in self.events.range(..below.to_be_bytes()) {
+            batch.remove(&self.events, entry.key()?);
+            pruned += 1;
+        }
+        for index in [&self.correlations, &self.kinds] {
+            for entry in index.iter() {
+                let key = entry.key()?;
+                if is_below(&key, below) {
+                    batch.remove(index, key);
+                }
+            }
+        }
+        batch.commit()?;
+        Ok(pruned)
     }
 }
 

@@ -6,7 +6,7 @@ use heed::{
     types::{Bytes, Unit},
 };
 
-use super::{Engine, Record, by_correlation, by_kind_and_time, id_of, range_of_kind};
+use super::{Engine, Record, by_correlation, by_kind_and_time, id_of, is_below, range_of_kind};
 
 /// Three databases in one environment with LMDB's default flags: every commit is synced.
 pub(super) struct Lmdb {
@@ -74,6 +74,23 @@ impl Engine for Lmdb {
             .take(count)
             .map(|entry| self.bytes(&transaction, entry?.0))
             .collect()
+    }
+
+    fn prune(&self, below: u64) -> Result<u64> {
+        let mut transaction = self.environment.write_txn()?;
+        let end = below.to_be_bytes();
+        let older = (Bound::Unbounded, Bound::Excluded(&end[..]));
+        let pruned = self.events.delete_range(&mut transaction, &older)?;
+        for index in [&self.correlations, &self.kinds] {
+            let keys = index.iter(&transaction)?.map(|entry| Ok(entry?.0.to_vec()));
+            let mut keys = keys.collect::<Result<Vec<_>>>()?;
+            keys.retain(|key| is_below(key, below));
+            for key in keys {
+                index.delete(&mut transaction, &key)?;
+            }
+        }
+        transaction.commit()?;
+        Ok(pruned as u64)
     }
 }
 

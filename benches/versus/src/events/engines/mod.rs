@@ -21,6 +21,9 @@ pub(super) trait Engine: Send + Sync {
 
     /// The newest `count` records of a kind between two times, the newest first.
     fn newest(&self, kind: u32, from: i64, to: i64, count: usize) -> Result<Vec<Vec<u8>>>;
+
+    /// Deletes all records below an id in one transaction that is synced when this returns; answers how many.
+    fn prune(&self, below: u64) -> Result<u64>;
 }
 
 pub(super) type Open = fn(&Path) -> Result<Box<dyn Engine>>;
@@ -45,6 +48,11 @@ pub(super) const FOUND_IN: [(&str, Open); 2] = [
 /// The id at the end of an index's key.
 fn id_of(key: &[u8]) -> [u8; 8] {
     key[key.len() - 8..].try_into().expect("keys end in an id")
+}
+
+/// Whether an index's key is of an id below another.
+fn is_below(key: &[u8], below: u64) -> bool {
+    u64::from_be_bytes(id_of(key)) < below
 }
 
 /// From the first to the last key of a kind within a range of time.
@@ -101,6 +109,11 @@ mod tests {
                 [records[17].bytes.clone(), records[9].bytes.clone()],
                 "{who}"
             );
+            assert_eq!(engine.prune(records[10].id).expect(who), 10, "{who}");
+            let found = engine.correlation(records[0].correlation).expect(who);
+            assert_eq!(found, expected[10..], "{who}");
+            let newest = engine.newest(kind, 0, time, 2).expect(who);
+            assert_eq!(newest, [records[17].bytes.clone()], "{who}");
         }
     }
 }

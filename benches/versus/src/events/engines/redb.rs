@@ -3,7 +3,7 @@ use std::path::Path;
 use anyhow::Result;
 use redb::{Database, ReadableDatabase, TableDefinition};
 
-use super::{Engine, Record, by_correlation, by_kind_and_time, id_of, range_of_kind};
+use super::{Engine, Record, by_correlation, by_kind_and_time, id_of, is_below, range_of_kind};
 
 /// Three tables, written in one transaction with the default durability, which is synced.
 pub(super) struct Redb(Database);
@@ -60,6 +60,24 @@ impl Engine for Redb {
             .take(count)
             .map(|entry| bytes(&events, entry?.0.value()))
             .collect()
+    }
+
+    fn prune(&self, below: u64) -> Result<u64> {
+        let transaction = self.0.begin_write()?;
+        let mut pruned = 0;
+        {
+            let mut events = transaction.open_table(EVENTS)?;
+            events.retain_in(..below, |_, _| {
+                pruned += 1;
+                false
+            })?;
+            let mut correlations = transaction.open_table(CORRELATIONS)?;
+            correlations.retain(|key, ()| !is_below(key, below))?;
+            let mut kinds = transaction.open_table(KINDS)?;
+            kinds.retain(|key, ()| !is_below(key, below))?;
+        }
+        transaction.commit()?;
+        Ok(pruned)
     }
 }
 

@@ -64,4 +64,12 @@ impl Engine for Sqlite {
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+
+    fn prune(&self, below: u64) -> Result<u64> {
+        let pruned = self
+            .0
+            .lock()
+            .execute("DELETE FROM events WHERE id < ?", [below.cast_signed()])?;
+        Ok(pruned as u64)
+    }
 }
