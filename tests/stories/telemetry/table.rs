@@ -130,8 +130,12 @@ async fn ends_of_children_are_counted_by_their_reasons() {
     assert_eq!(snapshot.counter("underpin_child_starts", &[fragile]), 1);
     let running = snapshot.gauge("underpin_children", &[("state", "running")]);
     assert!(running.is_some_and(|running| running > 5.0), "{running:?}");
-    let events = snapshot.counter("underpin_child_handled", &[("child", "node/telemetry")]);
-    assert!(events >= 1);
+    eventually("the service's messages are seen", async || {
+        let service = [("child", "node/telemetry")];
+        let snapshot = node.telemetry().snapshot();
+        snapshot.counter("underpin_child_handled", &service) >= 1
+    })
+    .await;
     node.shutdown().await;
 }
 
