@@ -3,6 +3,7 @@
 use std::{io, ops::Range, sync::Arc};
 
 use super::{
+    columns::part,
     filter::{Filter, KindFilter},
     plan::{Index, Offer, Plan},
     view::{Access, Key, Term, View},
@@ -15,11 +16,25 @@ pub(super) struct Candidates<'a> {
     view: &'a dyn View,
     access: Access<'a>,
     plan: Plan,
+    /// How many rows there are.
+    all: u32,
+    chains: Vec<Chain>,
     /// The kinds that begin as wanted.
     kinds: Vec<Arc<str>>,
     rows: Vec<u32>,
     other: Vec<u32>,
     keys: Vec<Key>,
+}
+
+/// Rows of an index whose rows are chained, the newest first: each window would walk from the newest row back again.
+#[derive(Debug)]
+struct Chain {
+    index: Index,
+    /// All rows from this one on.
+    from: u32,
+    rows: Vec<u32>,
+    #[cfg(test)]
+    walks: usize,
 }
 
 /// A row with what it is sorted by.
@@ -60,11 +75,19 @@ impl<'a> Candidates<'a> {
             view,
             access,
             plan,
+            all: rows,
+            chains: Vec::new(),
             kinds: kinds.into_iter().map(|(kind, _)| kind).collect(),
             rows: Vec::new(),
             other: Vec::new(),
             keys: Vec::new(),
         }))
+    }
+
+    /// How often a chain was walked.
+    #[cfg(test)]
+    pub(super) fn walks(&self) -> usize {
+        self.chains.iter().map(|chain| chain.walks).sum()
     }
 
     pub(super) fn the_plan(&self) -> &Plan {
@@ -81,12 +104,12 @@ impl<'a> Candidates<'a> {
         rows.clear();
         self.list(self.plan.by, window.clone(), &mut rows)?;
         let mut other = std::mem::take(&mut self.other);
-        for index in &self.plan.and {
+        for at in 0..self.plan.and.len() {
             if rows.is_empty() {
                 break;
             }
             other.clear();
-            self.list(*index, window.clone(), &mut other)?;
+            self.list(self.plan.and[at], window.clone(), &mut other)?;
             intersect(&mut rows, &other);
         }
         self.keys.clear();
@@ -105,7 +128,12 @@ impl<'a> Candidates<'a> {
         Ok(looked_at)
     }
 
-    fn list(&self, index: Index, window: Range<u32>, out: &mut Vec<u32>) -> io::Result<()> {
+    fn list(&mut self, index: Index, window: Range<u32>, out: &mut Vec<u32>) -> io::Result<()> {
+        if index.is_by_hash() && window != (0..self.all) {
+            let rows = self.chained(index, window.start)?;
+            out.extend_from_slice(part(rows, window));
+            return Ok(());
+        }
         if let Some(term) = term(self.filter, index) {
             return self.view.rows_with(term, window, self.access, out);
         }
@@ -121,6 +149,33 @@ impl<'a> Candidates<'a> {
             out.sort_unstable();
         }
         Ok(())
+    }
+
+    /// The rows of a chain, from one on: first from where it is needed, and the whole if that was not enough.
+    fn chained(&mut self, index: Index, from: u32) -> io::Result<&[u32]> {
+        let known = self.chains.iter().position(|chain| chain.index == index);
+        let at = known.unwrap_or(self.chains.len());
+        let is_enough = self.chains.get(at).is_some_and(|chain| chain.from <= from);
+        if !is_enough {
+            let from = known.map_or(from, |_| 0);
+            let mut rows = Vec::new();
+            if let Some(term) = term(self.filter, index) {
+                let within = from..self.all;
+                self.view.rows_with(term, within, self.access, &mut rows)?;
+            }
+            let chain = Chain {
+                index,
+                from,
+                rows,
+                #[cfg(test)]
+                walks: known.map_or(0, |at| self.chains[at].walks) + 1,
+            };
+            match known {
+                Some(at) => self.chains[at] = chain,
+                None => self.chains.push(chain),
+            }
+        }
+        Ok(&self.chains[at].rows)
     }
 }
 

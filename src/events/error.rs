@@ -194,8 +194,10 @@ pub enum QueryError {
     /// A subscription and a timeline have an order, an end and a place of their own.
     #[error("only a filter is taken here, neither order, limit, skip nor cursor; leave them out")]
     NotAFilter,
-    /// There are more changes of state than one timeline holds.
-    #[error("there are more than {max} changes of state; narrow them with since and until")]
+    /// There are more changes of state than one timeline holds, in number or in bytes.
+    #[error(
+        "there are more than {max} changes of state, or 32 MiB of them; narrow them with since and until"
+    )]
     TimelineTooLong {
         /// The most.
         max: usize,

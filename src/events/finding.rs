@@ -18,13 +18,13 @@ use futures_util::{Stream, StreamExt, stream};
 use crate::ids::{CorrelationId, EventId};
 
 use super::{
-    Bookmark, Causes, Effect, Effects, Event, Events, Explanation, Order, Page, Query, QueryError,
+    Bookmark, Causes, Effects, Event, Events, Explanation, Order, Page, Query, QueryError,
     STATE_CHANGE, Start, StoreError, Subscription, Timeline,
     handle::unreadable,
-    lineage::End,
+    lineage::{BYTES_MAX, Descent, End},
     log::Log,
     record::Record,
-    search::{Halt, PAGE_BYTES_MAX, Search, Work},
+    search::{Halt, PAGE_BYTES_MAX, QUICK_BYTES, Search, Work},
     view::{Access, View},
 };
 
@@ -36,13 +36,18 @@ impl Events {
     /// [`StoreError::Damaged`], [`StoreError::Read`], [`StoreError::Index`] if it cannot be read; [`StoreError::Down`] if the store was
     /// never open.
     pub async fn get(&self, id: EventId) -> Result<Option<Event>, StoreError> {
+        Ok(self.sized(id).await?.map(|(event, _)| event))
+    }
+
+    /// An event, and how many bytes it has as encoded.
+    async fn sized(&self, id: EventId) -> Result<Option<(Event, usize)>, StoreError> {
         let log = self.shared.view().await?;
         let views = log.views();
         let found = self
             .off_the_writer(move |_, access| get(&views, id, access))
             .await?;
         match found {
-            Some(Ok(event)) => Ok(Some(event)),
+            Some(Ok(found)) => Ok(Some(found)),
             Some(Err(error)) => {
                 log.count_unreadable(1);
                 Err(unreadable(id, error))
@@ -78,6 +83,13 @@ impl Events {
         Ok(Explanation::of(text, &page, work, begin.elapsed()))
     }
 
+    /// As [`Events::query`], with a page that ends after so many bytes of events, as encoded.
+    #[cfg(feature = "cluster")]
+    pub(crate) async fn page(&self, query: Query, bytes: usize) -> Result<Page, StoreError> {
+        let (page, _) = self.search(query, bytes).await?;
+        Ok(page)
+    }
+
     async fn search(&self, query: Query, bytes: usize) -> Result<(Page, Work), StoreError> {
         query.check()?;
         self.shared.metrics.queries.inc();
@@ -93,7 +105,7 @@ impl Events {
         Ok((page, work))
     }
 
-    /// How many events a query asks for, whatever its limit.
+    /// How many events a query asks for, whatever its limit: what comes behind its cursor, without those that it skips.
     ///
     /// # Errors
     ///
@@ -119,6 +131,7 @@ impl Events {
             left: query.limit,
             query: Some(query),
             part: Pages::PART_FIRST,
+            bytes: 0,
         }
     }
 
@@ -163,7 +176,8 @@ impl Events {
         self.query(Query::new().correlation(id.clone())).await
     }
 
-    /// Why an event came about: itself, its parent, the parent's parent, up to the first cause; `None` if there is no such event.
+    /// Why an event came about: itself, its parent, the parent's parent, up to the first cause, at most [`Causes::EVENTS_MAX`] and 32 MiB
+    /// of them; `None` if there is no such event.
     ///
     /// # Errors
     ///
@@ -173,7 +187,7 @@ impl Events {
     ///
     /// Cancel safe.
     pub async fn causes(&self, id: EventId) -> Result<Option<Causes>, StoreError> {
-        let Some(event) = self.get(id).await? else {
+        let Some((event, mut bytes)) = self.sized(id).await? else {
             return Ok(None);
         };
         let mut seen = HashSet::from([id]);
@@ -186,20 +200,22 @@ impl Events {
             if !seen.insert(parent) {
                 break End::Circle { id: parent };
             }
-            if events.len() == Causes::EVENTS_MAX {
+            if events.len() == Causes::EVENTS_MAX || bytes > BYTES_MAX {
                 break End::TooLong;
             }
-            let Some(event) = self.get(parent).await? else {
+            let Some((event, len)) = self.sized(parent).await? else {
                 break End::Missing { id: parent };
             };
+            bytes += len;
             next = event.parent();
             events.push(event);
+            let_others_run(events.len()).await;
         };
         Ok(Some(Causes { events, end }))
     }
 
     /// What came of an event: those it caused, those that they caused, and so on, each before its own effects, the earliest first; at most
-    /// [`Effects::EVENTS_MAX`]. The event itself need not be stored any more.
+    /// [`Effects::EVENTS_MAX`], and 32 MiB of them. The event itself need not be stored any more.
     ///
     /// # Errors
     ///
@@ -209,36 +225,24 @@ impl Events {
     ///
     /// Cancel safe.
     pub async fn effects(&self, id: EventId) -> Result<Effects, StoreError> {
-        let mut found = Effects::new(self.get(id).await?);
-        let mut seen = HashSet::from([id]);
-        let mut next = vec![(0, id)];
-        while let Some((depth, cause)) = next.pop() {
-            let room = Effects::EVENTS_MAX - found.effects.len().min(Effects::EVENTS_MAX);
-            let page = self
-                .query(Query::new().parent(cause).limit(room.max(1)))
-                .await?;
-            found.complete &= page.next.is_none();
-            let new = page
-                .events
-                .into_iter()
-                .filter(|event| seen.insert(event.id()));
-            let own: Vec<_> = new.map(|event| Effect { depth, event }).collect();
-            next.extend(
-                own.iter()
-                    .rev()
-                    .map(|effect| (depth + 1, effect.event.id())),
-            );
-            found.insert(cause, own);
-            if found.effects.len() >= Effects::EVENTS_MAX {
-                found.complete = next.is_empty() && found.complete;
+        let (event, bytes) = self.sized(id).await?.unzip();
+        let mut descent = Descent::from(id, bytes.unwrap_or(0));
+        let mut looks = 0;
+        while let Some(cause) = descent.next_cause() {
+            let (events, bytes) = descent.room();
+            let query = Query::new().parent(cause.id).limit(events);
+            let (page, work) = self.search(query, bytes).await?;
+            if !descent.take(cause, page, work.page_bytes) {
                 break;
             }
+            looks += 1;
+            let_others_run(looks).await;
         }
-        Ok(found)
+        Ok(descent.effects(event))
     }
 
     /// How states came to be what they are, from the `state_change` events that a filter takes: of a source, of a correlation, in a range
-    /// of time. The whole of it is in memory: at most [`Query::LIMIT_MAX`] changes.
+    /// of time. The whole of it is in memory: at most [`Query::LIMIT_MAX`] changes, and 32 MiB of them as encoded.
     ///
     /// # Errors
     ///
@@ -260,12 +264,12 @@ impl Events {
                 return Err(StoreError::Damaged { id: *id });
             }
             events.extend(page.events);
+            if events.len() > Query::LIMIT_MAX || pages.bytes > BYTES_MAX {
+                let max = Query::LIMIT_MAX;
+                return Err(QueryError::TimelineTooLong { max }.into());
+            }
         }
-        if events.len() > Query::LIMIT_MAX {
-            let max = Query::LIMIT_MAX;
-            return Err(QueryError::TimelineTooLong { max }.into());
-        }
-        Ok(Timeline::of(events))
+        beside(move || Timeline::of(events)).await
     }
 
     /// Follows the log: every event that the filter takes, in the order in which they were stored, none left out and none twice, from
@@ -289,24 +293,35 @@ impl Events {
                 (found.ok_or(StoreError::Unknown { id })?, Some(id))
             }
             Start::At(bookmark) if !bookmark.is_of(&log) => return Err(StoreError::OtherLog),
-            Start::At(bookmark) => {
-                let found = match bookmark.id() {
-                    Some(id) => self.place_after(&log, id).await?,
-                    None => None,
-                };
-                (found.unwrap_or(bookmark.place()), bookmark.id())
-            }
+            Start::At(bookmark) => (self.place_of(&log, bookmark).await?, bookmark.id()),
         };
         let filter = filter.filter;
         Ok(Subscription::new(self.clone(), filter, log, place, after))
     }
 
-    /// The place behind an event.
-    pub(super) async fn place_after(
+    /// Where to go on from a bookmark of this log.
+    pub(super) async fn place_of(
         &self,
         log: &Log,
-        id: EventId,
-    ) -> Result<Option<(u64, u32)>, StoreError> {
+        bookmark: Bookmark,
+    ) -> Result<(u64, u32), StoreError> {
+        let (views, opened_at) = (log.views(), log.opened_at());
+        self.off_the_writer(move |_, access| {
+            if let Some(id) = bookmark.id() {
+                if let Some((view, row)) = find(&views, id, access)? {
+                    return Ok((view.base(), row + 1));
+                }
+                if bookmark.stands_behind_its_row(&views, id, access)? {
+                    return Ok(bookmark.place());
+                }
+            }
+            Ok(bookmark.without_its_event(&views, opened_at))
+        })
+        .await
+    }
+
+    /// The place behind an event.
+    async fn place_after(&self, log: &Log, id: EventId) -> Result<Option<(u64, u32)>, StoreError> {
         let views = log.views();
         self.off_the_writer(move |_, access| {
             let found = find(&views, id, access)?;
@@ -335,22 +350,39 @@ impl Events {
         }
         let cancelled = Cancel(Arc::new(AtomicBool::new(false)));
         let (flag, shared) = (cancelled.0.clone(), self.shared.clone());
-        let searching = tokio::task::spawn_blocking(move || {
+        let searching = beside(move || {
             let answer = work(&flag, Access::Disk);
             if matches!(answer, Err(Halt::Cancelled)) {
                 shared.metrics.queries_cancelled.inc();
             }
             answer
         });
-        match searching.await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(Halt::Unreadable(error))) => Err(StoreError::Index(error)),
-            Ok(Err(halt)) => Err(StoreError::Panicked(format!("search ended as {halt:?}"))),
-            Err(error) if error.is_panic() => {
-                Err(StoreError::Panicked(text_of(error.into_panic().as_ref())))
-            }
-            Err(error) => Err(StoreError::Panicked(error.to_string())),
+        match searching.await? {
+            Ok(answer) => Ok(answer),
+            Err(Halt::Unreadable(error)) => Err(StoreError::Index(error)),
+            Err(halt) => Err(StoreError::Panicked(format!("search ended as {halt:?}"))),
         }
+    }
+}
+
+/// Runs work beside the runtime. A panic is an error of this work alone.
+async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| {
+        StoreError::Panicked(match error.try_into_panic() {
+            Ok(panic) => text_of(panic.as_ref()),
+            Err(error) => error.to_string(),
+        })
+    })
+}
+
+/// Lets other tasks run after some looks, each of which may take tens of microseconds and never waits.
+async fn let_others_run(looks: usize) {
+    const LOOKS: usize = 16;
+    if looks.is_multiple_of(LOOKS) {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -364,6 +396,8 @@ pub struct Pages {
     left: usize,
     /// How many are read at once.
     part: usize,
+    /// Bytes of all pages so far, as encoded.
+    bytes: usize,
 }
 
 impl Pages {
@@ -389,7 +423,10 @@ impl Pages {
         };
         let query = query.clone().limit(self.part.min(self.left));
         let page = match self.events.search(query, Self::PART_BYTES).await {
-            Ok((page, _)) => page,
+            Ok((page, work)) => {
+                self.bytes += work.page_bytes;
+                page
+            }
             Err(error) => {
                 self.query = None;
                 return Err(error);
@@ -405,22 +442,29 @@ impl Pages {
     }
 }
 
-/// An event that is there, or why it cannot be read.
-type Read = Option<Result<Event, io::Error>>;
+/// An event that is there and its bytes as encoded, or why it cannot be read.
+pub(super) type Read = Option<Result<(Event, usize), io::Error>>;
 
-fn get(views: &[Arc<dyn View>], id: EventId, access: Access<'_>) -> Result<Read, Halt> {
+pub(super) fn get(views: &[Arc<dyn View>], id: EventId, access: Access<'_>) -> Result<Read, Halt> {
     let Some((view, row)) = find(views, id, access)? else {
         return Ok(None);
     };
-    let mut event = None;
-    let read = view.read(row, access, &mut |bytes| {
-        event = Record::read(bytes).as_ref().and_then(Event::decode);
-    });
-    match read {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Halt::NotQuick),
-        Err(error) => Ok(Some(Err(error))),
-        Ok(()) => Ok(Some(event.ok_or_else(|| io::ErrorKind::InvalidData.into()))),
-    }
+    let mut record = Vec::new();
+    let read = view.read(row, access, &mut |bytes| record.extend_from_slice(bytes));
+    let error = match read {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(Halt::NotQuick),
+        Err(error) => error,
+        Ok(()) if record.len() > QUICK_BYTES && !access.is_patient() => {
+            return Err(Halt::NotQuick);
+        }
+        Ok(()) => match Record::read(&record).as_ref().and_then(Event::decode) {
+            Some(event) => return Ok(Some(Ok((event, record.len())))),
+            None => io::ErrorKind::InvalidData.into(),
+        },
+    };
+    // It may have been pruned since it was found: then it is not there, and nothing is wrong.
+    let is_still_there = view.find(id.get(), access)? == Some(row);
+    Ok(is_still_there.then_some(Err(error)))
 }
 
 fn find<'v>(

@@ -36,6 +36,8 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Log {
     id: u64,
+    /// Behind all that was there when it was opened: segment and row.
+    opened_at: (u64, u32),
     durable: bool,
     segment_bytes: AtomicU32,
     hot_bytes: AtomicUsize,
@@ -237,8 +239,11 @@ impl Log {
         let rows = active
             .as_ref()
             .map_or(0, |active: &Arc<Segment>| active.all_rows());
+        let newest_first = found.segments.iter().rev();
+        let mut shown = newest_first.map(|segment| (segment.base, segment.published()));
         let log = Self {
             id: found.id,
+            opened_at: shown.find(|(_, rows)| *rows > 0).unwrap_or_default(),
             durable: options.durability != Durability::Memory,
             segment_bytes: AtomicU32::new(options.segment_limit()),
             hot_bytes: AtomicUsize::new(options.hot_bytes),
@@ -310,6 +315,11 @@ impl Log {
     /// Tells this log from every other one.
     pub(super) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// The place behind all that was there when it was opened.
+    pub(super) fn opened_at(&self) -> (u64, u32) {
+        self.opened_at
     }
 
     /// The segments as readers see them, oldest first.

@@ -136,6 +136,7 @@ mod columns;
 mod commit;
 mod comparison;
 mod constructors;
+mod copied;
 mod disk;
 mod error;
 mod event;
@@ -163,6 +164,8 @@ mod packed;
 mod plan;
 mod portable;
 mod query;
+#[cfg(test)]
+mod reading;
 mod record;
 mod recovery;
 mod sealed;

@@ -67,7 +67,7 @@ impl Index {
     }
 
     /// Whether a row that it lists may belong to another value: it goes by hashes.
-    fn is_by_hash(self) -> bool {
+    pub(super) fn is_by_hash(self) -> bool {
         matches!(self, Self::Correlation | Self::Parent)
     }
 }

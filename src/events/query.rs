@@ -135,6 +135,13 @@ impl Query {
         self
     }
 
+    /// Only events at this time or earlier, and none that an earlier `until` leaves out.
+    #[cfg(feature = "web")]
+    pub(crate) fn not_after(mut self, time: Timestamp) -> Self {
+        self.filter.until = self.filter.until.min(time);
+        self
+    }
+
     /// Only events with this id or a higher one.
     pub fn first_id(mut self, id: EventId) -> Self {
         self.filter.first = id;

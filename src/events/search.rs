@@ -20,6 +20,7 @@ use super::{
     Event, Query, Timestamp,
     candidates::{Candidate, Candidates},
     columns::{ZONE_ROWS, Zone},
+    copied::Copied,
     event::Texts,
     plan::Plan,
     query::{Page, Rank},
@@ -34,10 +35,10 @@ const WINDOW_ROWS: u32 = 8 * ZONE_ROWS;
 const AT_ONCE_ROWS: u32 = 1024;
 /// Rows that a search may look at on the caller's own task: some tens of microseconds.
 const QUICK_ROWS: usize = 8192;
-/// Records that are copied at a time: for so many a segment is asked, and locked, once.
-const COPIED_RECORDS: usize = 32;
-/// Bytes of records after which no more are copied at a time: what a reader holds beside its answer.
-const COPIED_BYTES: usize = 256 << 10;
+/// Events that may be decoded on the caller's own task: some hundred microseconds.
+pub(super) const QUICK_EVENTS: usize = 256;
+/// The same in bytes of their records: large ones take longer.
+pub(super) const QUICK_BYTES: usize = 128 << 10;
 /// Bytes of candidates, as encoded, that are kept decoded, so that they need not be read again.
 const KEPT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of events, as encoded, after which a page ends early.
@@ -72,6 +73,10 @@ pub(super) struct Work {
     pub(super) left_out: usize,
     pub(super) rows: usize,
     pub(super) events_read: usize,
+    /// Bytes of the records that were read.
+    pub(super) bytes_read: usize,
+    /// Bytes of the events of the page, as encoded.
+    pub(super) page_bytes: usize,
 }
 
 /// One search.
@@ -100,14 +105,6 @@ enum Sink {
         wanted: usize,
     },
     Count(u64),
-}
-
-/// Records that are looked at: copied, so that no lock is held while they are decoded.
-#[derive(Debug, Default)]
-struct Copied {
-    bytes: Vec<u8>,
-    /// Where each is; `None` for one that cannot be read.
-    records: Vec<Option<Range<usize>>>,
 }
 
 /// An event that may be part of the answer.
@@ -206,14 +203,14 @@ impl<'a> Search<'a> {
         Ok((page, self.work))
     }
 
-    /// How many events match; limit, skip and cursor do not matter.
+    /// How many events match behind the cursor, without those that are skipped; the limit does not matter.
     pub(super) fn count(mut self) -> Result<u64, Halt> {
-        self.after = None;
         self.run()?;
-        match self.sink {
-            Sink::Count(count) => Ok(count),
-            Sink::Best { heap, .. } => Ok(heap.len() as u64),
-        }
+        let count = match self.sink {
+            Sink::Count(count) => count,
+            Sink::Best { heap, .. } => heap.len() as u64,
+        };
+        Ok(count.saturating_sub(self.query.skip as u64))
     }
 
     fn run(&mut self) -> Result<(), Halt> {
@@ -297,13 +294,13 @@ impl<'a> Search<'a> {
     fn offer_if_they_match(&mut self, at: usize, found: &mut Vec<Candidate>) -> Result<(), Halt> {
         found.retain(|candidate| self.may_enter(self.rank(candidate)));
         let mut rest = &found[..];
-        let mut rows = Vec::with_capacity(COPIED_RECORDS.min(rest.len()));
+        let mut rows = Vec::with_capacity(Copied::RECORDS_MAX.min(rest.len()));
         while !rest.is_empty() {
             self.pause()?;
             rows.clear();
-            rows.extend(rest.iter().take(COPIED_RECORDS).map(|found| found.row));
+            rows.extend(rest.iter().take(Copied::RECORDS_MAX).map(|found| found.row));
             self.copy(at, &rows)?;
-            let (copied, others) = rest.split_at(self.copied.records.len().min(rows.len()));
+            let (copied, others) = rest.split_at(self.copied.len());
             for (place, candidate) in copied.iter().enumerate() {
                 // What was found meanwhile may be better.
                 if !self.may_enter(self.rank(candidate)) {
@@ -344,12 +341,12 @@ impl<'a> Search<'a> {
     /// Whether a copied record's event matches, and the event if it is worth keeping.
     fn look(&mut self, place: usize) -> Looked {
         // One that cannot be read may belong here: it is kept, and found unreadable again when it is read.
-        let Some(range) = self.copied.records.get(place).cloned().flatten() else {
+        let Some(bytes) = self.copied.bytes(place) else {
             return Looked::At(None);
         };
-        let has_room = self.has_room() && self.kept_bytes + range.len() <= KEPT_BYTES_MAX;
+        let has_room = self.has_room() && self.kept_bytes + bytes.len() <= KEPT_BYTES_MAX;
         let filter = &self.query.filter;
-        let record = self.copied.bytes.get(range).and_then(Record::read);
+        let record = Record::read(bytes);
         let Some(record) = record.filter(|record| filter.takes(record)) else {
             return Looked::AtAnother;
         };
@@ -368,24 +365,10 @@ impl<'a> Search<'a> {
 
     /// Copies the records of some rows: of all, or of as many as are copied at a time.
     fn copy(&mut self, at: usize, rows: &[u32]) -> Result<(), Halt> {
-        let Copied { bytes, records } = &mut self.copied;
-        bytes.clear();
-        records.clear();
-        self.segments[at]
-            .0
-            .read_while(rows, self.access, &mut |record| {
-                records.push(record.ok().map(|record| {
-                    let start = bytes.len();
-                    bytes.extend_from_slice(record);
-                    start..bytes.len()
-                }));
-                bytes.len() < COPIED_BYTES
-            })?;
-        self.work.events_read += records.len();
-        if records.is_empty() && !rows.is_empty() {
-            return Err(Halt::Unreadable(io::ErrorKind::NotFound.into()));
-        }
-        Ok(())
+        self.copied.fill(self.segments[at].0, rows, self.access)?;
+        self.work.events_read += self.copied.len();
+        self.work.bytes_read += self.copied.all_bytes();
+        self.pause()
     }
 
     /// Whether what enters now may stay: nothing has been pushed out yet.
@@ -453,10 +436,19 @@ impl<'a> Search<'a> {
         if self.cancelled.load(Relaxed) {
             return Err(Halt::Cancelled);
         }
-        if !self.access.is_patient() && self.work.rows > QUICK_ROWS {
-            return Err(Halt::NotQuick);
+        let Work {
+            rows,
+            events_read,
+            bytes_read,
+            ..
+        } = self.work;
+        let is_quick =
+            rows <= QUICK_ROWS && events_read <= QUICK_EVENTS && bytes_read <= QUICK_BYTES;
+        if is_quick || self.access.is_patient() {
+            Ok(())
+        } else {
+            Err(Halt::NotQuick)
         }
-        Ok(())
     }
 
     fn read(&mut self, mut found: Vec<Found>) -> Result<Page, Halt> {
@@ -464,11 +456,18 @@ impl<'a> Search<'a> {
         let mut more = found.len() > last;
         found.truncate(last);
         found.drain(..self.query.skip.min(found.len()));
-        let mut page = Page::default();
+        let mut page = Page {
+            events: Vec::with_capacity(found.len().min(1024)),
+            ..Page::default()
+        };
+        let not_decoded = found.iter().filter(|found| found.event.is_none()).count();
+        if !self.access.is_patient() && self.work.events_read + not_decoded > QUICK_EVENTS {
+            return Err(Halt::NotQuick);
+        }
         let (mut bytes, mut end) = (0, None);
         // The copied records of rows from here on, and how many of them were taken.
         let mut taken = 0;
-        self.copied.records.clear();
+        self.copied.clear();
         for at in 0..found.len() {
             if self.cancelled.load(Relaxed) {
                 return Err(Halt::Cancelled);
@@ -479,7 +478,7 @@ impl<'a> Search<'a> {
             }
             let mut read = found[at].event.take();
             if read.is_none() {
-                if taken == self.copied.records.len() {
+                if taken == self.copied.len() {
                     self.copy_ahead(&found[at..])?;
                     taken = 0;
                 }
@@ -499,6 +498,7 @@ impl<'a> Search<'a> {
         }
         let cursor = |(time, id)| self.query.cursor_behind(Timestamp::from_nanos(time), id);
         page.next = end.filter(|_| more).map(cursor);
+        self.work.page_bytes = bytes;
         Ok(page)
     }
 
@@ -509,14 +509,13 @@ impl<'a> Search<'a> {
         };
         let alike = |next: &&Found| next.segment == segment && next.event.is_none();
         let rows = found.iter().take_while(alike).map(|found| found.row);
-        let rows: Vec<u32> = rows.take(COPIED_RECORDS).collect();
+        let rows: Vec<u32> = rows.take(Copied::RECORDS_MAX).collect();
         self.copy(segment, &rows)
     }
 
     /// The event of a copied record and its length as encoded; `None` if it cannot be read.
     fn copied_event(&mut self, place: usize) -> Option<(Box<Event>, usize)> {
-        let range = self.copied.records.get(place)?.clone()?;
-        let record = Record::read(self.copied.bytes.get(range)?)?;
+        let record = Record::read(self.copied.bytes(place)?)?;
         let data = Event::data_of(&record)?;
         let event = Event::of(&record, data, &mut self.texts)?;
         Some((Box::new(event), record.bytes.len()))

@@ -14,7 +14,10 @@ use std::{
 
 use futures_util::{Stream, stream};
 use ractor::Message;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use crate::{
     ids::EventId,
@@ -23,13 +26,14 @@ use crate::{
 
 use super::{
     Event, Events, QueryError, StoreError,
-    candidates::Candidates,
+    candidates::{Candidate, Candidates},
     columns::ZONE_ROWS,
+    copied::Copied,
     event::Texts,
     filter::Filter,
     log::Log,
     record::Record,
-    search::Halt,
+    search::{Halt, QUICK_BYTES, QUICK_EVENTS},
     view::{Access, View},
 };
 
@@ -99,6 +103,8 @@ pub struct Subscription {
     ahead: VecDeque<Delivery>,
     /// Behind the last event that was pulled.
     bookmark: Bookmark,
+    /// When to read again after the log could not be read on.
+    again_at: Option<Instant>,
 }
 
 /// What a member of a group that is fed drops when it is done with an event. When all have, another event may be sent.
@@ -117,7 +123,7 @@ struct Delivery {
 
 /// What reading on from a place found.
 #[derive(Debug, Default)]
-struct Stretch {
+pub(super) struct Stretch {
     deliveries: Vec<Delivery>,
     place: (u64, u32),
 }
@@ -130,8 +136,13 @@ const AHEAD_BYTES_MAX: usize = 1 << 20;
 const WINDOW_ROWS: u32 = 8 * ZONE_ROWS;
 /// Windows that are searched on the caller's own task: some tens of microseconds.
 const QUICK_WINDOWS: usize = 4;
+/// How soon an index that could not be read is read again: it takes a repair, or a disk that answers again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Windows of one stretch, after which a subscription of rare events says how far it came.
 const WINDOWS_MAX: usize = 512;
+
+/// Before everything, in whatever log.
+const BEGINNING: (u64, u32) = (0, 0);
 
 impl Subscription {
     pub(super) fn new(
@@ -149,6 +160,7 @@ impl Subscription {
             place,
             ahead: VecDeque::new(),
             bookmark,
+            again_at: None,
         }
     }
 
@@ -157,7 +169,8 @@ impl Subscription {
     /// # Errors
     ///
     /// [`StoreError::Damaged`], [`StoreError::Read`] for an event that cannot be read; the next call goes on behind it.
-    /// [`StoreError::Index`], [`StoreError::Panicked`]: the next call tries again.
+    /// [`StoreError::Index`], [`StoreError::Panicked`]: the log cannot be read on; the next call tries again, a second later at the
+    /// earliest.
     ///
     /// # Cancel safety
     ///
@@ -167,15 +180,30 @@ impl Subscription {
             if let Some(delivery) = self.ahead.pop_front() {
                 return self.hand_out(delivery);
             }
+            self.look_ahead().await?;
+        }
+    }
+
+    /// Reads on until something is read ahead.
+    async fn look_ahead(&mut self) -> Result<(), StoreError> {
+        while self.ahead.is_empty() {
+            if let Some(at) = self.again_at {
+                tokio::time::sleep_until(at).await;
+                self.again_at = None;
+            }
             // Enlisted before the looks, so that neither another log nor what is stored between is missed.
             let mut phases = self.events.shared.phases();
-            self.follow_log().await?;
+            if let Err(error) = self.follow_log().await {
+                return Err(self.held_up(error));
+            }
             let log = self.log.clone();
             let news = log.news.notified();
             tokio::pin!(news);
             news.as_mut().enable();
             let before = self.place;
-            self.read_on().await?;
+            if let Err(error) = self.read_on().await {
+                return Err(self.held_up(error));
+            }
             if self.ahead.is_empty() && self.place == before {
                 tokio::select! {
                     () = news => {}
@@ -184,6 +212,7 @@ impl Subscription {
                 }
             }
         }
+        Ok(())
     }
 
     /// What was read ahead and is there at once; `None` when the next event has to be read or waited for.
@@ -217,27 +246,39 @@ impl Subscription {
     /// # Errors
     ///
     /// As [`Subscription::next`], with which it ends; called again, it goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: an event that a dropped future had not sent comes next.
     pub async fn feed<M: Message>(
         &mut self,
         to: &Address<M>,
         mut message: impl FnMut(Event, Permit) -> M,
     ) -> StoreError {
         /// How soon an address that refuses what it has no place for is asked again.
-        const AGAIN: Duration = Duration::from_millis(5);
+        const SOON: Duration = Duration::from_millis(5);
         loop {
-            let event = match self.next().await {
-                Ok(event) => event,
-                Err(error) => return error,
-            };
-            while let Err(refused) = to.cast(|permit| message(event.clone(), permit)).await {
-                match refused {
-                    NotSent::Down => {
-                        // Waits as long as it takes, in steps.
-                        let _ = to.wait_ready(Duration::from_mins(1)).await;
-                        tokio::task::yield_now().await;
+            if let Err(error) = self.look_ahead().await {
+                return error;
+            }
+            if let Some(Ok(event)) = self.ahead.front().map(|delivery| &delivery.event) {
+                let event = event.clone();
+                while let Err(refused) = to.cast(|permit| message(event.clone(), permit)).await {
+                    match refused {
+                        NotSent::Down => {
+                            // Waits as long as it takes, in steps.
+                            let _ = to.wait_ready(Duration::from_mins(1)).await;
+                            tokio::task::yield_now().await;
+                        }
+                        _ => tokio::time::sleep(SOON).await,
                     }
-                    _ => tokio::time::sleep(AGAIN).await,
                 }
+            }
+            // Only now: a feed that is dropped while it waits sends the event with its next call.
+            if let Some(delivery) = self.ahead.pop_front()
+                && let Err(error) = self.hand_out(delivery)
+            {
+                return error;
             }
         }
     }
@@ -249,6 +290,10 @@ impl Subscription {
     /// # Errors
     ///
     /// As [`Subscription::next`], with which it ends; called again, it goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: an event that a dropped future had not sent comes next.
     pub async fn feed_group<M: Message>(
         &mut self,
         to: &Group<M>,
@@ -268,6 +313,14 @@ impl Subscription {
             // Members that end meanwhile have no need of it.
             let _ = to.broadcast_with(|| message(event.clone(), credit.clone()));
         }
+    }
+
+    /// Whoever asks on and on is not answered with the same error as fast as it can be made.
+    fn held_up(&mut self, error: StoreError) -> StoreError {
+        if matches!(error, StoreError::Index(_) | StoreError::Panicked(_)) {
+            self.again_at = Some(Instant::now() + AGAIN);
+        }
+        error
     }
 
     fn hand_out(&mut self, delivery: Delivery) -> Result<Event, StoreError> {
@@ -293,11 +346,11 @@ impl Subscription {
         if newest.id() != self.log.id() {
             self.place = (0, 0);
             self.bookmark = Bookmark::new(&newest, self.place, None);
-        } else if let Some(id) = self.bookmark.id
-            && self.bookmark.place() == self.place
-            && let Some(place) = self.events.place_after(&newest, id).await?
-        {
-            self.place = place;
+        } else if self.bookmark.id.is_some() && self.bookmark.place() == self.place {
+            self.place = self.events.place_of(&newest, self.bookmark).await?;
+        } else {
+            // What it had read and was lost with the end of the log is not there: other rows come in its place.
+            self.place = self.place.min(newest.opened_at());
         }
         self.log = newest;
         Ok(())
@@ -318,7 +371,7 @@ impl Subscription {
 }
 
 /// Reads on from a place, up to what is shown, or until there is enough.
-fn read_on(
+pub(super) fn read_on(
     filter: &Filter,
     views: &[Arc<dyn View>],
     place: (u64, u32),
@@ -332,8 +385,9 @@ fn read_on(
         access,
         cancelled,
         windows: 0,
+        looked_at: 0,
         bytes: 0,
-        record: Vec::new(),
+        copied: Copied::default(),
         texts: Texts::default(),
         stretch: Stretch {
             deliveries: Vec::new(),
@@ -354,14 +408,26 @@ fn read_on(
     Ok(reading.stretch)
 }
 
+#[cfg(test)]
+impl Stretch {
+    pub(super) fn found(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    pub(super) fn place(&self) -> (u64, u32) {
+        self.place
+    }
+}
+
 struct Reading<'a> {
     filter: &'a Filter,
     access: Access<'a>,
     cancelled: &'a AtomicBool,
     windows: usize,
+    /// Events that were read, and bytes of their records.
+    looked_at: usize,
     bytes: usize,
-    /// The record that is looked at: copied, so that no lock is held while it is decoded.
-    record: Vec<u8>,
+    copied: Copied,
     texts: Texts,
     stretch: Stretch,
 }
@@ -390,11 +456,13 @@ impl Reading<'_> {
             let end = rows.min(start.saturating_add(WINDOW_ROWS));
             found.clear();
             candidates.within(start..end, &mut found)?;
-            for candidate in &found {
-                if self.has_enough() {
+            let mut rest = &found[..];
+            while !rest.is_empty() {
+                if self.has_enough()? {
                     return Ok(false);
                 }
-                self.deliver(view, candidate.row, candidate.key.id)?;
+                let read = self.deliver(view, rest)?;
+                rest = &rest[read..];
             }
             self.stretch.place = (base, end);
             start = end;
@@ -402,39 +470,67 @@ impl Reading<'_> {
         Ok(true)
     }
 
-    fn has_enough(&self) -> bool {
-        self.stretch.deliveries.len() >= AHEAD_EVENTS_MAX || self.bytes >= AHEAD_BYTES_MAX
-    }
-
-    fn deliver(&mut self, view: &dyn View, row: u32, id: u64) -> Result<(), Halt> {
-        let place = (view.base(), row + 1);
-        let copy = &mut self.record;
-        let read = view.read(row, self.access, &mut |found| {
-            copy.clear();
-            copy.extend_from_slice(found);
-        });
-        let event = match read {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(Halt::NotQuick),
-            Err(error) => Some(Err(error)),
-            Ok(()) => self.decode(),
-        };
-        self.stretch.place = place;
-        if let Some(event) = event {
-            self.stretch.deliveries.push(Delivery { id, place, event });
+    /// Whether there is enough for now: on the caller's own task, what is decoded soon.
+    fn has_enough(&self) -> Result<bool, Halt> {
+        let found = self.stretch.deliveries.len();
+        if found >= AHEAD_EVENTS_MAX || self.bytes >= AHEAD_BYTES_MAX {
+            return Ok(true);
         }
-        Ok(())
+        let is_quick = self.looked_at < QUICK_EVENTS && self.bytes < QUICK_BYTES;
+        match found {
+            _ if is_quick || self.access.is_patient() => Ok(false),
+            0 => Err(Halt::NotQuick),
+            _ => Ok(true),
+        }
     }
 
-    /// The event of the record, if the filter takes it.
-    fn decode(&mut self) -> Option<io::Result<Event>> {
+    /// Reads some of these, the first at least, and answers how many.
+    fn deliver(&mut self, view: &dyn View, found: &[Candidate]) -> Result<usize, Halt> {
+        let rows = found.iter().take(Copied::RECORDS_MAX);
+        let rows: Vec<_> = rows.map(|candidate| candidate.row).collect();
+        self.copied.fill(view, &rows, self.access)?;
+        let bytes = self.copied.all_bytes();
+        if bytes > QUICK_BYTES && !self.access.is_patient() {
+            return Err(Halt::NotQuick);
+        }
+        self.bytes += bytes;
+        self.looked_at += self.copied.len();
+        let read = &found[..self.copied.len()];
+        for (at, candidate) in read.iter().enumerate() {
+            let event = self.decode(at);
+            let place = (view.base(), candidate.row + 1);
+            self.stretch.place = place;
+            if matches!(event, Some(Err(_))) && self.is_hidden(view, candidate.row)? {
+                continue;
+            }
+            if let Some(event) = event {
+                let id = candidate.key.id;
+                self.stretch.deliveries.push(Delivery { id, place, event });
+            }
+        }
+        Ok(read.len())
+    }
+
+    /// Whether a row was pruned since it was found.
+    fn is_hidden(&self, view: &dyn View, row: u32) -> Result<bool, Halt> {
+        let mut keys = Vec::new();
+        view.keys(&[row], self.access, &mut keys)?;
+        Ok(keys.first().is_none_or(|key| key.hidden))
+    }
+
+    /// The event of a copied record, if the filter takes it.
+    fn decode(&mut self, place: usize) -> Option<io::Result<Event>> {
         let damaged = || Some(Err(io::ErrorKind::InvalidData.into()));
-        let Some(record) = Record::read(&self.record) else {
+        let bytes = match self.copied.take(place) {
+            Ok(bytes) => bytes,
+            Err(error) => return Some(Err(error)),
+        };
+        let Some(record) = Record::read(bytes) else {
             return damaged();
         };
         if !self.filter.takes(&record) {
             return None;
         }
-        self.bytes += record.bytes.len();
         match self.filter.data_of(&record) {
             Ok(None) => None,
             Ok(Some(data)) => match Event::of(&record, data, &mut self.texts) {
@@ -454,7 +550,7 @@ impl Bookmark {
 
     /// Whether it means a place in this log: it is of this one, or stands before everything in a log that had nothing yet.
     pub(super) fn is_of(&self, log: &Log) -> bool {
-        self.log == log.id() || (self.id.is_none() && self.row == 0)
+        self.log == log.id() || (self.id.is_none() && self.place() == BEGINNING)
     }
 
     /// The event that it stands behind; `None` where a subscription began without one.
@@ -472,9 +568,45 @@ impl Bookmark {
         let with_rows = views.iter().rev().map(|view| (view.base(), view.rows()));
         let mut places: Vec<_> = with_rows.collect();
         let newest_shown = places.iter().position(|(_, rows)| *rows > 0);
-        match newest_shown {
-            Some(at) => places.swap_remove(at),
-            None => places.last().copied().unwrap_or_default(),
+        newest_shown.map_or(BEGINNING, |at| places.swap_remove(at))
+    }
+
+    /// Whether the row before it is that of its event, shown or pruned.
+    pub(super) fn stands_behind_its_row(
+        &self,
+        views: &[Arc<dyn View>],
+        id: EventId,
+        access: Access<'_>,
+    ) -> io::Result<bool> {
+        let view = views.iter().find(|view| view.base() == self.base);
+        let Some((view, row)) = view.zip(self.row.checked_sub(1)) else {
+            return Ok(false);
+        };
+        if row >= view.rows() {
+            return Ok(false);
+        }
+        let mut keys = Vec::new();
+        view.keys(&[row], access, &mut keys)?;
+        Ok(keys.first().is_some_and(|key| key.id == id.get()))
+    }
+
+    /// The place to go on from where its event is nowhere in the log any more.
+    ///
+    /// It may have been pruned with its segment: then nothing is wrong with the place. Or a power cut took the end of the log with it, as
+    /// far as that was not synced, and the rows from where the log ended are other ones: they are all to come. Where they were written
+    /// before this opening, nobody knows any more from which row on, and the whole segment comes.
+    pub(super) fn without_its_event(
+        &self,
+        views: &[Arc<dyn View>],
+        opened_at: (u64, u32),
+    ) -> (u64, u32) {
+        let place = self.place();
+        let end = Self::end_of(views);
+        let segment_is_there = views.iter().any(|view| view.base() == place.0);
+        match self.id {
+            Some(_) if segment_is_there && place > opened_at => opened_at.min(end),
+            Some(_) if segment_is_there => (place.0, 0),
+            _ => place.min(end),
         }
     }
 }
