@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     events::Event,
-    ids::NodeName,
+    ids::{EventId, NodeName},
     telemetry::Snapshot,
     value::{Value, from_value},
 };
@@ -47,6 +47,14 @@ pub enum NodeAskError {
         /// Why not.
         why: String,
     },
+    /// An event that is followed cannot be read there; the next call goes on behind it.
+    #[error("event {id} cannot be read on node {node}; `underpin events get {id}` there says why")]
+    EventUnreadable {
+        /// The node.
+        node: NodeName,
+        /// The event.
+        id: EventId,
+    },
 }
 
 /// A setting of another node, and of which revision of its settings it is.
@@ -67,6 +75,8 @@ pub struct RemotePage {
     pub events: Vec<Event>,
     /// Where to go on, if there are more: `after=` in the next query.
     pub next: Option<String>,
+    /// Events that belong here and could not be read there: they are damaged, or the disk failed.
+    pub unreadable: Vec<EventId>,
 }
 
 impl NodeAddress {
@@ -156,6 +166,7 @@ impl NodeAddress {
         Ok(RemotePage {
             events: events(&found)?,
             next: found.next,
+            unreadable: found.unreadable,
         })
     }
 
@@ -320,7 +331,7 @@ pub struct EventFollower {
     filter: String,
     /// Where to go on; `None` is from now on.
     behind: Option<String>,
-    came: VecDeque<Event>,
+    came: VecDeque<Result<Event, EventId>>,
 }
 
 impl EventFollower {
@@ -341,7 +352,8 @@ impl EventFollower {
     ///
     /// # Errors
     ///
-    /// [`NodeAskError::Said`] when the filter is none, or the node's store is down.
+    /// [`NodeAskError::Said`] when the filter is none, or the node's store is down. [`NodeAskError::EventUnreadable`] in the place of an
+    /// event that cannot be read there; the next call goes on behind it.
     ///
     /// # Cancel safety
     ///
@@ -349,7 +361,10 @@ impl EventFollower {
     pub async fn next(&mut self) -> Result<Event, NodeAskError> {
         loop {
             if let Some(event) = self.came.pop_front() {
-                return Ok(event);
+                return event.map_err(|id| NodeAskError::EventUnreadable {
+                    node: self.node.node.clone(),
+                    id,
+                });
             }
             self.begin().await?;
             if self.came.is_empty() {
@@ -365,7 +380,8 @@ impl EventFollower {
             wait_ms: millis(wait),
         };
         let found: Found = self.node.ask_next(EVENTS, &ask).await?;
-        self.came.extend(events(&found)?);
+        self.came.extend(events(&found)?.into_iter().map(Ok));
+        self.came.extend(found.unreadable.into_iter().map(Err));
         self.behind = found.next.or_else(|| self.behind.take());
         Ok(())
     }

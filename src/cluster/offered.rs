@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     config::Configuration,
-    events::{Bookmark, Event, Events, Query, Start, Timestamp, When},
+    events::{Bookmark, Event, Events, Query, Start, StoreError, Timestamp, When},
+    ids::EventId,
     otp::{Monitor, Supervisor},
     telemetry::Telemetry,
     value::Value,
@@ -85,13 +86,16 @@ pub(super) enum EventsAsk {
     },
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Found {
     /// Each as [`Event::to_bytes`] writes it.
     pub(super) events: Vec<Value>,
     /// Where to go on: a cursor of a query, a bookmark of a subscription.
     #[serde(default)]
     pub(super) next: Option<String>,
+    /// Those that belong here and cannot be read: behind `events`, where a log is followed.
+    #[serde(default)]
+    pub(super) unreadable: Vec<EventId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -203,26 +207,16 @@ async fn about_events(events: Events, ask: EventsAsk) -> Told<Found> {
         EventsAsk::Query { query } => {
             let query = read(&query)?;
             let wanted = query.wanted().min(EVENTS_MAX);
-            let page = events.query(query.clone().limit(wanted)).await;
+            let page = events.page(query.limit(wanted), EVENT_BYTES_MAX).await;
             let page = page.map_err(|error| error.to_string())?;
             let mut found = Found {
-                events: Vec::new(),
-                next: None,
+                next: page.next.map(|cursor| cursor.to_string()),
+                unreadable: page.unreadable,
+                ..Found::default()
             };
-            let mut bytes = 0;
             for event in &page.events {
-                if bytes > EVENT_BYTES_MAX {
-                    break;
-                }
-                bytes += push(&mut found, event)?;
+                push(&mut found, event)?;
             }
-            let told = found.events.len();
-            found.next = match page.events.get(told.wrapping_sub(1)) {
-                Some(last) if told < page.events.len() => {
-                    Some(query.cursor_behind(last.time(), last.id()).to_string())
-                }
-                _ => page.next.map(|cursor| cursor.to_string()),
-            };
             Ok(found)
         }
         EventsAsk::Next {
@@ -240,19 +234,22 @@ async fn about_events(events: Events, ask: EventsAsk) -> Told<Found> {
             };
             let subscription = events.subscribe(filter, start).await;
             let mut subscription = subscription.map_err(|error| error.to_string())?;
-            let mut found = Found {
-                events: Vec::new(),
-                next: None,
-            };
+            let mut found = Found::default();
             let mut bytes = 0;
-            if let Ok(first) = time::timeout(wait(wait_ms), subscription.next()).await {
-                bytes += push(&mut found, &first.map_err(|error| error.to_string())?)?;
-                while bytes < EVENT_BYTES_MAX
-                    && found.events.len() < EVENTS_MAX
-                    && let Some(next) = subscription.next_at_once()
-                {
-                    bytes += push(&mut found, &next.map_err(|error| error.to_string())?)?;
+            let first = time::timeout(wait(wait_ms), subscription.next()).await;
+            let mut next = first.ok();
+            while let Some(event) = next {
+                match event {
+                    Ok(event) => bytes += push(&mut found, &event)?,
+                    // What comes behind it comes with the next answer, so that it stands in its place.
+                    Err(StoreError::Damaged { id } | StoreError::Read { id, .. }) => {
+                        found.unreadable.push(id);
+                        break;
+                    }
+                    Err(error) => return Err(error.to_string()),
                 }
+                let has_room = bytes < EVENT_BYTES_MAX && found.events.len() < EVENTS_MAX;
+                next = has_room.then(|| subscription.next_at_once()).flatten();
             }
             found.next = Some(subscription.bookmark().to_string());
             Ok(found)
@@ -333,5 +330,79 @@ where
 
     fn monitor(&self) -> Option<Monitor> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        events::{EventBuilder, Folder, Options},
+        ids::{IdGenerator, NodeId},
+        otp::{Intensity, SupervisorSpec},
+        telemetry,
+    };
+
+    fn id(id: u64) -> EventId {
+        EventId::new(id).expect("test id is valid")
+    }
+
+    fn ids(found: &Found) -> Vec<u64> {
+        let read = |event: &Value| match event {
+            Value::Bytes(bytes) => Event::from_bytes(bytes).expect("an event").id().get(),
+            other => panic!("{other:?} is no event"),
+        };
+        found.events.iter().map(read).collect()
+    }
+
+    /// Whoever followed from another node got the same error for every question, and nothing of what was before and behind it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_damaged_event_is_named_and_others_follow_past_it() {
+        let folder = tempfile::tempdir().expect("folder for the test");
+        let disk = Arc::new(Folder::new(folder.path()));
+        let options = Options {
+            hot_bytes: 0,
+            ..Options::default()
+        };
+        let generator = Arc::new(IdGenerator::new(NodeId::new(7).expect("small")));
+        let telemetry = Telemetry::new(telemetry::Options::default());
+        let events = Events::new(options, disk, generator, &telemetry);
+        let spec = SupervisorSpec::new("root", Intensity::new(9, Duration::from_secs(1)));
+        let _supervisor = Supervisor::start(spec.child(events.child_spec()))
+            .await
+            .expect("it opens");
+        for number in 1..=5 {
+            let event = EventBuilder::new(id(number), "k").data(format!("number {number}"));
+            let event = event.build().expect("valid");
+            events.store(event).await.expect("stored");
+        }
+        let logs = std::fs::read_dir(folder.path()).expect("readable");
+        let mut logs = logs.filter_map(|entry| Some(entry.ok()?.path()));
+        let log = logs.find(|path| path.extension().is_some_and(|found| found == "seg"));
+        let log = log.expect("a log");
+        let mut bytes = std::fs::read(&log).expect("readable");
+        let at = bytes.windows(8).position(|part| part == b"number 3");
+        bytes[at.expect("the third")] ^= 1;
+        std::fs::write(&log, bytes).expect("writable");
+
+        let next = async |behind: &str| {
+            let ask = EventsAsk::Next {
+                filter: "kind=k".into(),
+                behind: Some(behind.into()),
+                wait_ms: 1_000,
+            };
+            about_events(events.clone(), ask).await.expect("answered")
+        };
+        let first = next(BEGINNING).await;
+        assert_eq!((ids(&first), &first.unreadable), (vec![1, 2], &vec![id(3)]));
+        let rest = next(&first.next.expect("a bookmark")).await;
+        assert_eq!((ids(&rest), &rest.unreadable), (vec![4, 5], &vec![]));
+        let query = "kind=k".into();
+        let page = about_events(events.clone(), EventsAsk::Query { query }).await;
+        let page = page.expect("answered");
+        assert_eq!(
+            (ids(&page), page.unreadable),
+            (vec![1, 2, 4, 5], vec![id(3)])
+        );
     }
 }
