@@ -39,7 +39,8 @@ impl When {
         }
     }
 
-    /// `now`, `today`, `yesterday`, an age (`10m`, `1h30m`: before now), a date, a time without a zone, RFC 3339, or nanoseconds since 1970.
+    /// `now`, `today`, `yesterday`, an age (`10m`, `1h30m`: before now), a date, a time without a zone, RFC 3339, or nanoseconds since 1970
+    /// where these lie before 1967 or after 1973.
     ///
     /// # Errors
     ///
@@ -58,6 +59,9 @@ impl When {
         if let Some(age) = age(text) {
             let then = nanos(i128::from(self.now.as_nanos()) - age.as_nanos());
             return then.ok_or_else(|| "that is before all time".into());
+        }
+        if let Ok(number) = text.parse::<i64>() {
+            return nanoseconds(number);
         }
         if let Ok(time) = text.parse() {
             return Ok(time);
@@ -100,6 +104,18 @@ impl When {
         nanos(time.as_nanosecond())
             .ok_or_else(|| "that is beyond the years 1677 to 2262; give a time between them".into())
     }
+}
+
+/// A bare number. Of nanoseconds, so few that they lie within three years of 1970 are seconds, milliseconds or a date without its dashes.
+fn nanoseconds(number: i64) -> Result<Timestamp, String> {
+    const FEWEST: u64 = 100_000_000_000_000_000;
+    if number.unsigned_abs() < FEWEST {
+        return Err(format!(
+            "a bare number is nanoseconds since 1970, and {number} of them are {}; give a date (2026-11-23) or a time (2026-11-23T10:00:00Z)",
+            Timestamp::from_nanos(number)
+        ));
+    }
+    Ok(Timestamp::from_nanos(number))
 }
 
 fn nanos(nanos: i128) -> Option<Timestamp> {
@@ -193,6 +209,29 @@ mod tests {
         ] {
             assert_eq!(read(text, Edge::Start), time, "{text}");
         }
+    }
+
+    /// Seconds since 1970 and dates without dashes found every event there was: they were nanoseconds.
+    #[test]
+    fn a_number_too_small_for_nanoseconds_is_refused() {
+        for text in [
+            "0",
+            "20261123",
+            "1795420800",
+            "1795420800000",
+            "1795420800000000",
+            "-5",
+        ] {
+            let answer = read(text, Edge::Start);
+            assert!(
+                answer.contains("nanoseconds since 1970"),
+                "{text}: {answer}"
+            );
+        }
+        assert_eq!(
+            read("100000000000000000", Edge::Start),
+            "1973-03-03T09:46:40Z"
+        );
     }
 
     #[test]

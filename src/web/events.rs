@@ -265,9 +265,10 @@ pub(super) fn store_error(error: StoreError) -> ApiError {
         | StoreError::Down { .. }
         | StoreError::Failed { .. }
         | StoreError::Unanswered { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-        StoreError::Damaged { .. } | StoreError::Read { .. } | StoreError::Panicked(_) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "damaged")
-        }
+        StoreError::Damaged { .. }
+        | StoreError::Read { .. }
+        | StoreError::Index(_)
+        | StoreError::Panicked(_) => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
         _ => (StatusCode::BAD_REQUEST, "malformed"),
     };
     ApiError::new(status, code, error)

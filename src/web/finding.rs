@@ -11,14 +11,14 @@ use axum::{
 };
 use futures_util::{Stream, StreamExt, stream};
 use serde_json::{Value as Answer, json};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, task};
 use tokio_util::sync::CancellationToken;
 
 use super::{Interface, body, error::ApiError, events::store_error, query::Given};
 use crate::{
     events::{
         Change, Event, Page, Pages, Query, QueryError, QueryReader, Start, StoreError,
-        Subscription, Timestamp, When,
+        Subscription, Timeline, Timestamp, When,
     },
     ids::EventId,
 };
@@ -45,12 +45,20 @@ pub(super) async fn query(
             next,
             unreadable,
         } = page;
-        return Ok(Json(json!({
-            "version": 1, "events": events, "next": next, "unreadable": unreadable,
-        }))
-        .into_response());
+        return beside(move || {
+            json!({ "version": 1, "events": events, "next": next, "unreadable": unreadable })
+        })
+        .await;
     }
     lines(interface.events.pages(query)).await
+}
+
+/// Makes an answer beside the runtime: of many events that takes tenths of a second.
+async fn beside(answer: impl FnOnce() -> Answer + Send + 'static) -> Result<Response, ApiError> {
+    let making = task::spawn_blocking(move || answer().to_string());
+    let defect = |error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "defect", error);
+    let body = making.await.map_err(defect)?;
+    Ok(([(header::CONTENT_TYPE, body::JSON)], body).into_response())
 }
 
 /// The first page has to be there before the answer begins, so that what is refused is refused.
@@ -118,37 +126,38 @@ pub(super) async fn explain(
 pub(super) async fn causes(
     State(interface): State<Interface>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Answer>, ApiError> {
+) -> Result<Response, ApiError> {
     let id = read_id(id)?;
     let causes = interface.events.causes(id).await.map_err(store_error)?;
     let causes = causes.ok_or_else(|| no_such(id))?;
-    Ok(Json(
-        json!({ "version": 1, "events": causes.events, "end": causes.end }),
-    ))
+    beside(move || json!({ "version": 1, "events": causes.events, "end": causes.end })).await
 }
 
 pub(super) async fn effects(
     State(interface): State<Interface>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Answer>, ApiError> {
+) -> Result<Response, ApiError> {
     let id = read_id(id)?;
     let effects = interface.events.effects(id).await.map_err(store_error)?;
-    if effects.event.is_none() && effects.effects.is_empty() {
+    if effects.event.is_none() && effects.effects.is_empty() && effects.complete {
         return Err(no_such(id));
     }
-    Ok(Json(json!({
-        "version": 1,
-        "event": effects.event,
-        "effects": effects.effects,
-        "complete": effects.complete,
-    })))
+    beside(move || {
+        json!({
+            "version": 1,
+            "event": effects.event,
+            "effects": effects.effects,
+            "complete": effects.complete,
+        })
+    })
+    .await
 }
 
 /// States at a time (`at`, else now), or what differs between two (`from`, `to`); any filter says whose.
 pub(super) async fn timeline(
     State(interface): State<Interface>,
     given: Given,
-) -> Result<Json<Answer>, ApiError> {
+) -> Result<Response, ApiError> {
     let when = When::utc(Timestamp::now());
     let mut times = [const { None }; 3];
     let mut filters = Vec::new();
@@ -184,45 +193,44 @@ pub(super) async fn timeline(
         .timeline(query)
         .await
         .map_err(store_error)?;
+    beside(move || differences(&timeline, (from, to))).await
+}
+
+fn differences(timeline: &Timeline, (from, to): (Timestamp, Timestamp)) -> Answer {
     let within = |change: &&Change| from < change.time && change.time <= to;
     let breaks = timeline.breaks().filter(within).map(|change| change.id);
     let breaks: Vec<_> = breaks.collect();
-    Ok(Json(json!({
+    json!({
         "version": 1,
         "from": from,
         "to": to,
         "differences": timeline.between(from, to),
         "breaks": breaks,
-    })))
+    })
 }
 
-async fn states(
-    interface: &Interface,
-    query: Query,
-    at: Timestamp,
-) -> Result<Json<Answer>, ApiError> {
+async fn states(interface: &Interface, query: Query, at: Timestamp) -> Result<Response, ApiError> {
     let timeline = interface
         .events
-        .timeline(query.until(at))
+        .timeline(query.not_after(at))
         .await
         .map_err(store_error)?;
-    let states: Vec<_> = timeline
-        .sources()
-        .filter_map(|source| timeline.change_at(source, at))
-        .map(|change| {
-            json!({
+    beside(move || {
+        let states = timeline.sources().filter_map(|source| {
+            let change = timeline.change_at(source, at)?;
+            Some(json!({
                 "source": change.source,
                 "state": change.after,
                 "since": change.time,
                 "event": change.id,
                 "truncated": change.is_shortened(),
-            })
-        })
-        .collect();
-    let changes = timeline.changes().len();
-    Ok(Json(
-        json!({ "version": 1, "at": at, "states": states, "changes": changes }),
-    ))
+            }))
+        });
+        let states: Vec<_> = states.collect();
+        let changes = timeline.changes().len();
+        json!({ "version": 1, "at": at, "states": states, "changes": changes })
+    })
+    .await
 }
 
 /// The log as it goes on, as server-sent events: each with a bookmark as its id, so that whoever reconnects goes on where they were.
@@ -264,6 +272,7 @@ pub(super) async fn follow(
         stop: interface.stop.clone(),
         _place: place,
         begun: false,
+        held_up: false,
     };
     let alive = sse::KeepAlive::new().interval(KEEP_ALIVE);
     Ok(Sse::new(following.into_stream())
@@ -294,6 +303,8 @@ struct Following {
     _place: OwnedSemaphorePermit,
     /// The client was told where it begins, so that it loses nothing when it is cut off before the first event.
     begun: bool,
+    /// The client was told that the log cannot be read on, and is told nothing until it can.
+    held_up: bool,
 }
 
 impl Following {
@@ -304,9 +315,19 @@ impl Following {
                 let begin = sse::Event::default().id(place).comment("from here");
                 return Some((Ok(begin), following));
             }
-            let next = tokio::select! {
-                () = following.stop.cancelled() => return None,
-                next = following.subscription.next() => next,
+            let next = loop {
+                let next = tokio::select! {
+                    () = following.stop.cancelled() => return None,
+                    next = following.subscription.next() => next,
+                };
+                let is_of_one_event = !matches!(
+                    &next,
+                    Err(StoreError::Index(_) | StoreError::Panicked(_) | StoreError::Down { .. })
+                );
+                let was_held_up = std::mem::replace(&mut following.held_up, !is_of_one_event);
+                if is_of_one_event || !was_held_up {
+                    break next;
+                }
             };
             let event = told(next, following.subscription.bookmark().to_string());
             Some((Ok(event), following))
@@ -387,4 +408,77 @@ fn write_line(event: &Event, out: &mut Vec<u8>) -> Result<(), ApiError> {
         .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "defect", error))?;
     out.push(b'\n');
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::{
+        events::{EventBuilder, Events, Options, SimulatedDisk},
+        ids::{IdGenerator, NodeId},
+        otp::{Intensity, Supervisor, SupervisorSpec},
+        telemetry::{self, Telemetry},
+    };
+
+    /// A client was sent the same error as fast as it could be made, for ever.
+    #[tokio::test]
+    async fn a_client_is_told_once_that_the_log_cannot_be_read_on_and_then_what_comes() {
+        let disk = SimulatedDisk::new(1);
+        let options = Options {
+            hot_bytes: 0,
+            segment_bytes: 4096,
+            ..Options::default()
+        };
+        let ids = Arc::new(IdGenerator::new(NodeId::new(7).expect("small")));
+        let telemetry = Telemetry::new(telemetry::Options::default());
+        let events = Events::new(options, Arc::new(disk.clone()), ids.clone(), &telemetry);
+        let spec = SupervisorSpec::new("root", Intensity::new(9, Duration::from_secs(1)));
+        let _supervisor = Supervisor::start(spec.child(events.child_spec()))
+            .await
+            .expect("it opens");
+        for _ in 0..200 {
+            let event = EventBuilder::new(ids.next(), "k").data("x".repeat(100));
+            let event = event.build().expect("valid");
+            events.store(event).await.expect("stored");
+        }
+        while events.stats().sealed < 3 {
+            task::yield_now().await;
+        }
+        let filter = Query::new().kind("k");
+        let subscription = events.subscribe(filter, Start::Beginning).await;
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned();
+        let following = Following {
+            subscription: subscription.expect("subscribed"),
+            stop: CancellationToken::new(),
+            _place: place.expect("free"),
+            begun: true,
+            held_up: false,
+        };
+        let stream = following.into_stream();
+        let mut stream = std::pin::pin!(stream);
+
+        disk.fail_reads(u32::MAX);
+        tokio::time::pause();
+        let first = stream.next().await.expect("it is told").expect("never");
+        assert!(format!("{first:?}").contains("index"), "{first:?}");
+        let begin = tokio::time::Instant::now();
+        let more = tokio::time::timeout(Duration::from_mins(1), stream.next());
+        assert!(more.await.is_err(), "it was told already");
+        assert!(begin.elapsed() >= Duration::from_mins(1));
+
+        disk.fail_reads(0);
+        let event = stream.next().await.expect("it goes on").expect("never");
+        assert!(format!("{event:?}").contains("xxxx"), "{event:?}");
+    }
+
+    #[test]
+    fn an_index_that_cannot_be_read_is_not_the_askers_mistake() {
+        let error = StoreError::Index(std::io::ErrorKind::InvalidData.into());
+        let answer = store_error(error).into_response();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
 }

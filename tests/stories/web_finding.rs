@@ -88,7 +88,7 @@ async fn an_operator_in_a_url_counts_as_one() {
         ("data.n%3E8", vec!["9"]),
         ("kind=k&data.n%3C3", vec!["1", "2"]),
         ("kind=k&data.n!=5&id%3E4&id%3C=6", vec!["6"]),
-        ("time%3E%3D8", vec!["8", "9"]),
+        ("time%3E%3D1970-01-01T00:00:00.000000008Z", vec!["8", "9"]),
     ] {
         let found = get(&node, &format!("/api/v1/events?{asked}")).await.lines();
         assert_eq!(ids(&Json::from(found)), expected, "{asked}");
@@ -148,23 +148,30 @@ async fn a_query_whose_client_has_gone_stops_its_work() {
         stored.expect("stored");
     }
     let figure = |name: &str| node.telemetry().counter(name, &[]).value();
-    let asked = figure("underpin_events_queries");
+    let begin = Instant::now();
 
-    // Compares the data of every event, and finds none.
-    let mut stream = TcpStream::connect(address(&node)).await.expect("connects");
-    let request = format!(
-        "GET /api/v1/events/count?data%3C-1 HTTP/1.1\r\nHost: {}\r\n\r\n",
-        address(&node)
-    );
-    stream.write_all(request.as_bytes()).await.expect("sent");
-    super::events::support::until("it is asked", || figure("underpin_events_queries") > asked)
-        .await;
-    drop(stream);
-
-    super::events::support::until("the search stops", || {
-        figure("underpin_events_queries_cancelled") == 1
-    })
-    .await;
+    // Compares the data of every event, and finds none. On a machine that has other things to do, one may have come to its end before it
+    // was seen that its client has gone.
+    while figure("underpin_events_queries_cancelled") == 0 {
+        assert!(begin.elapsed() < LONG, "no search stops");
+        let asked = figure("underpin_events_queries");
+        let mut stream = TcpStream::connect(address(&node)).await.expect("connects");
+        let request = format!(
+            "GET /api/v1/events/count?data%3C-1 HTTP/1.1\r\nHost: {}\r\n\r\n",
+            address(&node)
+        );
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        super::events::support::until("it is asked", || figure("underpin_events_queries") > asked)
+            .await;
+        drop(stream);
+        let running = tokio::time::sleep(Duration::from_millis(50));
+        tokio::select! {
+            () = running => {}
+            () = super::events::support::until("the search stops", || {
+                figure("underpin_events_queries_cancelled") > 0
+            }) => {}
+        }
+    }
 }
 
 #[tokio::test]
@@ -257,10 +264,17 @@ async fn states_are_told_for_a_time_and_between_two() {
             .expect("stored");
     }
 
-    let then = get(&node, "/api/v1/timeline?source=shelf&at=1500")
-        .await
-        .json();
+    let then = get(
+        &node,
+        "/api/v1/timeline?source=shelf&at=1970-01-01T00:00:00.0000015Z",
+    )
+    .await
+    .json();
     assert_eq!(then["states"][0]["state"], json!({ "tea": 9 }));
+    // `until` was put out of force by `at`, also where that was not said.
+    let early = "until=1970-01-01T00:00:00.0000015Z";
+    let early = get(&node, &format!("/api/v1/timeline?source=shelf&{early}")).await;
+    assert_eq!(early.json()["states"][0]["state"], json!({ "tea": 9 }));
     let now = get(&node, "/api/v1/timeline?source=shelf").await.json();
     assert_eq!(
         (
@@ -269,18 +283,20 @@ async fn states_are_told_for_a_time_and_between_two() {
         ),
         (&json!(7), &json!("2"))
     );
-    let between = get(&node, "/api/v1/timeline?source=shelf&from=1000&to=3000")
+    let range = "from=1970-01-01T00:00:00.000001Z&to=1970-01-01T00:00:00.000003Z";
+    let between = get(&node, &format!("/api/v1/timeline?source=shelf&{range}"))
         .await
         .json();
     let difference = json!({ "source": "shelf", "path": "tea", "before": 9, "after": 7 });
     assert_eq!(between["differences"], json!([difference]));
     for refused in [
-        "to=5",
-        "at=1&from=2",
-        "at=1&at=2",
+        "to=1h",
+        "at=1h&from=2h",
+        "at=1h&at=2h",
+        "at=20261123",
         "kind=other",
         "limit=5",
-        "from=3000&to=1000",
+        "from=1h&to=2h",
     ] {
         let answer = get(&node, &format!("/api/v1/timeline?{refused}")).await;
         assert_eq!(answer.status, 400, "{refused}");
@@ -292,6 +308,7 @@ struct Follower {
     stream: TcpStream,
     text: String,
     last_id: String,
+    has_ended: bool,
 }
 
 impl Follower {
@@ -314,6 +331,7 @@ impl Follower {
             stream,
             text: String::new(),
             last_id: String::new(),
+            has_ended: false,
         };
         // The first message only says where it begins.
         assert_eq!(follower.message().await, None);
@@ -346,6 +364,12 @@ impl Follower {
         ids
     }
 
+    /// Whether it comes to an end, rather than being cut off. What the node says of its own end may still have come.
+    async fn ends(&mut self) -> bool {
+        while self.chunk().await.is_some() {}
+        self.has_ended
+    }
+
     /// What comes next; `None` at the end.
     async fn chunk(&mut self) -> Option<String> {
         let mut size = String::new();
@@ -356,6 +380,7 @@ impl Follower {
         let mut chunk = vec![0; size + 2];
         self.stream.read_exact(&mut chunk).await.ok()?;
         chunk.truncate(size);
+        self.has_ended = size == 0;
         (size > 0).then(|| String::from_utf8(chunk).expect("text"))
     }
 }
@@ -411,21 +436,10 @@ async fn a_follower_that_reconnects_goes_on_where_it_was() {
 async fn followers_do_not_hold_up_a_node_that_stops() {
     let node = start().await;
     let mut follower = Follower::open(&node, "/api/v1/events/stream", None).await;
-    let begin = Instant::now();
 
     let report = node.shutdown().await;
 
     assert!(report.is_graceful());
-    // Without an end of its own the stream would be cut off after the drain, 3 s.
-    assert!(
-        begin.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        begin.elapsed()
-    );
-    // What the node says of its own end may still have come.
-    while timeout(LONG, follower.chunk())
-        .await
-        .expect("it ends")
-        .is_some()
-    {}
+    // It has an end of its own: a stream that is still open after the drain is cut off.
+    assert!(timeout(LONG, follower.ends()).await.expect("it ends"));
 }
