@@ -1349,17 +1349,20 @@ fn an_import_that_follows_takes_what_is_written_and_stays_with_a_rotated_file() 
     stored(3);
     // What is written before the file is moved away, and to the new one of its name, is taken.
     append(&log, "number 3 of the log\n");
-    fs::rename(&log, stage.path("app.log.1")).expect("renamed");
-    append(&stage.path("app.log.1"), "number 4 of the log\n");
-    fs::write(&log, "number 5 of the log\n").expect("writable");
-    stored(6);
-    append(&log, "number 6 of the log\n");
-    stored(7);
-    // Cut and written anew to the same length, as some tools rotate.
-    fs::write(&log, "number 7 of the log\nnumber 8 of the log\n").expect("writable");
+    // Whoever writes goes on with the old one for a while, and may leave its last line without an end.
+    let moved = stage.path("app.log.1");
+    fs::rename(&log, &moved).expect("renamed");
+    append(&moved, "number 4 of the log\n");
+    fs::write(&log, "number 7 of the log\n").expect("writable");
+    append(&moved, "number 5 of the log\nnumber 6 of the log");
+    stored(8);
+    append(&log, "number 8 of the log\n");
     stored(9);
+    // Cut and written anew to the same length, as some tools rotate.
+    fs::write(&log, "number 9 of the log\nnumber 10 of the log\n").expect("writable");
+    stored(11);
 
-    assert_exactly_once(&stage.node, "app.log", 9);
+    assert_exactly_once(&stage.node, "app.log", 11);
     signal(&follow.process, "-INT");
     let mut follow = follow;
     assert_eq!(follow.process.wait().expect("it ends").code(), Some(130));

@@ -12,6 +12,9 @@ use crate::cli::{arguments::Import, client::Client, failure::Failure};
 
 /// How often a file is looked at that does not grow: soon enough for a person, and nothing for a machine.
 const LOOK_EACH: Duration = Duration::from_millis(200);
+/// For how many looks nothing may come to a file that was replaced before the new one is gone on with: whoever writes has the old one open
+/// until told to open the new one (`logrotate` tells after it has moved the file).
+const QUIET_LOOKS: usize = 10;
 
 /// Imports what is there, and then what comes, until Ctrl-C.
 pub(super) fn follow(
@@ -25,8 +28,10 @@ pub(super) fn follow(
     let failed = |error: io::Error| unreadable(path, &error);
     let mut current = first;
     loop {
+        current.grows = true;
         let read = State::of(&current.file).map_err(failed)?;
         file_attempts(client, arguments, &current, interrupt, report)?;
+        let mut quiet = 0;
         loop {
             if interrupt.is_asked() {
                 return Err(Failure::Interrupted("interrupted".into()));
@@ -34,9 +39,16 @@ pub(super) fn follow(
             if State::of(&current.file).map_err(failed)? != read {
                 break;
             }
-            // Only when nothing more came to it: what is in the file that was moved away is read to its end first.
-            if let Some(next) = replacement(path, read) {
-                current = next?;
+            quiet = if is_replaced(path, read) {
+                quiet + 1
+            } else {
+                0
+            };
+            if quiet > QUIET_LOOKS {
+                // A last line without its end gets none any more.
+                current.grows = false;
+                file_attempts(client, arguments, &current, interrupt, report)?;
+                current = open_next(path)?;
                 break;
             }
             interrupt.wait(LOOK_EACH);
@@ -44,17 +56,16 @@ pub(super) fn follow(
     }
 }
 
-/// The file that has the name now, if it is another one than the one that is read.
-fn replacement(path: &Path, read: State) -> Option<Result<LockedFile, Failure>> {
-    // Between the two names of a rotation there may be none.
-    let there = File::open(path).and_then(|file| State::of(&file)).ok()?;
-    if there.file == read.file {
-        return None;
-    }
-    match open(path) {
-        Ok(Input::File(file)) => Some(Ok(file)),
-        Ok(Input::Pipe(_)) => Some(Err(unreadable(path, &"it is no file any more"))),
-        Err(failure) => Some(Err(failure)),
+/// Whether another file has the name now. Between the two names of a rotation there may be none.
+fn is_replaced(path: &Path, read: State) -> bool {
+    let there = File::open(path).and_then(|file| State::of(&file));
+    there.is_ok_and(|there| there.file != read.file)
+}
+
+fn open_next(path: &Path) -> Result<LockedFile, Failure> {
+    match open(path)? {
+        Input::File(file) => Ok(file),
+        Input::Pipe(_) => Err(unreadable(path, &"it is no file any more")),
     }
 }
 

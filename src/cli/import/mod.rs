@@ -138,6 +138,8 @@ enum Input {
 struct LockedFile {
     file: File,
     key: String,
+    /// More will come: a last line without its end is left until it has one.
+    grows: bool,
 }
 
 fn open(path: &Path) -> Result<Input, Failure> {
@@ -167,6 +169,7 @@ fn open(path: &Path) -> Result<Input, Failure> {
     Ok(Input::File(LockedFile {
         file,
         key: checkpoint::key(&canonical.to_string_lossy()),
+        grows: false,
     }))
 }
 
@@ -177,7 +180,7 @@ fn open_file(path: &Path) -> Result<File, Failure> {
 fn import_file(
     client: &Client,
     arguments: &Import,
-    LockedFile { file, key }: &LockedFile,
+    LockedFile { file, key, grows }: &LockedFile,
     interrupt: &Interrupt,
     report: &mut Report,
 ) -> Result<End, Failure> {
@@ -207,7 +210,7 @@ fn import_file(
     let format = Format::choose(arguments.format, &head);
     report.format = Some(format);
     let mut reader = Reader::new(file, format, context, place, open);
-    if arguments.follow {
+    if *grows {
         reader = reader.only_whole_lines();
     }
     let mut sender = Sender::new(
