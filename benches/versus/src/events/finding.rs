@@ -121,58 +121,152 @@ pub(super) fn kind_time(sides: &mut Sides) -> Result<()> {
     Ok(())
 }
 
+/// What runs beside the one that stores.
+#[derive(Clone, Copy, PartialEq)]
+enum Beside {
+    Nothing,
+    /// Compares the data of all events of the store again and again.
+    Query,
+    /// Decodes as many events of its own: what a second busy processor costs, whoever keeps it busy.
+    Decoding,
+}
+
 /// Batches of 100 stored in memory by one caller, while another one compares the data of all events again and again; `limit` stores
-/// alone. The one that asks holds no lock while it compares, and copies 32 records at a time under one; what the storing
-/// caller loses is the memory that both share.
+/// alone, `apart` beside somebody who decodes events that are not in the store. The one that asks holds no lock while it compares, and
+/// copies 32 records at a time under one; what the storing caller loses is the memory that both share.
 pub(super) fn write_beside_query(sides: &mut Sides) -> Result<()> {
-    for (who, beside) in [(UNDERPIN, true), (LIMIT, false)] {
+    const EVENTS: usize = 200_000;
+    for (who, beside) in [
+        (UNDERPIN, Beside::Query),
+        (LIMIT, Beside::Nothing),
+        ("apart", Beside::Decoding),
+    ] {
         let runtime = Workers::Two.runtime();
         let mut material = Material::new();
         sides.add(who, move |time| {
             let store = Store::in_memory(&runtime)?;
-            fill(&runtime, &store.events, 200_000);
+            fill(&runtime, &store.events, EVENTS);
             let over = Arc::new(AtomicBool::new(false));
-            let asking =
-                beside.then(|| runtime.spawn(compare_all(store.events.clone(), over.clone())));
-            let mut tally = Tally::default();
-            while tally.is_below(time) {
-                let batches: Vec<_> = (0..128).map(|_| material.events(100)).collect();
-                let events = store.events.clone();
-                let storing = async move {
-                    let begin = Instant::now();
-                    for batch in batches {
-                        events.store_batch(batch).await.expect("it is stored");
-                    }
-                    begin.elapsed()
-                };
-                tally.add(12_800, drive(&runtime, storing));
-            }
+            let busy = match beside {
+                Beside::Nothing => None,
+                Beside::Query => {
+                    Some(runtime.spawn(compare_all(store.events.clone(), over.clone())))
+                }
+                Beside::Decoding => {
+                    let records = Material::new().records(EVENTS);
+                    let over = over.clone();
+                    Some(runtime.spawn_blocking(move || decode_apart(&records, &over)))
+                }
+            };
+            let reached = store_batches(&runtime, &store.events, &mut material, time);
             over.store(true, Ordering::Relaxed);
-            if let Some(asking) = asking {
-                runtime.block_on(asking)?;
+            if let Some(busy) = busy {
+                runtime.block_on(busy)?;
             }
             store.stop(&runtime);
-            Ok(tally.per_second())
+            Ok(reached)
         });
     }
     Ok(())
 }
 
-/// A correlation among so many events, with the default of hot bytes.
+/// The side that has ten thousand events, for what should cost the same however many there are.
+pub(super) const SMALL: &str = "10k";
+const SMALL_EVENTS: usize = 10_000;
+
+/// A correlation among so many events, with the default of hot bytes; the other side has ten thousand.
 pub(super) fn growth(sides: &mut Sides, count: usize) -> Result<()> {
+    for (who, count) in [(UNDERPIN, count), (SMALL, SMALL_EVENTS)] {
+        let runtime = Workers::Two.runtime();
+        let (folder, store) = growing(sides, &runtime)?;
+        let asked = fill(&runtime, &store.events, count);
+        settle(&store.events);
+        sides.add(who, move |time| {
+            let _folder = &folder;
+            Ok(ask_underpin(&runtime, &store.events, &asked, time))
+        });
+    }
+    Ok(())
+}
+
+/// Batches of 100 stored behind so many events; the other side has ten thousand, and begins anew in every round.
+pub(super) fn growth_of_storing(sides: &mut Sides, count: usize) -> Result<()> {
     let runtime = Workers::Two.runtime();
-    let folder = sides.folder()?;
-    let options = Options {
-        durability: underpin::events::Durability::Interval(Duration::from_secs(1)),
-        ..Options::default()
-    };
-    let store = Store::start(&runtime, options, folder.path())?;
-    let asked = fill(&runtime, &store.events, count);
+    let (folder, store) = growing(sides, &runtime)?;
+    fill(&runtime, &store.events, count);
+    settle(&store.events);
+    let mut material = Material::new();
     sides.add(UNDERPIN, move |time| {
         let _folder = &folder;
-        Ok(ask_underpin(&runtime, &store.events, &asked, time))
+        Ok(store_batches(&runtime, &store.events, &mut material, time))
+    });
+    let folder = sides.folder()?;
+    sides.add(SMALL, move |time| {
+        let runtime = Workers::Two.runtime();
+        let folder = tempfile::tempdir_in(folder.path())?;
+        let store = Store::start(&runtime, synced_each_second(), folder.path())?;
+        fill(&runtime, &store.events, SMALL_EVENTS);
+        let reached = store_batches(&runtime, &store.events, &mut Material::new(), time);
+        store.stop(&runtime);
+        Ok(reached)
     });
     Ok(())
+}
+
+fn growing(sides: &Sides, runtime: &Runtime) -> Result<(tempfile::TempDir, Store)> {
+    let folder = sides.folder()?;
+    let store = Store::start(runtime, synced_each_second(), folder.path())?;
+    Ok((folder, store))
+}
+
+fn synced_each_second() -> Options {
+    Options {
+        durability: underpin::events::Durability::Interval(Duration::from_secs(1)),
+        ..Options::default()
+    }
+}
+
+/// Waits until what can be sealed is: that is work of its own, done beside.
+fn settle(events: &Events) {
+    let waits = || {
+        let stats = events.stats();
+        stats.sealed + 1 < stats.segments
+    };
+    while waits() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Events a second, as one task stores them in batches of 100.
+fn store_batches(
+    runtime: &Runtime,
+    events: &Events,
+    material: &mut Material,
+    time: Duration,
+) -> f64 {
+    let mut tally = Tally::default();
+    while tally.is_below(time) {
+        let batches: Vec<_> = (0..128).map(|_| material.events(100)).collect();
+        let events = events.clone();
+        let storing = async move {
+            let begin = Instant::now();
+            for batch in batches {
+                events.store_batch(batch).await.expect("it is stored");
+            }
+            begin.elapsed()
+        };
+        tally.add(12_800, drive(runtime, storing));
+    }
+    tally.per_second()
+}
+
+/// A reader that shares nothing with the store: it decodes records of its own until it is over.
+fn decode_apart(records: &[super::material::Record], over: &AtomicBool) {
+    while !over.load(Ordering::Relaxed) {
+        for record in records {
+            std::hint::black_box(Decoded::of(&record.bytes));
+        }
+    }
 }
 
 async fn compare_all(events: Events, over: Arc<AtomicBool>) {
@@ -186,8 +280,7 @@ async fn compare_all(events: Events, over: Arc<AtomicBool>) {
 fn cold(runtime: &Runtime, folder: &Path) -> Result<Store> {
     let options = Options {
         hot_bytes: 0,
-        durability: underpin::events::Durability::Interval(Duration::from_secs(1)),
-        ..Options::default()
+        ..synced_each_second()
     };
     Store::start(runtime, options, folder)
 }

@@ -86,28 +86,34 @@ pub const FIGURES: &[Figure] = &[
         sides: finding::write_beside_query,
     },
     Figure {
-        name: "events.growth.10k",
-        unit: Unit::Microseconds,
-        goals: &[],
-        sides: |sides| finding::growth(sides, 10_000),
-    },
-    Figure {
         name: "events.growth.100k",
         unit: Unit::Microseconds,
-        goals: &[],
+        goals: &[Goal::Ratio(2.0, finding::SMALL)],
         sides: |sides| finding::growth(sides, 100_000),
     },
     Figure {
         name: "events.growth.1m",
         unit: Unit::Microseconds,
-        goals: &[],
+        goals: &[Goal::Ratio(2.0, finding::SMALL)],
         sides: |sides| finding::growth(sides, 1_000_000),
     },
     Figure {
         name: "events.growth.10m",
         unit: Unit::Microseconds,
-        goals: &[],
+        goals: &[Goal::Ratio(2.0, finding::SMALL)],
         sides: |sides| finding::growth(sides, 10_000_000),
+    },
+    Figure {
+        name: "events.growth.store.1m",
+        unit: Unit::EventsPerSecond,
+        goals: &[Goal::Ratio(0.5, finding::SMALL)],
+        sides: |sides| finding::growth_of_storing(sides, 1_000_000),
+    },
+    Figure {
+        name: "events.growth.store.10m",
+        unit: Unit::EventsPerSecond,
+        goals: &[Goal::Ratio(0.5, finding::SMALL)],
+        sides: |sides| finding::growth_of_storing(sides, 10_000_000),
     },
     Figure {
         name: "events.open.1m",
