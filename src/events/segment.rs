@@ -309,22 +309,8 @@ impl Segment {
         columns + sealed.map_or(0, |sealed| sealed.directory.memory())
     }
 
-    /// Looks in while a writer adds some rows, which takes tens of microseconds, again and again before it falls asleep: to wake a reader
-    /// costs the writer more time than adding the rows of one event.
-    fn look_in(&self) -> RwLockReadGuard<'_, Inner> {
-        /// Some tens of microseconds, where nobody else wants the processor.
-        const LOOKS: usize = 64;
-        for _ in 0..LOOKS {
-            if let Some(inner) = self.inner.try_read() {
-                return inner;
-            }
-            std::thread::yield_now();
-        }
-        self.inner.read()
-    }
-
     fn source(&self) -> Source<'_> {
-        match RwLockReadGuard::try_map(self.look_in(), |inner| inner.columns.as_ref()) {
+        match RwLockReadGuard::try_map(self.inner.read(), |inner| inner.columns.as_ref()) {
             Ok(columns) => Source::Columns(columns),
             Err(inner) => match &inner.sealed {
                 Some(sealed) => Source::Sealed(sealed.clone()),
@@ -471,7 +457,7 @@ impl Segment {
         rows: &mut &[u32],
         work: &mut dyn FnMut(io::Result<&[u8]>) -> bool,
     ) -> Option<(u32, u32)> {
-        let inner = self.look_in();
+        let inner = self.inner.read();
         let columns = inner.columns.as_ref()?;
         while let Some((row, rest)) = rows.split_first() {
             let (start, end) = columns.extent(*row);
@@ -569,7 +555,7 @@ impl View for Segment {
 
     fn keys(&self, rows: &[u32], access: Access<'_>, out: &mut Vec<Key>) -> io::Result<()> {
         let (sealed, hidden) = {
-            let inner = self.look_in();
+            let inner = self.inner.read();
             let hidden = &inner.hidden;
             if let Some(columns) = &inner.columns {
                 out.extend(rows.iter().map(|row| {

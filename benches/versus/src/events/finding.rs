@@ -134,6 +134,10 @@ enum Beside {
 /// Batches of 100 stored in memory by one caller, while another one compares the data of all events again and again; `limit` stores
 /// alone, `apart` beside somebody who decodes events that are not in the store. The one that asks holds no lock while it compares, and
 /// copies 32 records at a time under one; what the storing caller loses is the memory that both share.
+///
+/// `apart` is the floor on a machine of two processors that share memory and a cache: it reached 0.57 to 0.88 of `limit`, underpin 0.55 to
+/// 0.82. Locks are not what is waited for: their slow paths had less than one in a thousand of the samples. Readers that look in again and
+/// again in place of sleeping made no difference that could be told from the spread.
 pub(super) fn write_beside_query(sides: &mut Sides) -> Result<()> {
     const EVENTS: usize = 200_000;
     for (who, beside) in [
