@@ -134,8 +134,10 @@ pub enum StoreError {
         /// What the disk said.
         error: io::Error,
     },
-    /// An index of the store could not be read.
-    #[error("an index of the event store cannot be read: {0}; check the disk")]
+    /// An index of the store could not be read. Where it is damaged it is made anew at once, and a retry a moment later is answered.
+    #[error(
+        "an index of the event store cannot be read: {0}; one that is damaged is made anew, so retry, and check the disk"
+    )]
     Index(io::Error),
     /// There is no such event to go on after.
     #[error(
