@@ -1,7 +1,7 @@
 //! A sender that is faster than its reader, and messages that are too long.
 
 use crate::{
-    cut::flow,
+    cut::{STUCK, flow},
     player::{Part, Player},
     scene::{free_address, signal, until},
 };
@@ -29,7 +29,7 @@ fn who_floods_a_node_that_is_stopped_waits_in_bounded_memory_and_loses_nothing()
         let flow = flow(&mut a);
         let stands = flow.sent == last;
         last = flow.sent;
-        stands && flow.in_flight >= 4 << 20
+        stands && flow.in_flight >= STUCK
     });
     let grown = a.resident_bytes().saturating_sub(before);
     a.told("rest");

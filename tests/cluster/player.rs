@@ -100,6 +100,7 @@ impl Player {
                 "--nocapture",
                 "--test-threads=1",
             ])
+            .env("RUST_BACKTRACE", "0")
             .env(PLAYS, serde_json::to_string(part).expect("JSON"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
