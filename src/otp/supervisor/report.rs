@@ -11,7 +11,8 @@ pub enum StopKind {
     Graceful,
     /// It had to be killed, or was set to be.
     Killed,
-    /// It did not even end when killed: something of it blocks a thread and is still there.
+    /// It did not even end when killed: something of it blocks a thread and is still there. Until that has ended it keeps its
+    /// name and its address (calls to it time out), its monitors tell nothing, and nothing is started in its place.
     Leaked,
 }
 
