@@ -3,7 +3,7 @@
 //! A thread has one [`Context`], and several captures may see its spans: each has events of its own, so that what one of them
 //! names as a cause, another one does not have.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use tracing::Id;
 
@@ -24,22 +24,49 @@ pub(super) struct Entered {
 
 thread_local! {
     static ENTERED: RefCell<Vec<Entered>> = const { RefCell::new(Vec::new()) };
+    /// Which capture saw the last one, and what it put in place; nearly always all that is asked for. A bare value without a destructor,
+    /// which costs an instruction to read.
+    static LAST: Cell<(u64, Context)> = const { Cell::new(NOBODY) };
 }
+
+/// No capture has this number.
+const NOBODY: (u64, Context) = (0, Context::new(0, 0));
 
 /// Notes a span whose context was just put in place.
 pub(super) fn enter(span: Entered) {
     // Not there any more while the thread ends.
-    let _ = ENTERED.try_with(|entered| entered.borrow_mut().push(span));
+    let _ = ENTERED.try_with(|entered| {
+        entered.borrow_mut().push(span);
+        LAST.set((span.capture, span.inside));
+    });
 }
 
 /// Puts back what was there before a span.
 pub(super) fn leave(capture: u64, span: &Id) {
-    let _ = ENTERED.try_with(|entered| take_off(&mut entered.borrow_mut(), capture, span));
+    let _ = ENTERED.try_with(|entered| {
+        let mut entered = entered.borrow_mut();
+        take_off(&mut entered, capture, span);
+        LAST.set(last(&entered));
+    });
+}
+
+fn last(entered: &[Entered]) -> (u64, Context) {
+    let last = entered.last();
+    last.map_or(NOBODY, |span| (span.capture, span.inside))
 }
 
 /// The thread's context as a capture knows it.
+#[inline]
 pub(super) fn context_for(capture: u64) -> Context {
-    let current = Context::current();
+    let (current, last) = (Context::current(), LAST.get());
+    if last.0 == NOBODY.0 || last == (capture, current) {
+        return current;
+    }
+    context_among_others(capture, current)
+}
+
+#[inline(never)]
+fn context_among_others(capture: u64, current: Context) -> Context {
     let seen = ENTERED.try_with(|entered| own(&entered.borrow(), capture, current));
     seen.unwrap_or(current)
 }
