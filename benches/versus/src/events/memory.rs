@@ -21,7 +21,7 @@ const PIECE: usize = 12_800;
 
 /// Callers that store one event after the other, as tasks on two workers.
 ///
-/// Not equal: the callers of `limit` encode and index under one mutex and never wait for anything else; underpin's are
+/// Not equal: the callers of `limit` encode and index under one mutex and never wait for anything else; underpin's
 /// refuse a known id, and readers could look at any time. A new store for every round, on both sides.
 ///
 /// What underpin does more: it encodes outside of the lock, into memory that is copied under it; looks an id up that is
@@ -29,7 +29,7 @@ const PIECE: usize = 12_800;
 /// pruning goes by. Of the time of one caller a quarter goes into pages of fresh memory, as it does for `limit`, and a
 /// sixth into the index. Tried: showing events under the lock that indexes them, no admission where nothing can wait, no
 /// copy of a text's pointer for each event, and looking at the lock for some microseconds before sleeping for it. None moved
-/// the ratio beyond its spread, 0.66 to 0.79 with one caller and 0.54 to 0.74 with 64. What is left is some 20 atomic operations an
+/// the ratio beyond its spread, 0.49 to 0.79 with one caller and 0.54 to 0.74 with 64. What is left is some 20 atomic operations an
 /// event; 64 callers on two cores hand each line of memory to and fro as well.
 pub(super) fn store(sides: &mut Sides, callers: usize) -> Result<()> {
     let runtime = Workers::Two.runtime();
