@@ -14,6 +14,8 @@ use crate::{ids::NodeName, otp::Monitor};
 pub(super) struct Incoming<'a> {
     pub(super) from: &'a NodeName,
     pub(super) payload: &'a [u8],
+    /// How long the answer may be for the other node to read it.
+    pub(super) answer_max: usize,
 }
 
 /// Where requests for one service go.

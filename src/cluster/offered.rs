@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::Configuration,
-    events::{Bookmark, Event, Events, Query, Start, StoreError, Timestamp, When},
+    events::{Bookmark, Events, Query, Start, StoreError, Timestamp, When},
     ids::EventId,
     otp::{Monitor, Supervisor},
     telemetry::Telemetry,
@@ -47,6 +47,10 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(20);
 /// How many events one answer has at most, and about how many bytes: an answer is one frame.
 const EVENTS_MAX: usize = 1000;
 const EVENT_BYTES_MAX: usize = 4 << 20;
+/// What an answer has beside its events: the names of its fields, and where to go on.
+const BESIDE_EVENTS: usize = 4 << 10;
+/// What each of them has beside its bytes: their kind and length.
+const BESIDE_EVENT: usize = 16;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ConfigAsk {
@@ -88,7 +92,7 @@ pub(super) enum EventsAsk {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Found {
-    /// Each as [`Event::to_bytes`] writes it.
+    /// Each as [`Event::to_bytes`](crate::events::Event::to_bytes) writes it.
     pub(super) events: Vec<Value>,
     /// Where to go on: a cursor of a query, a bookmark of a subscription.
     #[serde(default)]
@@ -114,7 +118,7 @@ impl Offered {
         } = self;
         gateway.add(
             CONFIG,
-            route(allow_changes, changes_settings, move |ask| {
+            route(allow_changes, changes_settings, move |ask, _| {
                 about_config(config.clone(), ask).boxed()
             }),
         );
@@ -123,7 +127,7 @@ impl Offered {
             route(
                 allow_changes,
                 |_| false,
-                move |ask| about_events(events.clone(), ask).boxed(),
+                move |ask, answer_max| about_events(events.clone(), ask, answer_max).boxed(),
             ),
         );
         gateway.add(
@@ -131,7 +135,7 @@ impl Offered {
             route(
                 allow_changes,
                 |_| false,
-                move |Nothing| future::ready(Pages::of(&telemetry.snapshot())).boxed(),
+                move |Nothing, _| future::ready(Pages::of(&telemetry.snapshot())).boxed(),
             ),
         );
         gateway.add(
@@ -139,7 +143,7 @@ impl Offered {
             route(
                 allow_changes,
                 |_| false,
-                move |Nothing| {
+                move |Nothing, _| {
                     let tree = root.tree().ok_or_else(|| "the node is stopping".to_owned());
                     let tree = tree.and_then(|tree| {
                         crate::value::to_value(&tree).map_err(|error| error.to_string())
@@ -202,20 +206,30 @@ fn wait(ms: u64) -> Duration {
     Duration::from_millis(ms).min(WAIT_MAX)
 }
 
-async fn about_events(events: Events, ask: EventsAsk) -> Told<Found> {
+async fn about_events(events: Events, ask: EventsAsk, answer_max: usize) -> Told<Found> {
+    let most = EVENT_BYTES_MAX.min(answer_max.saturating_sub(BESIDE_EVENTS));
     match ask {
         EventsAsk::Query { query } => {
             let query = read(&query)?;
             let wanted = query.wanted().min(EVENTS_MAX);
-            let page = events.page(query.limit(wanted), EVENT_BYTES_MAX).await;
+            let page = events.page(query.clone().limit(wanted), most).await;
             let page = page.map_err(|error| error.to_string())?;
             let mut found = Found {
                 next: page.next.map(|cursor| cursor.to_string()),
                 unreadable: page.unreadable,
                 ..Found::default()
             };
-            for event in &page.events {
-                push(&mut found, event)?;
+            let mut bytes = 0;
+            for (at, event) in page.events.iter().enumerate() {
+                let event = event.to_bytes().map_err(|error| error.to_string())?;
+                bytes += event.len() + BESIDE_EVENT;
+                if bytes > most && at > 0 {
+                    let last = &page.events[at - 1];
+                    let cursor = query.cursor_behind(last.time(), last.id());
+                    found.next = Some(cursor.to_string());
+                    break;
+                }
+                found.events.push(Value::Bytes(event.into()));
             }
             Ok(found)
         }
@@ -237,21 +251,32 @@ async fn about_events(events: Events, ask: EventsAsk) -> Told<Found> {
             let mut found = Found::default();
             let mut bytes = 0;
             let first = time::timeout(wait(wait_ms), subscription.next()).await;
+            let mut place = subscription.bookmark();
             let mut next = first.ok();
             while let Some(event) = next {
                 match event {
-                    Ok(event) => bytes += push(&mut found, &event)?,
+                    Ok(event) => {
+                        let event = event.to_bytes().map_err(|error| error.to_string())?;
+                        bytes += event.len() + BESIDE_EVENT;
+                        if bytes > most && !found.events.is_empty() {
+                            // It comes with the next answer.
+                            break;
+                        }
+                        found.events.push(Value::Bytes(event.into()));
+                        place = subscription.bookmark();
+                    }
                     // What comes behind it comes with the next answer, so that it stands in its place.
                     Err(StoreError::Damaged { id } | StoreError::Read { id, .. }) => {
                         found.unreadable.push(id);
+                        place = subscription.bookmark();
                         break;
                     }
                     Err(error) => return Err(error.to_string()),
                 }
-                let has_room = bytes < EVENT_BYTES_MAX && found.events.len() < EVENTS_MAX;
+                let has_room = found.events.len() < EVENTS_MAX;
                 next = has_room.then(|| subscription.next_at_once()).flatten();
             }
-            found.next = Some(subscription.bookmark().to_string());
+            found.next = Some(place.to_string());
             Ok(found)
         }
     }
@@ -269,14 +294,7 @@ fn read(query: &str) -> Told<Query> {
 /// The bookmark that stands before all events.
 pub(super) const BEGINNING: &str = "beginning";
 
-fn push(found: &mut Found, event: &Event) -> Told<usize> {
-    let bytes = event.to_bytes().map_err(|error| error.to_string())?;
-    let length = bytes.len();
-    found.events.push(Value::Bytes(bytes.into()));
-    Ok(length)
-}
-
-/// A route to a function.
+/// A route to a function, which is told how long its answer may be.
 struct Function<Q, F> {
     allow_changes: bool,
     changes: fn(&Q) -> bool,
@@ -287,7 +305,7 @@ fn route<Q, A, F>(allow_changes: bool, changes: fn(&Q) -> bool, answer: F) -> Ar
 where
     Q: DeserializeOwned + Send + 'static,
     A: Serialize + Send + 'static,
-    F: Fn(Q) -> BoxFuture<'static, Told<A>> + Send + Sync + 'static,
+    F: Fn(Q, usize) -> BoxFuture<'static, Told<A>> + Send + Sync + 'static,
 {
     Arc::new(Function {
         allow_changes,
@@ -300,7 +318,7 @@ impl<Q, A, F> Route for Function<Q, F>
 where
     Q: DeserializeOwned + Send + 'static,
     A: Serialize + Send + 'static,
-    F: Fn(Q) -> BoxFuture<'static, Told<A>> + Send + Sync + 'static,
+    F: Fn(Q, usize) -> BoxFuture<'static, Told<A>> + Send + Sync + 'static,
 {
     fn call(
         &self,
@@ -313,7 +331,7 @@ where
                 may_change((self.changes)(&request), self.allow_changes).map(|()| request)
             });
         let answer = match request {
-            Ok(request) => (self.answer)(request),
+            Ok(request) => (self.answer)(request, incoming.answer_max),
             Err(failure) => return future::ready(Err(failure)).boxed(),
         };
         async move {
@@ -337,7 +355,7 @@ where
 mod tests {
     use super::*;
     use crate::{
-        events::{EventBuilder, Folder, Options},
+        events::{Event, EventBuilder, Folder, Options},
         ids::{IdGenerator, NodeId},
         otp::{Intensity, SupervisorSpec},
         telemetry,
@@ -391,14 +409,16 @@ mod tests {
                 behind: Some(behind.into()),
                 wait_ms: 1_000,
             };
-            about_events(events.clone(), ask).await.expect("answered")
+            about_events(events.clone(), ask, usize::MAX)
+                .await
+                .expect("answered")
         };
         let first = next(BEGINNING).await;
         assert_eq!((ids(&first), &first.unreadable), (vec![1, 2], &vec![id(3)]));
         let rest = next(&first.next.expect("a bookmark")).await;
         assert_eq!((ids(&rest), &rest.unreadable), (vec![4, 5], &vec![]));
         let query = "kind=k".into();
-        let page = about_events(events.clone(), EventsAsk::Query { query }).await;
+        let page = about_events(events.clone(), EventsAsk::Query { query }, usize::MAX).await;
         let page = page.expect("answered");
         assert_eq!(
             (ids(&page), page.unreadable),

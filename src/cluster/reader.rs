@@ -321,6 +321,7 @@ impl<'a> Reader<'a> {
         let incoming = Incoming {
             from: self.link.node(),
             payload,
+            answer_max: self.answer_max(),
         };
         let work = match guarded(|| route.call(incoming, timeout)) {
             Ok(work) => AssertUnwindSafe(work).catch_unwind(),
@@ -360,6 +361,7 @@ impl<'a> Reader<'a> {
         let incoming = Incoming {
             from: self.link.node(),
             payload,
+            answer_max: self.answer_max(),
         };
         let context = from_wire(context);
         match guarded(|| context.enter(|| route.cast(incoming))) {

@@ -391,7 +391,10 @@ async fn a_service_that_is_stuck_keeps_nobody_from_another_one() {
 
     let counter = remote(&a, "b");
     for n in 1..=1000 {
-        counter.cast(&Ask::Add(1)).await.expect("connected");
+        let cast = tokio::time::timeout(PATIENCE, counter.cast(&Ask::Add(1)));
+        cast.await
+            .expect("nobody is in its way")
+            .expect("connected");
         if n % 100 == 0 {
             let told = counter.call(&Ask::Total, PATIENCE).await;
             assert_eq!(told, Ok(Told::Number(n)));

@@ -249,3 +249,44 @@ async fn an_id_that_was_drawn_and_is_taken_is_drawn_anew_before_any_event() {
     a.shutdown().await;
     b.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_node_that_reads_short_messages_finds_and_follows_all_events_in_more_of_them() {
+    let a = node("a", options().frame_bytes_max(64 << 10)).await;
+    let join = options().join(a.cluster().expect("in one").address());
+    let b = node("b", join).await;
+    let up = a.cluster().expect("in one");
+    up.wait_for(&name("b"), PATIENCE).await.expect("b is up");
+    let long = "x".repeat(8 << 10);
+    for _ in 0..40 {
+        let event = b.events().event("order.placed").data(long.as_str()).build();
+        b.events()
+            .store(event.expect("fits"))
+            .await
+            .expect("stored");
+    }
+    let remote = at(&a, &name("b"));
+
+    let (mut found, mut pages, mut after) = (0, 0, String::new());
+    loop {
+        let query = format!("kind=order.placed{after}");
+        let page = remote.query(&query).await.expect("it fits");
+        found += page.events.len();
+        pages += 1;
+        match page.next {
+            Some(next) => after = format!(" after={next}"),
+            None => break,
+        }
+    }
+    assert!(found == 40 && pages > 4, "{found} in {pages}");
+
+    let mut all = remote.follow_events("kind=order.placed", true);
+    for _ in 0..40 {
+        assert_eq!(
+            all.next().await.expect("it fits").data(),
+            &Value::from(long.as_str())
+        );
+    }
+    a.shutdown().await;
+    b.shutdown().await;
+}
