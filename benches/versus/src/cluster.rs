@@ -89,6 +89,10 @@ fn cast64(sides: &mut Sides) -> Result<()> {
 }
 
 /// Casts that their sender has at hand 256 at a time (`cast_all`). Nobody else has that; `limit` as for `cluster.cast`.
+///
+/// 714 thousand a second were seen, about as many as one by one: the reader is what costs. It reads on while the service's door of 1,024
+/// is full, and in the profile most of its time goes to what waits there, a boxed future for each cast. To let the service run when that
+/// is so, before more is read, is the next thing to try.
 fn cast_batched(sides: &mut Sides) -> Result<()> {
     add(sides, "cast.batched", &[UNDERPIN, LIMIT])
 }
