@@ -155,6 +155,7 @@ impl Configuration {
     }
 
     /// The value at `path` as it may be shown, where it comes from, and the revision at which both hold.
+    #[cfg(feature = "web")]
     pub(crate) fn seen(&self, path: impl AsPath) -> Result<(Value, Origin, Revision), ReadError> {
         let path = path.as_path()?;
         let state = self.shared.published.state();

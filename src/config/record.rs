@@ -82,6 +82,8 @@ pub(super) struct Delta {
 #[derive(Default)]
 pub(super) struct Log {
     steps: VecDeque<Logged>,
+    /// How much each of them weighs: what is old lies far away by the time it goes.
+    weights: VecDeque<usize>,
     weight: usize,
     /// The newest revision that is not in the log any more.
     floor: Revision,
@@ -127,13 +129,16 @@ impl Log {
 
     /// Appends a change, and forgets the oldest ones beyond `steps_max` or `bytes_max`. The newest always stays.
     pub(super) fn push(&mut self, step: Logged, steps_max: usize, bytes_max: usize) {
-        self.weight += step.record.weight();
+        let weight = step.record.weight();
+        self.weight += weight;
+        self.weights.push_back(weight);
         self.steps.push_back(step);
         while self.steps.len() > 1 && (self.steps.len() > steps_max || self.weight > bytes_max) {
-            let Some(oldest) = self.steps.pop_front() else {
+            let (Some(oldest), Some(weight)) = (self.steps.pop_front(), self.weights.pop_front())
+            else {
                 return;
             };
-            self.weight -= oldest.record.weight();
+            self.weight -= weight;
             self.floor = oldest.record.revision;
             self.floor_document = oldest.document;
         }

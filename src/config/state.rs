@@ -155,14 +155,12 @@ impl State {
         );
         step.next.updates += 1;
         step.record.needs_restart = needs_restart;
-        let superseded =
-            |entry: &Arc<Entry>| writes.iter().any(|(path, _)| entry.path.starts_with(path));
-        step.next.aside = self
-            .aside
-            .iter()
-            .filter(|entry| !superseded(entry))
-            .cloned()
-            .collect();
+        if !self.aside.is_empty() {
+            let superseded =
+                |entry: &Arc<Entry>| writes.iter().any(|(path, _)| entry.path.starts_with(path));
+            let kept = self.aside.iter().filter(|entry| !superseded(entry));
+            step.next.aside = kept.cloned().collect();
+        }
         Ok(step)
     }
 

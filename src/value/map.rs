@@ -104,6 +104,13 @@ impl Map {
     }
 
     fn find(&self, key: &str) -> Result<usize, usize> {
+        // Names of a short map mostly have different lengths, which are told apart without looking at the names.
+        const SHORT: usize = 8;
+        if self.0.len() <= SHORT
+            && let Some(at) = self.0.iter().position(|(name, _)| **name == *key)
+        {
+            return Ok(at);
+        }
         self.0.binary_search_by(|(name, _)| (**name).cmp(key))
     }
 }
