@@ -93,6 +93,7 @@ impl Sealer {
     }
 
     fn mend_indexes(&mut self) -> io::Result<()> {
+        let mut outcome = Ok(());
         for segment in self.log.with_damaged_index() {
             if self.log.has_ended() {
                 break;
@@ -112,11 +113,12 @@ impl Sealer {
                     self.log.set_sealing_trouble(Some(format!(
                         "the damaged index of {name} was not made anew: {error}; it is tried again"
                     )));
-                    return Err(error);
+                    // What is wrong with one is not mended by another.
+                    outcome = Err(error);
                 }
             }
         }
-        Ok(())
+        outcome
     }
 
     /// False where only an opening can: then the index is put aside, and the opening makes it anew.
@@ -134,17 +136,21 @@ impl Sealer {
             return Ok(false);
         }
         remade.put_in_place(disk, name).map_err(io_error)?;
-        match Sealed::open(disk, (&blocks, &index), &self.cache) {
-            Ok(sealed) => segment.adopt(sealed),
-            Err(IndexFault::Disk(error)) => return Err(error),
-            Err(_) => return Err(io::Error::other("it does not read back")),
-        }
+        let outcome = match Sealed::open(disk, (&blocks, &index), &self.cache) {
+            Ok(sealed) => {
+                segment.adopt(sealed);
+                Ok(true)
+            }
+            Err(IndexFault::Disk(error)) => Err(error),
+            Err(_) => Err(io::Error::other("it does not read back")),
+        };
+        // Pruned meanwhile, with its files: this one came after.
         if segment.is_gone()
             && let Err(error) = disk.remove(&index)
         {
             tracing::debug!(file = index, %error, "the index of a pruned segment is gone already");
         }
-        Ok(true)
+        outcome
     }
 
     fn seal_all(&mut self) -> io::Result<()> {

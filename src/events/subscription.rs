@@ -350,10 +350,31 @@ impl Subscription {
             self.place = self.events.place_of(&newest, self.bookmark).await?;
         } else {
             // What it had read and was lost with the end of the log is not there: other rows come in its place.
-            self.place = self.place.min(newest.opened_at());
+            let place = self.place.min(newest.opened_at());
+            self.place = match self.rows_lost(&newest, place.0) {
+                0 => place,
+                // Between the two nothing matched.
+                _ if self.bookmark.id.is_some() => {
+                    self.events.place_of(&newest, self.bookmark).await?
+                }
+                lost => (place.0, place.1.saturating_sub(lost)),
+            };
         }
         self.log = newest;
         Ok(())
+    }
+
+    /// How many rows of a segment that is not the newest one are not there any more: later ones have moved up.
+    fn rows_lost(&self, newest: &Log, base: u64) -> u32 {
+        let rows = |log: &Log| {
+            let views = log.views();
+            let view = views.iter().find(|view| view.base() == base);
+            view.map_or(0, |view| view.rows())
+        };
+        if base == newest.opened_at().0 {
+            return 0;
+        }
+        rows(&self.log).saturating_sub(rows(newest))
     }
 
     async fn read_on(&mut self) -> Result<(), StoreError> {

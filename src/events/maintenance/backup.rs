@@ -89,14 +89,29 @@ struct Copy<'a> {
 impl Copy<'_> {
     fn segment(&mut self, named: &Named) -> Result<(), OpenError> {
         if !named.is_sealed {
-            return self.copy(&named.name);
+            return self.write_growing(&named.name);
         }
         let (blocks, index) = sealed_names(&named.name);
         self.link(&index)?;
         self.link(&blocks)
     }
 
-    /// The file may grow meanwhile: its bytes up to some place are copied, and a frame that this cuts in two is a torn end.
+    /// A store may write to the file meanwhile: what was there when its end was seen is copied, and a frame that this cuts in two is a
+    /// torn end.
+    fn write_growing(&mut self, name: &str) -> Result<(), OpenError> {
+        let bytes = segments::read_growing(&Folder::new(self.from), name)?;
+        let written = || -> io::Result<()> {
+            let mut copy = File::create_new(self.to.join(name))?;
+            copy.write_all(&bytes)?;
+            copy.sync_all()
+        };
+        written().map_err(|error| failed(name, error))?;
+        self.done.bytes += bytes.len() as u64;
+        self.done.copied += 1;
+        Ok(())
+    }
+
+    /// A file that does not change.
     fn copy(&mut self, name: &str) -> Result<(), OpenError> {
         let copied = || -> io::Result<u64> {
             let mut source = File::open(self.from.join(name))?;

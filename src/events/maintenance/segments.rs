@@ -64,6 +64,23 @@ pub(super) fn read(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, OpenError> {
     })
 }
 
+/// The bytes of a segment that is not sealed. A store may be writing into the room that it made ahead: one that reads on while that happens
+/// could find a frame behind room in which there was none yet. So what is there is read once more up to the end that was seen, since all
+/// before it was written by then, and the rest is room.
+pub(super) fn read_growing(disk: &dyn Disk, name: &str) -> Result<Vec<u8>, OpenError> {
+    let seen = read(disk, name)?;
+    let end = seen
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |at| at + 1);
+    drop(seen);
+    let mut bytes = read(disk, name)?;
+    if let Some(room) = bytes.get_mut(end..) {
+        room.fill(0);
+    }
+    Ok(bytes)
+}
+
 /// The whole frames of a file, of which the first has number `first`.
 pub(super) fn scan(name: &str, bytes: &[u8], log: u64, first: u64) -> Result<Scan, OpenError> {
     known(name, recovery::scan(bytes, log, first))
@@ -97,7 +114,7 @@ pub(super) fn load(
         let inner = scan(&name, &bytes, named.log, named.base)?;
         return Ok((bytes, inner));
     }
-    let bytes = read(disk, &named.name)?;
+    let bytes = read_growing(disk, &named.name)?;
     let mut scan = scan_growing(named, &bytes)?;
     let synced = scan.summary(named.base).synced.max(named.base - 1);
     if let Some(end) = scan.torn_at(synced).filter(|_| is_last) {
@@ -129,4 +146,82 @@ pub(super) fn low_water(disk: &dyn Disk) -> Result<LowWater, OpenError> {
         }
     }
     Ok(LowWater::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    };
+
+    use super::{
+        super::super::{DiskFile, DiskLock},
+        *,
+    };
+
+    /// A file that a store writes to while it is read: the second of two pages appears before the reader comes to it, and after the reader
+    /// has passed the first one, which is written before.
+    #[derive(Debug, Default)]
+    struct Growing(Arc<AtomicU64>);
+
+    const PAGE: usize = 4;
+
+    impl Disk for Growing {
+        fn lock(&self) -> io::Result<Box<dyn DiskLock>> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        fn list(&self) -> io::Result<Vec<(String, u64)>> {
+            Ok(vec![("one".to_owned(), 3 * PAGE as u64)])
+        }
+        fn open(&self, _: &str) -> io::Result<Arc<dyn DiskFile>> {
+            Ok(Arc::new(Self(Arc::clone(&self.0))))
+        }
+        fn create(&self, _: &str) -> io::Result<Arc<dyn DiskFile>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        fn remove(&self, _: &str) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        fn sync_folder(&self) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    impl DiskFile for Growing {
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            let page = usize::try_from(offset).expect("short") / PAGE;
+            if page > 2 || buffer.is_empty() {
+                return Ok(0);
+            }
+            // Pages are written one after the other; the first one only once it was read, the last one during the second reading.
+            let reads = self.0.fetch_add(1, SeqCst);
+            let is_there = match page {
+                0 => reads >= 1,
+                1 => true,
+                _ => reads >= 5,
+            };
+            let len = buffer.len().min(PAGE);
+            buffer[..len].fill(if is_there { 7 } else { 0 });
+            Ok(len)
+        }
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn truncate(&self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn no_frame_is_missing_before_one_that_was_written_while_its_file_was_read() {
+        let disk = Growing::default();
+
+        let bytes = read_growing(&disk, "one").expect("readable");
+
+        assert_eq!(bytes, [7, 7, 7, 7, 7, 7, 7, 7, 0, 0, 0, 0]);
+    }
 }

@@ -161,7 +161,7 @@ impl Look<'_> {
     }
 
     fn growing(&mut self, named: &Named, is_last: bool) -> Result<(), OpenError> {
-        let bytes = read(self.disk, &named.name)?;
+        let bytes = segments::read_growing(self.disk, &named.name)?;
         let mut scan = segments::scan_growing(named, &bytes)?;
         self.verified.segments += 1;
         self.verified.bytes += bytes.len() as u64;
