@@ -342,6 +342,20 @@ impl Drop for Place {
     }
 }
 
+/// A place that was given back.
+pub(super) struct GivenBack(Weak<Gate>);
+
+impl GivenBack {
+    /// The caller had given up at the very last.
+    pub(super) fn count_late(self) {
+        // Whoever looks for a place meanwhile finds this one taken, and is woken when it goes.
+        let place = Place(self.0.upgrade());
+        if let Some(gate) = &place.0 {
+            gate.count_late();
+        }
+    }
+}
+
 /// A place among the requests that an address admits. Dropping it gives the place back.
 ///
 /// Put it into a cast's message variant and let it go when the work is done.
@@ -370,9 +384,9 @@ impl Permit {
     }
 
     /// Gives the place back, before the rest goes.
-    pub(super) fn give_back(&mut self) -> Weak<Gate> {
+    pub(super) fn give_back(&mut self) -> GivenBack {
         let place = Place(self.place.0.take());
-        place.0.as_ref().map_or_else(Weak::new, Arc::downgrade)
+        GivenBack(place.0.as_ref().map_or_else(Weak::new, Arc::downgrade))
     }
 
     pub(crate) fn gate(&self) -> &Gate {

@@ -50,12 +50,14 @@ impl<T> Reply<T> {
         if debug.is_on() && !answer.is_closed() {
             debug.answer_out::<T>();
         }
+        let is_late = answer.is_closed();
+        if is_late {
+            self.permit.gate().count_late();
+        }
         // Before the answer: the caller may call again at once, and would find its own place taken.
-        let gate = self.permit.give_back();
-        if answer.send(value).is_err()
-            && let Some(gate) = gate.upgrade()
-        {
-            gate.count_late();
+        let place = self.permit.give_back();
+        if answer.send(value).is_err() && !is_late {
+            place.count_late();
         }
     }
 

@@ -1,6 +1,7 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use ractor::ActorCell;
+use tokio::time;
 
 use super::{DynamicSupervisorSpec, nursery::Nursery, spec::Desk};
 use crate::otp::{
@@ -89,6 +90,9 @@ impl DynamicSupervisor {
     pub async fn start_child(&self, spec: ChildSpec) -> Answer<ChildRef> {
         check_child(&spec, AutoShutdown::Never)?;
         let nursery = self.nursery()?;
+        while nursery.is_behind() {
+            time::sleep(Duration::from_millis(1)).await;
+        }
         match nursery.start_child(spec)? {
             Ok(child) => {
                 // Nothing was waited for. Whoever starts one child after the other must not keep the others from running, the

@@ -8,7 +8,10 @@ use std::{
     collections::HashMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use foldhash::fast::RandomState;
@@ -18,7 +21,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     ChildRef, DynamicChild,
-    child::{Child, Life},
+    child::{Child, Life, StopReply},
     message::Message,
 };
 use crate::otp::{
@@ -51,7 +54,11 @@ pub(super) struct Nursery {
     max: usize,
     pub(super) began: Instant,
     room: Mutex<Room>,
+    is_behind: AtomicBool,
 }
+
+/// How much may be to be told while somebody tells; beyond it, starts wait. An event of a child is some 200 bytes.
+const NEWS_MAX: usize = 1024;
 
 pub(super) struct Room {
     /// Whether children may be started.
@@ -79,6 +86,8 @@ pub(super) enum News {
     Report(Report),
     /// To those who monitor it, when it is dropped.
     Over(Started),
+    /// To those who asked for its end: they hear of it last.
+    Answer(Vec<StopReply>, Result<(), SupervisorError>),
 }
 
 /// What is needed to make a start outside of the lock.
@@ -106,6 +115,7 @@ impl Nursery {
                 news: Vec::new(),
                 telling: false,
             }),
+            is_behind: AtomicBool::new(false),
         }
     }
 
@@ -114,6 +124,9 @@ impl Nursery {
         let (done, gone, news) = {
             let mut room = self.room.lock();
             let done = work(&mut room);
+            if room.telling && room.news.len() > NEWS_MAX {
+                self.is_behind.store(true, Ordering::Relaxed);
+            }
             (done, std::mem::take(&mut room.gone), room.take_news())
         };
         for child in gone {
@@ -134,6 +147,11 @@ impl Nursery {
                 let told = catch_unwind(AssertUnwindSafe(|| match one {
                     News::Report(report) => self.place.reports.publish(report),
                     News::Over(child) => drop(child),
+                    News::Answer(replies, answer) => {
+                        for reply in replies {
+                            let _ = reply.send(answer.clone());
+                        }
+                    }
                 }));
                 if let Err(payload) = told {
                     let _ = discard(payload);
@@ -142,6 +160,7 @@ impl Nursery {
             let mut room = self.room.lock();
             if room.news.is_empty() {
                 room.telling = false;
+                self.is_behind.store(false, Ordering::Relaxed);
                 // For the next ones, since each start is news; not the room that a storm took.
                 if news.capacity() <= 64 {
                     room.news = news;
@@ -150,6 +169,11 @@ impl Nursery {
             }
             std::mem::swap(&mut news, &mut room.news);
         }
+    }
+
+    /// More is to be told than should be: whoever listens is slow. Whoever starts more children waits until all is told.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_behind.load(Ordering::Relaxed)
     }
 
     /// Starts a child: at once, or there is something to wait for.

@@ -10,13 +10,13 @@ use tokio::{
 };
 
 use super::{
-    child::{Child, Hung, Life, StopReply, Stopping, answer},
+    child::{Child, Hung, Life, StopReply, Stopping},
     message::Message,
     nursery::{Birth, News, Nursery, Room},
     together::{Leaving, stop_together},
 };
 use crate::otp::{
-    ChildKind, ChildSpec, ChildState, Lifecycle, ShutdownReport, StopKind,
+    ChildKind, ChildSpec, ChildState, Lifecycle, ShutdownReport, StopKind, SupervisorError,
     incarnation::discard,
     supervisor::{
         ChildReport,
@@ -91,7 +91,11 @@ impl Nursery {
                 let told = stopped(&child.node, report);
                 room.news.push(News::Report(told));
             }
-            answer(stopping.replies, &name, &ended);
+            let answer = match &ended.leaked {
+                Some(_) => Err(SupervisorError::Leaked(name)),
+                None => Ok(()),
+            };
+            room.news.push(News::Answer(stopping.replies, answer));
             let child = room.children.get_mut(&key)?;
             if let Some(task) = ended.leaked.take() {
                 child.node.enter(ChildState::Leaked, Instant::now());

@@ -1,7 +1,7 @@
 //! Children that do not even end when they are killed: until they have, they keep their name, their address and their monitors.
 
 use std::{
-    sync::{Arc, OnceLock, mpsc},
+    sync::{Arc, Condvar, Mutex, OnceLock, mpsc},
     thread,
     time::Duration,
 };
@@ -280,4 +280,73 @@ fn whoever_is_told_of_a_dynamic_child_may_ask_its_supervisor() {
 
     assert_eq!(told.recv_timeout(LONG), Ok(0));
     assert!(told.recv_timeout(LONG).is_err(), "the supervisor stops");
+}
+
+/// Takes its time with what it is told.
+struct Slow;
+
+struct Late;
+underpin::otp::message!(Late);
+
+/// Whether somebody is being told, and whether that may be over.
+static GATE: (Mutex<(bool, bool)>, Condvar) = (Mutex::new((false, false)), Condvar::new());
+
+impl From<Down> for Late {
+    fn from(_: Down) -> Self {
+        let (state, changed) = &GATE;
+        let mut state = state.lock().expect("nobody panics");
+        state.0 = true;
+        drop(changed.wait_while(state, |(_, may_end)| !*may_end));
+        Self
+    }
+}
+
+impl Actor for Slow {
+    type Msg = Late;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Late>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
+
+/// While one of those that listen took its time, everything else that was to be told was kept, without a bound.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn starts_wait_while_somebody_is_slow_to_hear_of_dynamic_children() {
+    const STARTS: usize = 5000;
+    let _awake = Awake::keep();
+    let many = dynamic("many").await;
+    let (slow, _) = Actor::spawn(None, Slow, ()).await.expect("starts");
+    let at = Address::new();
+    let child = probe("a", &at, &Notes::default()).restart(Restart::Temporary);
+    many.start_child(child).await.expect("starts");
+    let _told = at.monitor().forward_to(&slow);
+    at.send(Do::PanicWith("boom")).expect("runs");
+    eventually("somebody is told", async || {
+        GATE.0.lock().expect("nobody panics").0
+    })
+    .await;
+
+    let starts = tokio::spawn({
+        let many = many.clone();
+        async move {
+            for _ in 0..STARTS {
+                let child = ChildSpec::task("t", |_| std::future::pending());
+                many.start_child(child).await.expect("starts");
+            }
+        }
+    });
+    let count = || many.count_children().expect("runs").specs;
+    eventually("many have started", async || count() > 1000).await;
+    for _ in 0..10_000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(count() < 1100, "{}", count());
+    GATE.0.lock().expect("nobody panics").1 = true;
+    GATE.1.notify_all();
+
+    starts.await.expect("all start");
+    assert_eq!(count(), STARTS);
+    many.stop().await;
 }
