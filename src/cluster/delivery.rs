@@ -1,6 +1,13 @@
 //! What was broadcast and not dealt with: it holds the credit of whoever sent it.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use parking_lot::Mutex;
 use ractor::Message;
@@ -71,25 +78,42 @@ struct Guard {
 impl Held {
     pub(super) fn new(charge: Charge, dealt: &Arc<Dealt>) -> Self {
         let dealt = Arc::clone(dealt);
+        dealt.held.fetch_add(charge.cost, Ordering::Relaxed);
         Self(Arc::new(Guard { charge, dealt }))
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        self.dealt
+            .held
+            .fetch_sub(self.charge.cost, Ordering::Relaxed);
         self.dealt.charges.lock().push(self.charge);
         self.dealt.came.notify_one();
     }
 }
 
 /// What has been dealt with and not been told to the sender. As long as what had credit, at most.
-#[derive(Default)]
 pub(super) struct Dealt {
+    /// What is held of the node, also of what came over earlier connections: it outlives them.
+    held: Arc<AtomicU64>,
     charges: Mutex<Vec<Charge>>,
     came: Notify,
 }
 
 impl Dealt {
+    pub(super) fn new(held: Arc<AtomicU64>) -> Self {
+        Self {
+            held,
+            charges: Mutex::default(),
+            came: Notify::new(),
+        }
+    }
+
+    pub(super) fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// Waits until there is something. Cancel safe.
     pub(super) async fn wait(&self) {
         self.came.notified().await;

@@ -14,6 +14,8 @@ pub(super) struct Figures {
     pub(super) evicted: Counter,
     /// Connections that came to nothing, or were not let in.
     pub(super) failed: Counter,
+    /// Broadcasts of other nodes that no member got, since members hold too much of that node's.
+    pub(super) let_go: Counter,
 }
 
 const NODES: &str = "underpin_cluster_nodes";
@@ -23,9 +25,10 @@ const BYTES: &str = "underpin_cluster_bytes";
 const MESSAGES: &str = "underpin_cluster_messages";
 const EVICTED: &str = "underpin_cluster_strangers_evicted";
 const FAILED: &str = "underpin_cluster_connects_failed";
+const LET_GO: &str = "underpin_cluster_broadcasts_let_go";
 const EVENTS: &str = "underpin_cluster_events";
 
-const METRICS: [(Kind, &str, &[&str], &str); 8] = [
+const METRICS: [(Kind, &str, &[&str], &str); 9] = [
     (
         Kind::Gauge,
         NODES,
@@ -70,6 +73,12 @@ const METRICS: [(Kind, &str, &[&str], &str); 8] = [
     ),
     (
         Kind::Counter,
+        LET_GO,
+        &[],
+        "Broadcasts of other nodes that were let go, since members hold too much of what such a node sent earlier.",
+    ),
+    (
+        Kind::Counter,
         EVENTS,
         &["event"],
         "What became of other nodes: up, suspect, recovered, down, left.",
@@ -95,6 +104,7 @@ impl Figures {
             telemetry: telemetry.clone(),
             evicted: telemetry.counter(EVICTED, &[]),
             failed: telemetry.counter(FAILED, &[]),
+            let_go: telemetry.counter(LET_GO, &[]),
         }
     }
 

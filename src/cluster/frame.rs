@@ -133,7 +133,7 @@ impl<'a> Payloads<'a> {
         self.0.len()
     }
 
-    fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
         let mut reader = Reader(bytes);
         while !reader.0.is_empty() {
             reader.long()?;

@@ -31,6 +31,8 @@ pub(super) struct Link {
     pub(super) about: About,
     pub(super) linked: Linked,
     pub(super) outbox: Outbox,
+    /// How long a frame may be for the other end, and for this one, which keeps it until it is written.
+    longest: u32,
     /// When a byte came last, as [`Clock`] counts.
     heard: AtomicU64,
     pub(super) clock: Clock,
@@ -107,6 +109,7 @@ impl Link {
             about,
             linked,
             outbox,
+            longest,
             heard: AtomicU64::new(clock.micros()),
             clock,
             round_trip: AtomicU64::new(0),
@@ -178,9 +181,9 @@ impl Link {
         *self.why.lock()
     }
 
-    /// How long the payload of a message may be for the other end to read it.
+    /// How long the payload of a message may be for the other end to read it, and for this one to keep it.
     pub(super) fn payload_max(&self, name: &str) -> usize {
-        let limit = usize::try_from(self.about.frame_bytes_max).unwrap_or(usize::MAX);
+        let limit = usize::try_from(self.longest).unwrap_or(usize::MAX);
         limit.saturating_sub(OVERHEAD + name.len())
     }
 

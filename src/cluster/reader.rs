@@ -37,6 +37,9 @@ use crate::otp::{Context, ExitReason};
 const CALLS_MAX: usize = 4096;
 /// How many ends one peer may watch here at once.
 const WATCHES_MAX: usize = 65_536;
+
+/// Twice as many casts as a node puts into one frame: each that waits takes far more than its bytes.
+const CASTS_MAX: usize = 8192;
 /// How much is read at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -85,7 +88,7 @@ impl<'a> Reader<'a> {
             shared,
             link,
             ledger: Ledger::new(shared.options.window),
-            dealt: Arc::default(),
+            dealt: Arc::new(Dealt::new(shared.held_of(link.node()))),
             is_confirmed: link.linked.ours,
             has_left: false,
             under_way: FuturesUnordered::new(),
@@ -234,6 +237,9 @@ impl<'a> Reader<'a> {
         payloads: Payloads<'_>,
     ) -> Result<(), Fault> {
         let count = payloads.clone().count();
+        if count > CASTS_MAX {
+            return Err(Fault::Damaged("too many casts in one frame"));
+        }
         let bytes = payloads.bytes() + count.saturating_sub(1) * EACH;
         let Charge {
             lane,
@@ -250,6 +256,14 @@ impl<'a> Reader<'a> {
 
     fn publish(&mut self, context: Carried, group: &str, payload: &[u8]) -> Result<(), Fault> {
         let charge = self.charge(Lane::group(group), payload.len())?;
+        let options = &self.shared.options;
+        if self.dealt.held() > u64::from(options.window) + 2 * u64::from(options.frame_bytes_max) {
+            // Only where members still hold what came over earlier connections, of which the sender's credit knows nothing.
+            tracing::warn!(node = %self.link.node(), group, "members hold too much of this node's broadcasts: this one is let go");
+            self.shared.figures.let_go.inc();
+            self.settle(charge);
+            return Ok(());
+        }
         let held = Held::new(charge, &self.dealt);
         let deliver = || self.shared.groups.deliver(group, payload, held);
         if let Err(words) = guarded(|| from_wire(context).enter(deliver)) {
@@ -608,6 +622,54 @@ pub(super) mod tests {
         assert!(reader.take(call(1, "slow")).is_err());
         assert!(reader.take(watch).is_err());
         assert_eq!(reader.under_way.len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_members_hold_of_a_node_counts_also_when_its_connection_is_another_one() {
+        let shared = shared();
+        let options = &shared.options;
+        let lane = Lane::group("slow");
+        let cost = u64::from(options.window) + 2 * u64::from(options.frame_bytes_max) + 1;
+        let before = link(&shared);
+        let hoarded = Held::new(Charge { lane, cost }, &Reader::new(&shared, &before).dealt);
+        let now = link(&shared);
+        let mut reader = Reader::new(&shared, &now);
+        let publish = |reader: &mut Reader<'_>| {
+            let frame = Frame::Publish {
+                context: Carried::default(),
+                group: "slow",
+                payload: &[],
+            };
+            assert_eq!(reader.take(frame), Ok(()));
+            shared.figures.let_go.value()
+        };
+
+        assert_eq!(publish(&mut reader), 1);
+        drop(hoarded);
+        assert_eq!(publish(&mut reader), 1);
+    }
+
+    #[test]
+    fn more_casts_in_a_frame_than_any_node_sends_are_a_fault() {
+        let shared = shared();
+        let link = link(&shared);
+        let mut reader = Reader::new(&shared, &link);
+        let casts = |count| {
+            let mut payloads = Vec::new();
+            for _ in 0..count {
+                payloads.extend(0_u32.to_le_bytes());
+            }
+            payloads
+        };
+        let fault = |reader: &mut Reader<'_>, payloads: &[u8]| {
+            let payloads = Payloads::read(payloads).expect("whole");
+            reader
+                .casts(Carried::default(), "nobody", payloads)
+                .is_err()
+        };
+
+        assert!(!fault(&mut reader, &casts(CASTS_MAX)));
+        assert!(fault(&mut reader, &casts(CASTS_MAX + 1)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) members: ArcSwap<Vec<(Duration, Member)>>,
     pub(super) news: broadcast::Sender<MemberEvent>,
     pub(super) membership: Address<Message>,
+    /// What members of groups hold of broadcasts of each node, in bytes of credit.
+    held: Mutex<HashMap<NodeName, Arc<AtomicU64>>>,
     /// Where connecting failed, and why it did last.
     pub(super) failures: Mutex<HashMap<String, ConnectError>>,
     /// Whether this node was told to leave: it stays out also when the actor crashes.
@@ -80,6 +82,7 @@ impl Shared {
             members: ArcSwap::default(),
             news,
             membership: Address::new(),
+            held: Mutex::default(),
             failures: Mutex::default(),
             has_left: AtomicBool::new(false),
             life: Mutex::new(CancellationToken::new()),
@@ -90,6 +93,14 @@ impl Shared {
 
     pub(super) fn link(&self, node: &NodeName) -> Option<Arc<Link>> {
         self.links.load().get(node).cloned()
+    }
+
+    /// What is held of a node's broadcasts, whatever connections it had.
+    pub(super) fn held_of(&self, node: &NodeName) -> Arc<AtomicU64> {
+        let mut held = self.held.lock();
+        // Nodes of which nothing is held, and which are not connected.
+        held.retain(|_, held| Arc::strong_count(held) > 1);
+        Arc::clone(held.entry(node.clone()).or_default())
     }
 
     /// Tells the actor; when it is not there, whatever this is about ended with it.

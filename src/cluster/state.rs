@@ -511,6 +511,8 @@ impl State {
     fn admit(&mut self, link: Linked, about: &About, now: Duration, effects: &mut Vec<Effect>) {
         let known = self.members.get(&about.name);
         let old = known.and_then(Member::link);
+        let was_suspect =
+            known.is_some_and(|known| matches!(known.standing, Standing::Suspect { .. }));
         if let Some(old) = old {
             // The other side has given it up: it would not have opened another one.
             let link = old.number;
@@ -537,6 +539,12 @@ impl State {
         }
         self.settle(&about.name);
         if old.is_some() {
+            if was_suspect {
+                effects.push(Effect::Announce {
+                    name: about.name.clone(),
+                    news: News::Recovered,
+                });
+            }
             return;
         }
         effects.push(Effect::Announce {
