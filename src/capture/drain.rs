@@ -131,7 +131,7 @@ impl Drain {
                 .map(|(entry, fields)| maker.make(entry, fields));
             let attempt = self.events.store_each(made);
             match time::timeout_at(ends, attempt).await {
-                Ok(Err(error)) if is_final(&error) && batch.len() > 1 => {
+                Ok(Err(error)) if error.is_final() && batch.len() > 1 => {
                     for one in batch.chunks(1) {
                         Box::pin(self.store(one, hand)).await;
                     }
@@ -139,7 +139,7 @@ impl Drain {
                 }
                 // Nobody else makes events of the ids that conflict: they were stored before, under other rules.
                 Ok(Ok(()) | Err(StoreError::Conflict { .. })) => return hand.stored(batch.len()),
-                Ok(Err(error)) if is_final(&error) => {
+                Ok(Err(error)) if error.is_final() => {
                     tracing::warn!(%error, "a captured event cannot be stored");
                     return hand.refused();
                 }
@@ -161,14 +161,6 @@ impl Drain {
         let attempt = Instant::now() + ATTEMPT;
         last.map_or(attempt, |last| last.min(attempt))
     }
-}
-
-/// Whether trying the same again is of no use.
-fn is_final(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::Event(_) | StoreError::Conflict { .. } | StoreError::BatchTooLarge { .. }
-    )
 }
 
 /// What the drain has taken: it is settled in the books and its room given back, whatever happens.

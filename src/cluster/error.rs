@@ -355,7 +355,7 @@ pub enum ConnectError {
     },
     /// What would be said could be read and changed by everybody in between.
     #[error(
-        "{address} is not on this machine, and there is no TLS; configure it, or say that this is meant (`insecure`)"
+        "{address} is not on this machine, and there is no TLS; configure it, or say that this is meant (`--insecure`, in a program `ClusterOptions::insecure`)"
     )]
     Insecure {
         /// The address.
@@ -426,7 +426,7 @@ pub enum ClusterError {
     },
     /// Others could read and write all that goes over the wire.
     #[error(
-        "{address} can be reached from other machines, and without TLS everybody in between can read and change what is said; configure TLS, listen at a loopback address, or say that this is meant (`insecure`)"
+        "{address} can be reached from other machines, and without TLS everybody in between can read and change what is said; configure TLS, listen at a loopback address, or say that this is meant (`--insecure`, in a program `ClusterOptions::insecure`)"
     )]
     Insecure {
         /// The address.

@@ -212,7 +212,7 @@ impl ClusterOptions {
             }
             if !self.insecure && !address.ip().is_loopback() {
                 let problem = format!(
-                    "is at {address}, which other machines reach, and speaks clear text; listen at a loopback address, or say that this is meant (`insecure`)"
+                    "is at {address}, which other machines reach, and speaks clear text; listen at a loopback address, or say that this is meant (`--insecure`, in a program `ClusterOptions::insecure`)"
                 );
                 return wrong("plain", &problem);
             }

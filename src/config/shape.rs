@@ -9,8 +9,8 @@ use super::secret;
 /// A number that tells one shape from another: two tables of one type with the same number have the same keys, and their secrets in
 /// the same places. `None` for what cannot be serialized.
 ///
-/// Far cheaper than to look at the keys themselves: names of fields are told apart by where the program has them, and nothing is
-/// allocated.
+/// Far cheaper than to look at the keys themselves: names of fields are told apart by where the program has them, and their
+/// values are not looked at.
 pub(super) fn of(data: &impl Serialize) -> Option<u64> {
     let mut shape = Shape::default();
     secret::marked(|| data.serialize(&mut shape)).ok()?;

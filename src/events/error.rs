@@ -163,6 +163,16 @@ pub enum StoreError {
     TooManyPrunes,
 }
 
+impl StoreError {
+    /// Whether trying the same again is of no use.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Event(_) | Self::Conflict { .. } | Self::BatchTooLarge { .. }
+        )
+    }
+}
+
 /// Why a query is refused.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -176,7 +176,7 @@ impl Journal {
                     open.clear();
                     Ok(())
                 }
-                Err(error) if is_final(&error) => self.store_one_by_one(open).await,
+                Err(error) if error.is_final() => self.store_one_by_one(open).await,
                 Err(error) => Err(error),
             };
             match stored {
@@ -195,7 +195,7 @@ impl Journal {
     async fn store_one_by_one(&self, open: &mut Vec<Event>) -> Result<(), StoreError> {
         while let Some(event) = open.first().cloned() {
             match self.notes.events.store(event).await {
-                Err(error) if is_final(&error) => {
+                Err(error) if error.is_final() => {
                     tracing::warn!(%error, "what happened in the tree could not be stored");
                     self.notes.dropped.inc();
                 }
@@ -205,14 +205,6 @@ impl Journal {
         }
         Ok(())
     }
-}
-
-/// Whether trying the same again is of no use.
-fn is_final(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::Event(_) | StoreError::Conflict { .. } | StoreError::BatchTooLarge { .. }
-    )
 }
 
 impl Notes {
