@@ -31,6 +31,8 @@ const WOKEN_AT_ONCE: usize = 128;
 /// concerns sleeps on.
 pub(super) struct Followers {
     places: Mutex<BTreeMap<Path, Arc<Place>>>,
+    /// Where those wait who keep the books: every change concerns them, and they look it up in the log.
+    books: Arc<Place>,
     /// Every change up to this revision has been brought to the places that it concerns.
     told: AtomicU64,
     count: AtomicUsize,
@@ -82,6 +84,7 @@ impl Followers {
     pub(super) fn new(now: Revision) -> Self {
         Self {
             places: Mutex::default(),
+            books: Arc::new(Place::new(Path::root(), now)),
             told: AtomicU64::new(now.0),
             count: AtomicUsize::new(0),
             is_closed: AtomicBool::new(false),
@@ -103,6 +106,7 @@ impl Followers {
         for place in places {
             place.wake();
         }
+        self.books.wake();
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -111,18 +115,26 @@ impl Followers {
 
     /// A seat at the place of `path`, which is made when there is none.
     pub(super) fn sit(self: &Arc<Self>, path: &Path) -> Seat {
-        self.count.fetch_add(1, Ordering::SeqCst);
-        let waker = Arc::new(AtomicWaker::new());
         let mut places = self.places.lock();
         let place = places
             .entry(path.clone())
             .or_insert_with(|| Arc::new(Place::new(path.clone(), self.told())));
-        let place = Arc::clone(place);
-        let number = place.seats.lock().take(Arc::clone(&waker));
+        // Under the lock, so that the place stays.
+        self.sit_at(place)
+    }
+
+    /// A seat where all changes are told of.
+    pub(super) fn sit_with_the_books(self: &Arc<Self>) -> Seat {
+        self.sit_at(&self.books)
+    }
+
+    fn sit_at(self: &Arc<Self>, place: &Arc<Place>) -> Seat {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        let waker = Arc::new(AtomicWaker::new());
         Seat {
             followers: Arc::clone(self),
-            place,
-            number,
+            place: Arc::clone(place),
+            number: place.seats.lock().take(Arc::clone(&waker)),
             waker,
         }
     }
@@ -136,6 +148,20 @@ impl Followers {
         for place in concerned {
             place.wake();
         }
+        self.books.wake();
+    }
+
+    /// Where nobody follows a path, only those who keep the books are told. Whether that is so.
+    pub(super) fn tell_books(&self, now: Revision) -> bool {
+        {
+            let places = self.places.lock();
+            if !places.is_empty() {
+                return false;
+            }
+            self.told.store(now.0, Ordering::Release);
+        }
+        self.books.wake();
+        true
     }
 
     fn bring(&self, steps: &Steps) -> Vec<Arc<Place>> {
@@ -306,11 +332,13 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut places = self.followers.places.lock();
-        if self.place.seats.lock().leave(self.number) {
-            places.remove(&self.place.path);
+        {
+            let mut places = self.followers.places.lock();
+            let is_empty = self.place.seats.lock().leave(self.number);
+            if is_empty && !Arc::ptr_eq(&self.place, &self.followers.books) {
+                places.remove(&self.place.path);
+            }
         }
-        drop(places);
         self.followers.count.fetch_sub(1, Ordering::SeqCst);
     }
 }

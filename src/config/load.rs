@@ -290,7 +290,7 @@ fn taken_over(base: &State, before: &Before, now: Timestamp) -> (State, Log) {
             revision: state.revision,
             kind: Kind::Load,
             at: now,
-            author: Arc::new(Author::default()),
+            author: Author::unnamed(),
             changes: changed_since(before, &saved.entries, &state),
             needs_restart: Vec::new(),
             context: Context::default(),

@@ -1,6 +1,10 @@
 //! Where a value comes from, and who changed it. Plain data.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+};
 
 use jiff::Timestamp;
 
@@ -49,6 +53,14 @@ pub struct Author {
     pub by: Arc<str>,
     /// Why. Empty when it was not said.
     pub why: Arc<str>,
+}
+
+impl Author {
+    /// Nobody was named, and no reason: one for all.
+    pub(super) fn unnamed() -> Arc<Self> {
+        static UNNAMED: LazyLock<Arc<Author>> = LazyLock::new(Arc::default);
+        Arc::clone(&UNNAMED)
+    }
 }
 
 impl fmt::Display for Origin {

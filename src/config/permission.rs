@@ -13,10 +13,10 @@ impl State {
     pub(super) fn check_mutability(
         &self,
         path: &Path,
+        before: Option<&Value>,
         value: &Value,
         needs_restart: &mut Vec<Path>,
     ) -> Result<(), UpdateError> {
-        let before = self.document.get(path);
         let mut found = Vec::new();
         if value.as_map().is_some() || before.is_some_and(|before| before.as_map().is_some()) {
             tree::differences(path, before, Some(value), &mut found);

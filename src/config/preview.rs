@@ -76,7 +76,7 @@ impl State {
     fn asked(&self, writes: &[(Path, Value)]) -> Vec<Change> {
         let asked = writes.iter();
         asked
-            .map(|(path, value)| self.change(path, Some(value)))
+            .map(|(path, value)| self.change(path, self.document.get(path), Some(value)))
             .collect()
     }
 
@@ -87,8 +87,9 @@ impl State {
             if breaks.len() == BREAKS_MAX {
                 break;
             }
+            let before = self.document.get(path);
             let refused = check_limits(path, value)
-                .and_then(|()| self.check_mutability(path, value, &mut Vec::new()))
+                .and_then(|()| self.check_mutability(path, before, value, &mut Vec::new()))
                 .and_then(|()| self.check_type(path, value));
             if let Err(error) = refused
                 && !breaks.contains(&error)

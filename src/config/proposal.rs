@@ -28,7 +28,7 @@ pub struct Proposal {
     table: Option<Path>,
     action: Result<Action, UpdateError>,
     expected: Option<Revision>,
-    author: Author,
+    author: Arc<Author>,
 }
 
 impl Proposal {
@@ -42,7 +42,7 @@ impl Proposal {
             table,
             action,
             expected: None,
-            author: Author::default(),
+            author: Author::unnamed(),
         }
     }
 
@@ -70,13 +70,13 @@ impl Proposal {
 
     /// Who makes the change.
     pub fn by(mut self, who: impl Into<Arc<str>>) -> Self {
-        self.author.by = who.into();
+        Arc::make_mut(&mut self.author).by = who.into();
         self
     }
 
     /// Why the change is made.
     pub fn because(mut self, why: impl Into<Arc<str>>) -> Self {
-        self.author.why = why.into();
+        Arc::make_mut(&mut self.author).why = why.into();
         self
     }
 
@@ -113,7 +113,7 @@ impl Proposal {
         let request = Request {
             action,
             expected: self.expected,
-            author: Arc::new(self.author),
+            author: self.author,
             context: Context::current(),
         };
         Ok((self.config, request))
@@ -124,10 +124,7 @@ impl Proposal {
 pub(super) fn full_path(table: Option<&Path>, path: impl AsPath) -> Result<Path, UpdateError> {
     match table {
         None => path.into_path(),
-        Some(table) => {
-            let path = path.path().map_err(UpdateError::InvalidPath)?;
-            table.join(&path).map_err(UpdateError::InvalidPath)
-        }
+        Some(table) => path.within(table).map_err(UpdateError::InvalidPath),
     }
 }
 

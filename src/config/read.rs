@@ -18,6 +18,11 @@ pub(super) mod sealed {
     pub trait AsPath {
         fn path(&self) -> Result<Cow<'_, Path>, ValueError>;
 
+        /// The full path of what stands there in a table.
+        fn within(&self, table: &Path) -> Result<Path, ValueError> {
+            table.join(&*self.path()?)
+        }
+
         /// For reads.
         fn as_path(&self) -> Result<Cow<'_, Path>, super::ReadError> {
             self.path().map_err(super::ReadError::InvalidPath)
@@ -48,17 +53,32 @@ pub(super) mod sealed {
                 text => Path::parse(text).map(Cow::Owned),
             }
         }
+
+        fn within(&self, table: &Path) -> Result<Path, ValueError> {
+            match self {
+                "" => Ok(table.clone()),
+                text => table.parse_within(text),
+            }
+        }
     }
 
     impl AsPath for String {
         fn path(&self) -> Result<Cow<'_, Path>, ValueError> {
             self.as_str().path()
         }
+
+        fn within(&self, table: &Path) -> Result<Path, ValueError> {
+            self.as_str().within(table)
+        }
     }
 
     impl<P: AsPath + ?Sized> AsPath for &P {
         fn path(&self) -> Result<Cow<'_, Path>, ValueError> {
             (**self).path()
+        }
+
+        fn within(&self, table: &Path) -> Result<Path, ValueError> {
+            (**self).within(table)
         }
     }
 }

@@ -74,8 +74,9 @@ pub(super) struct Entry {
 /// How a revision changed the overlay; enough to go back.
 #[derive(Clone, Default, PartialEq)]
 pub(super) struct Delta {
-    pub(super) removed: Vec<Arc<Entry>>,
-    pub(super) added: Vec<Arc<Entry>>,
+    /// Those that it removed, then those that it added.
+    entries: Vec<Arc<Entry>>,
+    removed: usize,
 }
 
 /// The newest changes, oldest first, with the document that each one made.
@@ -236,8 +237,8 @@ impl Log {
             .take_while(|step| step.record.revision > target)
         {
             let delta = &step.record.delta;
-            overlay.retain(|entry| !delta.added.iter().any(|added| added.is_same(entry)));
-            overlay.extend(delta.removed.iter().cloned());
+            overlay.retain(|entry| !delta.added().iter().any(|added| added.is_same(entry)));
+            overlay.extend(delta.removed().iter().cloned());
         }
         overlay.sort_by_key(|entry| (entry.revision, entry.index));
         Some(overlay)
@@ -281,7 +282,7 @@ impl Record {
             .iter()
             .map(|change| value(&change.before) + value(&change.after))
             .sum();
-        let entries = self.delta.added.iter().chain(&self.delta.removed);
+        let entries = self.delta.entries.iter();
         64 + changes
             + entries
                 .map(|entry| 64 + tree::weight(&entry.value))
@@ -296,6 +297,41 @@ impl Record {
                 .changes
                 .iter()
                 .any(|change| change.path.starts_with(prefix) || prefix.starts_with(&change.path))
+    }
+}
+
+impl Delta {
+    pub(super) fn new(
+        removed: impl IntoIterator<Item = Arc<Entry>>,
+        added: impl IntoIterator<Item = Arc<Entry>>,
+    ) -> Self {
+        let mut entries: Vec<_> = removed.into_iter().collect();
+        let removed = entries.len();
+        entries.extend(added);
+        Self { entries, removed }
+    }
+
+    /// Both overlays are sorted by revision and index.
+    pub(super) fn between(before: &[Arc<Entry>], after: &[Arc<Entry>]) -> Self {
+        fn missing<'a>(
+            from: &'a [Arc<Entry>],
+            other: &'a [Arc<Entry>],
+        ) -> impl Iterator<Item = Arc<Entry>> + 'a {
+            let key = |entry: &Arc<Entry>| (entry.revision, entry.index);
+            let gone = from
+                .iter()
+                .filter(move |entry| other.binary_search_by_key(&key(entry), key).is_err());
+            gone.cloned()
+        }
+        Self::new(missing(before, after), missing(after, before))
+    }
+
+    pub(super) fn removed(&self) -> &[Arc<Entry>] {
+        &self.entries[..self.removed]
+    }
+
+    pub(super) fn added(&self) -> &[Arc<Entry>] {
+        &self.entries[self.removed..]
     }
 }
 

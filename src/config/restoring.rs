@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Kind, Revision, UpdateError,
-    overlay::lay_over,
+    overlay::{Places, lay_over},
     record::{Entry, Log},
     state::{Occasion, State, Step, beyond_limits, everything},
 };
@@ -30,8 +30,9 @@ impl State {
         path: &Path,
         occasion: &Occasion,
     ) -> Result<Vec<Arc<Entry>>, UpdateError> {
-        let mut overlay = self.overlay.to_vec();
-        overlay.retain(|entry| !entry.path.starts_with(path));
+        let kept = self.overlay.iter();
+        let kept = kept.filter(|entry| !entry.path.starts_with(path));
+        let overlay: Vec<_> = kept.cloned().collect();
         let around = overlay.iter().filter(|entry| path.starts_with(&entry.path));
         let Some(table) = around.map(|entry| entry.path.clone()).min_by_key(Path::len) else {
             return Ok(overlay);
@@ -44,7 +45,8 @@ impl State {
             None => self.document.without(path),
         };
         let value = document.get(&table).cloned().unwrap_or_default();
-        Ok(self.overlay_over(overlay, &[(table, value)], occasion))
+        let write = [(table, value)];
+        Ok(self.overlay_over(&overlay, &write, &mut Places::default(), occasion))
     }
 
     /// Restores what had been changed while running at an earlier revision.

@@ -251,8 +251,8 @@ impl From<&Record> for SavedRecord {
             stamp: Stamp::new(record.at, &record.author),
             changes: record.changes.iter().map(change).collect(),
             needs_restart: record.needs_restart.clone(),
-            removed: entries(&record.delta.removed),
-            added: entries(&record.delta.added),
+            removed: entries(record.delta.removed()),
+            added: entries(record.delta.added()),
         }
     }
 }
@@ -269,10 +269,7 @@ impl SavedRecord {
             changes: self.changes.into_iter().map(SavedChange::read).collect(),
             needs_restart: self.needs_restart,
             context: Context::default(),
-            delta: Delta {
-                removed: entries(self.removed)?,
-                added: entries(self.added)?,
-            },
+            delta: Delta::new(entries(self.removed)?, entries(self.added)?),
         })
     }
 }
@@ -331,10 +328,7 @@ mod tests {
             }],
             needs_restart: Vec::new(),
             context: Context::default(),
-            delta: Delta {
-                removed: vec![entry(1, Value::from(2))],
-                added: entries.clone(),
-            },
+            delta: Delta::new([entry(1, Value::from(2))], entries.clone()),
         };
         Overlay {
             revision: Revision(6),

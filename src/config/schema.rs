@@ -209,13 +209,13 @@ impl Rules {
     /// Whether `path` (relative to the table) may change at run time.
     #[must_use]
     pub fn mutability(&self, path: &Path) -> Mutability {
-        self.mutability_of(&Components::of(path))
+        self.mutability_of(&path.components())
     }
 
     /// Whether `path` (relative to the table) is secret.
     #[must_use]
     pub fn is_secret(&self, path: &Path) -> bool {
-        self.hides(&Components::of(path))
+        self.hides(&path.components())
     }
 
     pub(super) fn mutability_of<'a>(
@@ -247,26 +247,6 @@ impl Rules {
                 .zip(path.clone())
                 .all(|(mine, theirs)| fits(mine, theirs))
         })
-    }
-}
-
-/// A path's components from some place on; cheap to clone.
-#[derive(Debug, Clone)]
-pub(super) struct Components<'a>(&'a Path, usize);
-
-impl<'a> Components<'a> {
-    pub(super) fn of(path: &'a Path) -> Self {
-        Self(path, 0)
-    }
-}
-
-impl<'a> Iterator for Components<'a> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
-        let component = self.0.components().nth(self.1)?;
-        self.1 += 1;
-        Some(component)
     }
 }
 

@@ -33,8 +33,8 @@ impl State {
         mut document: Value,
         writes: &[(Path, Value)],
     ) -> Result<(Value, Arc<[Typed]>), UpdateError> {
-        let mut typed = self.typed.to_vec();
-        for (table, slot) in self.tables.0.iter().zip(&mut typed) {
+        let mut typed = Arc::clone(&self.typed);
+        for (at, table) in self.tables.0.iter().enumerate() {
             let mut touching = writes
                 .iter()
                 .filter(|(path, _)| {
@@ -64,6 +64,7 @@ impl State {
             let read = table
                 .read(value)
                 .map_err(|refusal| self.refused(table, refusal))?;
+            let slot = &mut Arc::make_mut(&mut typed)[at];
             let has_another_shape = !read.has_shape_of(slot);
             *slot = read;
             if has_another_shape && !reshapes {
@@ -77,7 +78,7 @@ impl State {
                 document = document.with(&table.at, filled).map_err(beyond_limits)?;
             }
         }
-        Ok((document, typed.into()))
+        Ok((document, typed))
     }
 
     /// The first key of the table of `path` that its type does not know.

@@ -203,6 +203,9 @@ impl Published {
 
     /// Brings what is new to those who follow it.
     pub(super) fn tell(&self) {
+        if self.followers.tell_books(self.revision()) {
+            return;
+        }
         let told = self.followers.told();
         let (steps, now) = self.with_log(|log, state| (log.steps_after(told), state.revision));
         self.followers.tell(steps, now);
@@ -268,6 +271,11 @@ impl Published {
 
     pub(super) fn has_alarms(&self) -> bool {
         self.alarms.load(Ordering::Acquire) > 0
+    }
+
+    pub(super) fn has(&self, kind: AlarmKind) -> bool {
+        let health = self.health.lock();
+        health.alarms.iter().any(|alarm| alarm.kind == kind)
     }
 
     pub(super) fn status(&self, now: Instant, persisted: bool) -> Status {

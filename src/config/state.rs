@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Author, Change, Kind, Origin, Record, Revision, UpdateError,
+    overlay::Places,
     record::{Delta, Entry, Log},
     source::Layer,
     table::{Tables, Typed},
@@ -129,22 +130,21 @@ impl State {
         for (path, value) in writes {
             check_limits(path, value)?;
         }
-        let mut needs_restart = Vec::new();
+        let (mut needs_restart, mut changes) = (Vec::new(), Vec::with_capacity(writes.len()));
         for (path, value) in writes {
-            self.check_mutability(path, value, &mut needs_restart)?;
+            let before = self.document.get(path);
+            self.check_mutability(path, before, value, &mut needs_restart)?;
+            changes.push(self.change(path, before, Some(value)));
         }
         let document = self.write(writes)?;
         let (document, typed) = self.settle(document, writes)?;
-        let overlay = self.overlay_over(self.overlay.to_vec(), writes, &occasion);
+        let mut written = Places::default();
+        let overlay = self.overlay_over(&self.overlay, writes, &mut written, &occasion);
         if overlay.len() > CHANGES_MAX {
             return Err(UpdateError::TooMany {
                 count: overlay.len(),
             });
         }
-        let changes = writes
-            .iter()
-            .map(|(path, value)| self.change(path, Some(value)))
-            .collect();
         let mut step = self.step(
             Kind::Update,
             document,
@@ -156,9 +156,8 @@ impl State {
         step.next.updates += 1;
         step.record.needs_restart = needs_restart;
         if !self.aside.is_empty() {
-            let superseded =
-                |entry: &Arc<Entry>| writes.iter().any(|(path, _)| entry.path.starts_with(path));
-            let kept = self.aside.iter().filter(|entry| !superseded(entry));
+            let kept = self.aside.iter();
+            let kept = kept.filter(|entry| !written.cover(&entry.path));
             step.next.aside = kept.cloned().collect();
         }
         Ok(step)
@@ -182,7 +181,7 @@ impl State {
         let differences = tree::diff(&self.document, document);
         let changes = differences
             .iter()
-            .map(|found| self.change(&found.path, found.after.as_ref()));
+            .map(|found| self.change(&found.path, found.before.as_ref(), found.after.as_ref()));
         (changes.collect(), self.restarts(&differences))
     }
 
@@ -212,38 +211,28 @@ impl State {
             overlay,
             revision,
             last_update: Some(occasion.now),
-            ..self.clone()
+            // Not all of it, to leave half of it behind.
+            tables: Arc::clone(&self.tables),
+            layers: Arc::clone(&self.layers),
+            base: self.base.clone(),
+            loaded: self.loaded.clone(),
+            aside: Arc::clone(&self.aside),
+            held: Arc::clone(&self.held),
+            updates: self.updates,
         };
         Step { next, record }
     }
 
-    /// `overlay` with what is written now, in the place of what it replaces.
-    pub(super) fn overlay_over(
+    pub(super) fn change(
         &self,
-        mut overlay: Vec<Arc<Entry>>,
-        writes: &[(Path, Value)],
-        occasion: &Occasion,
-    ) -> Vec<Arc<Entry>> {
-        let revision = Revision(self.revision.0 + 1);
-        for (index, (path, value)) in (0u32..).zip(writes) {
-            overlay.retain(|entry| !entry.path.starts_with(path));
-            overlay.push(Arc::new(Entry {
-                revision,
-                index,
-                path: path.clone(),
-                value: value.clone(),
-                at: occasion.now,
-                author: Arc::clone(&occasion.author),
-            }));
-        }
-        overlay
-    }
-
-    pub(super) fn change(&self, path: &Path, after: Option<&Value>) -> Change {
+        path: &Path,
+        before: Option<&Value>,
+        after: Option<&Value>,
+    ) -> Change {
         let shown = |value: Option<&Value>| value.map(|value| self.tables.redact(path, value));
         Change {
             path: path.clone(),
-            before: shown(self.document.get(path)),
+            before: shown(before),
             after: shown(after),
         }
     }

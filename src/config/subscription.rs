@@ -11,7 +11,6 @@ use futures_util::{Stream, stream};
 use super::{
     Change, Record, Revision,
     followers::{Found, Seat},
-    record::Logged,
     shared::{Published, Shared},
 };
 use crate::value::{Path, Value};
@@ -44,8 +43,8 @@ pub struct Notice {
 pub struct AuditFeed {
     feed: Feed,
     /// Taken from the log together, so that whoever keeps the books of many changes seldom stands in the writer's way.
-    taken: VecDeque<Logged>,
-    /// The document after the last change seen, where it is known.
+    taken: VecDeque<Arc<Record>>,
+    /// The document after the last change taken, where it is known.
     document: Option<Value>,
 }
 
@@ -74,7 +73,7 @@ struct Feed {
 impl Subscription {
     pub(super) fn new(shared: &Shared, path: &Path) -> Self {
         Self {
-            feed: Feed::new(shared, path, None),
+            feed: Feed::new(shared, Some(path), None),
             is_new: true,
         }
     }
@@ -179,7 +178,7 @@ impl AuditFeed {
             .published
             .with_log(|_, state| (state.revision == after).then(|| state.document.clone()));
         Self {
-            feed: Feed::new(shared, &Path::root(), Some(after)),
+            feed: Feed::new(shared, None, Some(after)),
             taken: VecDeque::new(),
             document,
         }
@@ -212,11 +211,10 @@ impl AuditFeed {
         } else {
             (0, Vec::new())
         };
-        let next = self.taken.pop_front()?;
-        self.feed.seen = next.record.revision;
-        self.document = next.document;
+        let record = self.taken.pop_front()?;
+        self.feed.seen = record.revision;
         Some(Audit {
-            record: next.record,
+            record,
             missed,
             missed_changes,
         })
@@ -227,15 +225,20 @@ impl AuditFeed {
         if self.feed.published.revision() <= self.feed.seen {
             return None;
         }
-        let (seen, document) = (self.feed.seen, self.document.as_ref());
+        let seen = self.feed.seen;
         self.feed.published.with_log(|log, state| {
             let floor = log.floor();
             let from = seen.max(floor);
-            let next = log.after(from).into_iter().flatten();
-            self.taken.extend(next.take(TAKEN_AT_ONCE).cloned());
-            let known = document.zip(log.floor_document());
+            let known = self.document.as_ref().zip(log.floor_document());
             let lost = known.filter(|_| seen < floor);
             let changes = lost.map(|(before, after)| state.changes(before, after));
+            // Of the documents only the last one: each other one that is held would be given back by two.
+            let mut newest = None;
+            for step in log.after(from).into_iter().flatten().take(TAKEN_AT_ONCE) {
+                self.taken.push_back(Arc::clone(&step.record));
+                newest = Some(step);
+            }
+            self.document = newest.and_then(|step| step.document.clone());
             Some((from.0 - seen.0, changes.unwrap_or_default()))
         })
     }
@@ -251,10 +254,14 @@ impl AuditFeed {
 
 impl Feed {
     /// From now on, or from what came after a revision.
-    fn new(shared: &Shared, path: &Path, after: Option<Revision>) -> Self {
+    /// Whoever follows no path is woken by all changes.
+    fn new(shared: &Shared, path: Option<&Path>, after: Option<Revision>) -> Self {
         let published = Arc::clone(&shared.published);
         // First, so that what is brought there from here on is either seen now or found.
-        let seat = published.followers.sit(path);
+        let seat = match path {
+            Some(path) => published.followers.sit(path),
+            None => published.followers.sit_with_the_books(),
+        };
         let seen = after.unwrap_or_else(|| published.revision());
         Self {
             published,

@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{Mutability, Rules, Schema, error::Refusal, schema::Components, secret, shape, tree};
+use super::{Mutability, Rules, Schema, error::Refusal, secret, shape, tree};
 use crate::value::{Path, Value, ValueError, to_value};
 
 /// A table read into its type.
@@ -153,7 +153,7 @@ impl Tables {
         &self,
         path: &'a Path,
     ) -> Option<(&Table, impl Iterator<Item = &'a str> + Clone)> {
-        let mut components = Components::of(path);
+        let mut components = path.components();
         let first = components.next()?;
         let table = self.0.iter().find(|table| table.name == first)?;
         Some((table, components))
@@ -167,7 +167,7 @@ impl Tables {
 
     /// Whether the place `inside` what stands at `path`, as errors name it, is near a secret.
     pub(super) fn touches_secret(&self, path: &Path, inside: &str) -> bool {
-        let mut parts = Components::of(path).chain(parts_of(inside));
+        let mut parts = path.components().chain(parts_of(inside));
         match parts.next() {
             None => self.0.iter().any(|table| near_secret(&table.rules, &parts)),
             Some(name) => {

@@ -1,6 +1,6 @@
 //! Walks over a document: merge, fill, differences, weight, redaction, suggestions. Pure.
 
-use super::{Rules, schema::Components};
+use super::Rules;
 use crate::value::{Map, Path, Value};
 
 /// What stands in the place of a secret.
@@ -169,7 +169,7 @@ pub(super) fn redact(rules: &Rules, at: &Path, value: &Value) -> Value {
     if rules.is_secret(at) {
         return Value::from(REDACTED);
     }
-    if !rules.touches_secret(&Components::of(at)) {
+    if !rules.touches_secret(&at.components()) {
         return value.clone();
     }
     let map = match value {
@@ -195,12 +195,17 @@ pub(super) fn did_you_mean(document: &Value, wanted: &Path) -> Option<String> {
     misspelt(document, wanted).or_else(|| elsewhere(document, wanted))
 }
 
-/// The first component that is not there, replaced by the nearest key at its level.
+/// The first component that is not there, replaced by the nearest key at its level; or the list that the path leads into, whose items
+/// have no paths.
 fn misspelt(document: &Value, wanted: &Path) -> Option<String> {
     let mut known = Vec::new();
     let mut here = document;
     for part in wanted.components() {
-        let Value::Map(map) = here else { return None };
+        let map = match here {
+            Value::Map(map) => map,
+            Value::List(_) => return printed(&known),
+            _ => return None,
+        };
         if let Some(next) = map.get(part) {
             known.push(part);
             here = next;
@@ -226,9 +231,14 @@ fn misspelt(document: &Value, wanted: &Path) -> Option<String> {
         }) {
             known.extend(rest);
         }
-        return Some(known.join("."));
+        return printed(&known);
     }
     None
+}
+
+fn printed(names: &[&str]) -> Option<String> {
+    let path = Path::from_components(names.iter().copied()).ok()?;
+    Some(path.to_string())
 }
 
 /// A path of the document that ends like `wanted`: the table's name was left out.
@@ -303,6 +313,22 @@ mod tests {
             shown,
             json(r#"{"accounts": "[secret]", "ai": "[secret]", "x": null}"#)
         );
+    }
+
+    #[test]
+    fn suggestions_can_be_read_back_and_name_the_list_that_a_path_leads_into() {
+        let document = json(r#"{"app": {"a.b": {"port": 1}, "servers": [{"port": 1}]}}"#);
+        let suggest = |text: &str| did_you_mean(&document, &path(text));
+
+        assert_eq!(
+            suggest(r#"app."a.c".port"#).as_deref(),
+            Some(r#"app."a.b".port"#)
+        );
+        assert_eq!(
+            suggest("app.servers.0.port").as_deref(),
+            Some("app.servers")
+        );
+        assert_eq!(suggest(r#"app."a.b".port.x"#), None);
     }
 
     #[test]

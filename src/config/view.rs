@@ -210,8 +210,7 @@ impl<T: Schema> Config<T> {
     ///
     /// [`ReadError::InvalidPath`]. A path where nothing stands yet can be followed.
     pub fn subscribe(&self, path: impl AsPath) -> Result<Subscription, ReadError> {
-        let path = path.as_path()?;
-        let full = self.table.join(&path).map_err(ReadError::InvalidPath)?;
+        let full = path.within(&self.table).map_err(ReadError::InvalidPath)?;
         Ok(self.configuration.subscribe_at(&full))
     }
 

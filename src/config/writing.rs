@@ -56,7 +56,9 @@ impl Shared {
             self.published.clear(AlarmKind::SetAside);
         }
         // What was changed while running may have been what the files could not be taken over for.
-        self.sources.forget();
+        if self.published.has(AlarmKind::FilesBroken) {
+            self.sources.forget();
+        }
     }
 
     /// Takes over what the sources say and is not kept. Only for who holds the right to write.

@@ -87,11 +87,15 @@ impl Map {
         map
     }
 
-    /// As [`Map::with`], with no new name for an entry that is there.
-    pub(super) fn with_name(&self, key: &str, value: Value) -> Self {
+    /// A copy in which `key` holds what `change` makes of what it holds. A name that is there stays.
+    pub(super) fn with_changed<E>(
+        &self,
+        key: &str,
+        change: impl FnOnce(Option<&Value>) -> Result<Value, E>,
+    ) -> Result<Self, E> {
         match self.find(key) {
-            Ok(at) => self.replaced(at, &value),
-            Err(_) => self.with(key, value),
+            Ok(at) => Ok(self.replaced(at, &change(Some(&self.0[at].1))?)),
+            Err(_) => Ok(self.with(key, change(None)?)),
         }
     }
 
@@ -174,7 +178,7 @@ mod tests {
             model.insert(key.clone(), value);
             let with = map.with(key.as_str(), value.into());
             prop_assert!(same_entries(&with, &model));
-            prop_assert_eq!(map.with_name(&key, value.into()), with.clone());
+            prop_assert_eq!(map.with_changed(&key, |_| Ok::<_, ()>(value.into())), Ok(with.clone()));
 
             model.remove(&key);
             prop_assert!(same_entries(&with.without(&key), &model));

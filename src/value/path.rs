@@ -1,15 +1,32 @@
-use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
+use std::{borrow::Cow, fmt, iter::FusedIterator, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{PathFault, ValueError};
 
+/// Stands between two components. No component holds it, as it is a control character, and it sorts before all that they hold: so
+/// paths sort by their components, and what stands inside another path comes right after it.
+const BETWEEN: char = '\0';
+/// For how long a text room is made in advance: most paths are shorter.
+const DRAFT_BYTES: usize = 128;
+
 /// Where something stands inside a value: names of maps, outermost first. Checked; a clone costs a counter.
 ///
 /// Written with dots: `http.port`. A component that itself holds a dot, a quote or a backslash stands in double quotes, in which a
 /// backslash stands before a quote or a backslash: `fields."http.status"`. What [`fmt::Display`] prints, [`Path::parse`] reads back.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Path(Arc<[Arc<str>]>);
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Path(Arc<str>);
+
+/// What is left of a path.
+#[derive(Clone)]
+struct Components<'a>(Option<&'a str>);
+
+/// A path that is being put together.
+#[derive(Default)]
+struct Draft {
+    text: String,
+    len: usize,
+}
 
 impl Path {
     /// The most components. Configuration is 20 deep and event data 64; beyond 50 nobody addresses a part by hand.
@@ -29,9 +46,17 @@ impl Path {
     ///
     /// [`ValueError::Path`], which says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, ValueError> {
-        split(text)
-            .and_then(|components| Self::checked(components.iter().map(AsRef::as_ref)))
-            .map_err(|fault| refuse(text, fault))
+        read(Draft::default(), text).map_err(|fault| refuse(text, fault))
+    }
+
+    /// As [`Path::parse`] and [`Path::join`], in one go.
+    pub(crate) fn parse_within(&self, text: &str) -> Result<Self, ValueError> {
+        let mut draft = Draft {
+            text: String::with_capacity(self.0.len() + 1 + text.len().min(DRAFT_BYTES)),
+            len: self.len(),
+        };
+        draft.text.push_str(&self.0);
+        read(draft, text).map_err(|fault| refuse(text, fault))
     }
 
     /// A path of these components, each taken as it is, dots included.
@@ -47,7 +72,10 @@ impl Path {
             .into_iter()
             .take(Self::COMPONENTS_MAX + 1)
             .collect();
-        Self::checked(components.iter().copied())
+        let mut draft = Draft::default();
+        let added = components.iter().try_for_each(|name| draft.add(name));
+        added
+            .and_then(|()| draft.finish())
             .map_err(|fault| refuse(&components.join("."), fault))
     }
 
@@ -57,7 +85,12 @@ impl Path {
     ///
     /// As [`Path::from_components`].
     pub fn child(&self, name: &str) -> Result<Self, ValueError> {
-        Self::from_components(self.components().chain([name]))
+        let refused = |fault| refuse(&format!("{self}.{name}"), fault);
+        if self.len() == Self::COMPONENTS_MAX {
+            return Err(refused(PathFault::TooMany));
+        }
+        check(name).map_err(refused)?;
+        Ok(self.followed_by(name))
     }
 
     /// The path that stands at `inner` within what stands here.
@@ -69,7 +102,10 @@ impl Path {
         if self.len() + inner.len() > Self::COMPONENTS_MAX {
             return Err(refuse(&format!("{self}.{inner}"), PathFault::TooMany));
         }
-        Ok(Self(self.0.iter().chain(&*inner.0).cloned().collect()))
+        if inner.is_empty() {
+            return Ok(self.clone());
+        }
+        Ok(self.followed_by(&inner.0))
     }
 
     /// The path one component further out; none above the root.
@@ -79,14 +115,15 @@ impl Path {
     }
 
     /// The components, outermost first.
-    pub fn components(&self) -> impl ExactSizeIterator<Item = &str> + DoubleEndedIterator {
-        self.0.iter().map(AsRef::as_ref)
+    #[must_use = "an iterator does nothing until asked"]
+    pub fn components(&self) -> impl ExactSizeIterator<Item = &str> + DoubleEndedIterator + Clone {
+        Components((!self.is_empty()).then_some(&self.0))
     }
 
     /// How many components there are; 0 for the root.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.components().len()
     }
 
     /// Whether this is the root.
@@ -98,20 +135,86 @@ impl Path {
     /// Whether `self` is `prefix` or stands inside it, by whole components. Everything stands inside the root.
     #[must_use]
     pub fn starts_with(&self, prefix: &Self) -> bool {
-        self.0.starts_with(&prefix.0)
+        let rest = self.0.strip_prefix(&*prefix.0);
+        rest.is_some_and(|rest| rest.is_empty() || prefix.is_empty() || rest.starts_with(BETWEEN))
     }
 
     /// The first `len` components.
     pub(super) fn prefix(&self, len: usize) -> Self {
-        Self(self.0.iter().take(len).cloned().collect())
+        let mut ends = self.0.match_indices(BETWEEN).map(|(at, _)| at);
+        match len.checked_sub(1) {
+            None => Self::root(),
+            Some(last) => match ends.nth(last) {
+                None => self.clone(),
+                Some(end) => Self(self.0[..end].into()),
+            },
+        }
     }
 
-    fn checked<'a>(components: impl ExactSizeIterator<Item = &'a str>) -> Result<Self, PathFault> {
-        match components.len() {
-            0 => Err(PathFault::Empty),
-            1..=Self::COMPONENTS_MAX => components.map(check).collect::<Result<_, _>>().map(Self),
-            _ => Err(PathFault::TooMany),
+    fn followed_by(&self, inner: &str) -> Self {
+        if self.is_empty() {
+            return Self(inner.into());
         }
+        let mut text = String::with_capacity(self.0.len() + 1 + inner.len());
+        text.push_str(&self.0);
+        text.push(BETWEEN);
+        text.push_str(inner);
+        Self(text.into())
+    }
+}
+
+impl<'a> Iterator for Components<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let left = self.0?;
+        // A loop over some bytes is faster than a search that is made for long texts.
+        let end = left.bytes().position(|byte| byte == BETWEEN as u8);
+        self.0 = end.map(|end| &left[end + 1..]);
+        Some(&left[..end.unwrap_or(left.len())])
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let between = |left: &str| left.bytes().filter(|byte| *byte == BETWEEN as u8).count();
+        let len = self.0.map_or(0, |left| between(left) + 1);
+        (len, Some(len))
+    }
+}
+
+impl DoubleEndedIterator for Components<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        let left = self.0?;
+        let Some((left, last)) = left.rsplit_once(BETWEEN) else {
+            self.0 = None;
+            return Some(left);
+        };
+        self.0 = Some(left);
+        Some(last)
+    }
+}
+
+impl ExactSizeIterator for Components<'_> {}
+impl FusedIterator for Components<'_> {}
+
+impl Draft {
+    fn add(&mut self, component: &str) -> Result<(), PathFault> {
+        if self.len == Path::COMPONENTS_MAX {
+            return Err(PathFault::TooMany);
+        }
+        check(component)?;
+        if self.len > 0 {
+            self.text.push(BETWEEN);
+        }
+        self.text.push_str(component);
+        self.len += 1;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Path, PathFault> {
+        if self.len == 0 {
+            return Err(PathFault::Empty);
+        }
+        Ok(Path(self.text.into()))
     }
 }
 
@@ -120,6 +223,12 @@ impl FromStr for Path {
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
         Self::parse(text)
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.components()).finish()
     }
 }
 
@@ -160,32 +269,33 @@ impl<'de> Deserialize<'de> for Path {
     }
 }
 
-fn check(component: &str) -> Result<Arc<str>, PathFault> {
+fn check(component: &str) -> Result<(), PathFault> {
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte);
     match component {
         "" => Err(PathFault::EmptyComponent),
         _ if component.len() > Path::COMPONENT_BYTES_MAX => Err(PathFault::LongComponent),
+        _ if component.bytes().all(is_plain) => Ok(()),
         _ if component.contains(char::is_control) => Err(PathFault::Control),
-        _ => Ok(component.into()),
+        _ => Ok(()),
     }
 }
 
 /// Splits at the dots that stand outside quotes. Stops one component after the limit, however long the text.
-fn split(text: &str) -> Result<Vec<Cow<'_, str>>, PathFault> {
-    let mut components = Vec::new();
+fn read(mut draft: Draft, text: &str) -> Result<Path, PathFault> {
     if text.is_empty() {
-        return Ok(components);
+        return Err(PathFault::Empty);
     }
+    draft.text.reserve(text.len().min(DRAFT_BYTES));
     let mut rest = text;
     loop {
         let (component, after) = match rest.strip_prefix('"') {
             Some(quoted) => take_quoted(quoted)?,
             None => take_bare(rest)?,
         };
-        components.push(component);
+        draft.add(&component)?;
         match after.strip_prefix('.') {
-            Some(next) if components.len() <= Path::COMPONENTS_MAX => rest = next,
-            Some(_) => return Err(PathFault::TooMany),
-            None if after.is_empty() => return Ok(components),
+            Some(next) => rest = next,
+            None if after.is_empty() => return draft.finish(),
             None => return Err(PathFault::Quote),
         }
     }
@@ -193,7 +303,7 @@ fn split(text: &str) -> Result<Vec<Cow<'_, str>>, PathFault> {
 
 fn take_bare(text: &str) -> Result<(Cow<'_, str>, &str), PathFault> {
     let (bare, after) = text.split_at(text.find('.').unwrap_or(text.len()));
-    if bare.contains(['"', '\\']) {
+    if bare.bytes().any(|byte| byte == b'"' || byte == b'\\') {
         return Err(PathFault::Quote);
     }
     Ok((Cow::Borrowed(bare), after))
@@ -303,6 +413,33 @@ mod tests {
         fn what_is_printed_is_read_back(names in vec(r#"[a."\\é]{1,5}|\PC{1,9}"#, 1..6)) {
             let path = Path::from_components(names.iter().map(String::as_str)).expect("printable names");
             prop_assert_eq!(Path::parse(&path.to_string()), Ok(path));
+        }
+
+        #[test]
+        fn a_path_is_a_list_of_names(
+            names in vec(r#"[a."\\é ]{1,2}"#, 0..4),
+            others in vec(r#"[a."\\é ]{1,2}"#, 0..4),
+        ) {
+            fn of(names: &[String]) -> Path {
+                let path = Path::from_components(names.iter().map(String::as_str));
+                path.unwrap_or_default() // no names are the root
+            }
+            let (path, other) = (of(&names), of(&others));
+
+            prop_assert_eq!(path.cmp(&other), names.cmp(&others));
+            prop_assert_eq!(path.starts_with(&other), names.starts_with(&others));
+            prop_assert_eq!(path.join(&other), Ok(of(&[&*names, &*others].concat())));
+            prop_assert_eq!(path.len(), names.len());
+            prop_assert!(path.components().eq(names.iter().map(String::as_str)));
+            prop_assert!(path.components().rev().eq(names.iter().rev().map(String::as_str)));
+            prop_assert_eq!(path.parent(), names.split_last().map(|(_, above)| of(above)));
+            let text = other.to_string();
+            if !text.is_empty() {
+                prop_assert_eq!(path.parse_within(&text), path.join(&other));
+            }
+            for len in 0..=names.len() {
+                prop_assert_eq!(path.prefix(len), of(&names[..len]));
+            }
         }
 
         #[test]

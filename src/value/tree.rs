@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use super::{
     Limits, Map, Path, ValueError,
@@ -57,10 +57,12 @@ impl Value {
     /// [`ValueError::NotAMap`] when the path leads through a scalar or a list (a null counts as missing);
     /// [`ValueError::TooDeep`] or [`ValueError::TooManyNodes`] when the result would exceed [`Limits::DEFAULT`].
     pub fn with(&self, path: &Path, value: Self) -> Result<Self, ValueError> {
-        // A scalar in the place of another one neither adds a part nor a level.
-        let is_scalar = |value: &Self| !matches!(value, Self::Map(_) | Self::List(_));
-        let grows = !is_scalar(&value) || !self.get(path).is_some_and(is_scalar);
-        let changed = self.replace(path, 0, value)?;
+        let mut grows = true;
+        let changed = Self::replace(Some(self), path.components(), value, &mut grows);
+        let changed = changed.map_err(|(left, found)| ValueError::NotAMap {
+            at: path.prefix(path.len() - left),
+            found,
+        })?;
         if grows {
             changed.check(Limits::DEFAULT)?;
         }
@@ -78,13 +80,13 @@ impl Value {
             let Value::Map(map) = value else {
                 return value.clone();
             };
-            match names.next() {
-                None => Value::Map(map.without(last)),
-                Some(name) => match map.get(name) {
-                    None => value.clone(),
-                    Some(inner) => Value::Map(map.with_name(name, remove(inner, names, last))),
-                },
-            }
+            let Some(name) = names.next() else {
+                return Value::Map(map.without(last));
+            };
+            let changed = map.with_changed(name, |inner| {
+                Ok(inner.map_or(Value::Null, |inner| remove(inner, names, last)))
+            });
+            Value::Map(changed.unwrap_or_else(|never: Infallible| match never {}))
         }
         let Some(last) = path.components().next_back() else {
             return Self::Null;
@@ -269,23 +271,30 @@ impl Value {
         }
     }
 
-    fn replace(&self, path: &Path, depth: usize, value: Self) -> Result<Self, ValueError> {
-        let Some(name) = path.components().nth(depth) else {
+    /// As [`Value::with`], without a look at the limits. On an error: how many names are left where no map stands, and what does.
+    fn replace<'a>(
+        old: Option<&Self>,
+        mut names: impl ExactSizeIterator<Item = &'a str>,
+        value: Self,
+        grows: &mut bool,
+    ) -> Result<Self, (usize, &'static str)> {
+        let Some(name) = names.next() else {
+            // A scalar in the place of another one neither adds a part nor a level.
+            *grows = !(value.is_scalar() && old.is_some_and(Self::is_scalar));
             return Ok(value);
         };
-        let map = match self {
-            Self::Map(map) => map.clone(),
-            Self::Null => Map::default(),
-            other => {
-                return Err(ValueError::NotAMap {
-                    at: path.prefix(depth),
-                    found: other.kind(),
-                });
-            }
+        let empty = Map::default();
+        let map = match old {
+            Some(Self::Map(map)) => map,
+            None | Some(Self::Null) => &empty,
+            Some(other) => return Err((names.len() + 1, other.kind())),
         };
-        let inner = map.get(name).unwrap_or(&Self::Null);
-        let changed = inner.replace(path, depth + 1, value)?;
-        Ok(Self::Map(map.with_name(name, changed)))
+        map.with_changed(name, |inner| Self::replace(inner, names, value, grows))
+            .map(Self::Map)
+    }
+
+    fn is_scalar(&self) -> bool {
+        !matches!(self, Self::Map(_) | Self::List(_))
     }
 }
 
