@@ -194,8 +194,7 @@ impl Life {
             return;
         };
         let overlay = self.to_keep(&self.shared.published.state(), None);
-        let patience = self.shared.options.persist_timeout;
-        let mend = move |verdict: &Verdict| keeper.mend(&overlay, patience, verdict);
+        let mend = move |verdict: &Verdict| keeper.mend(&overlay, verdict);
         match self.on_disk(mend).await {
             None | Some(Ok(true)) => self.shared.published.clear(AlarmKind::NotPersisting),
             Some(Ok(false)) => {}

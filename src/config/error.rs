@@ -128,9 +128,9 @@ pub enum UpdateError {
         path: Path,
     },
     /// The value is too deep or has too many parts.
-    #[error("the value for `{path}` is beyond the limits: {source}")]
+    #[error("{} beyond the limits: {source}", whole_or(path))]
     BeyondLimits {
-        /// The setting.
+        /// The setting; the root where it is the settings as a whole.
         path: Path,
         /// Which limit.
         source: ValueError,
@@ -327,6 +327,13 @@ impl Refusal {
             ),
         ))
     }
+}
+
+fn whole_or(path: &Path) -> String {
+    if path.is_empty() {
+        return "the settings as a whole would be".to_owned();
+    }
+    format!("the value for `{path}` is")
 }
 
 fn hint(suggestion: Option<&str>) -> String {

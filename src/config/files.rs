@@ -112,8 +112,14 @@ fn toml_files(folder: &FilePath) -> io::Result<Vec<PathBuf>> {
         .map(|entry| Ok(entry?.path()))
         .collect::<io::Result<Vec<_>>>()?;
     files.retain(|file| {
-        file.extension()
-            .is_some_and(|extension| extension == "toml")
+        let is_toml = file
+            .extension()
+            .is_some_and(|extension| extension == "toml");
+        // What programs keep to themselves, as the locks of an editor, `.#10.toml`, which lead nowhere.
+        let is_hidden = file
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        is_toml && !is_hidden
     });
     files.sort();
     Ok(files)

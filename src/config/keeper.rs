@@ -45,14 +45,10 @@ impl Keeper {
     }
 
     /// Brings the disk in step with what readers see: writes what the start found out, and the overlay when another one stands there,
-    /// or may stand there. Whether anything had to be written; nothing has where nothing may be.
-    pub(super) fn mend(
-        &self,
-        overlay: &Overlay,
-        patience: Duration,
-        verdict: &Verdict,
-    ) -> Result<bool, Unkept> {
-        let mut on_disk = match self.lock(patience) {
+    /// or may stand there. Whether anything had to be written; nothing has where nothing may be. It does not wait for a write that is
+    /// under way: nobody asked for it, and those who ask for something would wait with it.
+    pub(super) fn mend(&self, overlay: &Overlay, verdict: &Verdict) -> Result<bool, Unkept> {
+        let mut on_disk = match self.lock(Duration::ZERO) {
             Err(Unkept::Closed(_)) => return Ok(false),
             locked => locked?,
         };
@@ -214,8 +210,8 @@ mod tests {
             .expect("the disk is well");
 
         let published = at(1);
-        let mended = keeper.mend(&published, patience, &verdict());
-        let again = keeper.mend(&published, patience, &verdict());
+        let mended = keeper.mend(&published, &verdict());
+        let again = keeper.mend(&published, &verdict());
 
         assert_eq!((mended.ok(), again.ok()), (Some(true), Some(false)));
         let bytes = disk
@@ -223,6 +219,31 @@ mod tests {
             .expect("it is readable")
             .expect("it is there");
         assert_eq!(Overlay::decode(&bytes), Ok(published));
+    }
+
+    #[test]
+    fn mending_does_not_wait_for_a_write_that_hangs() {
+        let ((reached, is_reached), (go_on, told)) = (mpsc::channel(), mpsc::channel());
+        let (renamed, _landed) = mpsc::channel();
+        let disk = Hanging {
+            reached,
+            go_on: Mutex::new(told),
+            renamed,
+        };
+        let keeper = on(disk);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (overlay, verdict) = (Overlay::default(), Verdict::default());
+                keeper.write(&overlay, None, Duration::from_mins(1), &verdict)
+            });
+            is_reached.recv().expect("the write hangs");
+
+            // While it hangs: the server that mends has others to answer.
+            let mended = keeper.mend(&Overlay::default(), &Verdict::default());
+
+            go_on.send(()).expect("it hangs");
+            assert!(matches!(mended, Err(Unkept::Not(_))));
+        });
     }
 
     #[test]

@@ -103,7 +103,8 @@ impl Sources {
         self
     }
 
-    /// A folder whose `*.toml` files are laid over the file, in the order of their names. It need not be there.
+    /// A folder whose `*.toml` files are laid over the file, in the order of their names; hidden ones (`.…`) are not looked at. It
+    /// need not be there.
     #[must_use]
     pub fn conf_d(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());

@@ -467,6 +467,48 @@ async fn files_that_come_and_go_in_a_watched_folder_are_taken_over() {
     until_it_is(&node, 5).await;
 }
 
+/// An editor that is open holds a lock that leads nowhere, and another system leaves its own notes.
+#[cfg(unix)]
+#[tokio::test]
+async fn what_is_hidden_in_the_folder_is_no_settings_file() {
+    let stage = Stage::with("");
+    let conf_d = stage.folder.path().join("conf.d");
+    fs::create_dir(&conf_d).expect("it is made");
+    fs::write(conf_d.join("10.toml"), "[app.interface]\nmax_results = 6\n").expect("written");
+    std::os::unix::fs::symlink("ann@host.4711", conf_d.join(".#10.toml")).expect("it is linked");
+    fs::write(conf_d.join("._10.toml"), b"\0\x05\x16\x07").expect("written");
+
+    let from = stage.sources().conf_d(&conf_d);
+    let node = Node::start_with(from, Options::default()).await;
+    let reloaded = node.document.reload("a story").await;
+
+    assert_eq!(node.config.load().interface.max_results, 6);
+    assert_eq!(reloaded.map(|done| done.record), Ok(None));
+}
+
+/// Files that could not be taken over are read again after a change, which may have been what was against it. Where they were taken
+/// over, that would be work for nothing at each change, for as long as any alarm stands.
+#[tokio::test(start_paused = true)]
+async fn an_alarm_that_is_not_about_the_files_has_them_read_no_more_often() {
+    let stage = Stage::with("[app.interface]\nmax_results = 5\n");
+    let damaged = std::iter::once(("overlay".to_owned(), b"damaged".to_vec()));
+    let disk = Arc::new(TestDisk::holding(damaged.collect()));
+    let node = Node::start_with(stage.sources().keep_on(disk), Options::default()).await;
+    let is_lost = |alarm: &Alarm| alarm.kind == AlarmKind::ChangesLost;
+    assert!(alarms(&node).iter().any(is_lost));
+    let _watching = watching(&node).await;
+
+    let change = node.config.update("interface.max_results", 6).await;
+    change.expect("it is valid");
+    tokio::time::sleep(Options::default().watch_every * 10).await; // the clock is paused
+
+    assert_eq!(node.counted("reloads"), 0);
+    stage.write("[app.interface]\nmax_results = 7\n");
+    while node.counted("reloads") == 0 {
+        tokio::time::sleep(Options::default().watch_every).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_file_that_changed_while_the_server_was_down_is_taken_over_when_it_is_back() {
     let stage = Stage::with("[app.interface]\nmax_results = 5\n");
