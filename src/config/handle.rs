@@ -1,22 +1,14 @@
 use std::{fmt, sync::Arc};
 
-use jiff::Timestamp;
 use ractor::ActorCell;
 use serde::de::DeserializeOwned;
-use tokio::{
-    sync::Notify,
-    task::{coop, spawn_blocking},
-    time::{Instant, timeout},
-};
+use tokio::{sync::Notify, task::coop, time::Instant};
 
 use super::{
-    Alarm, AlarmKind, AsPath, AuditFeed, Author, Config, ConfigError, Loaded, Options, Origin,
-    Preview, Proposal, ReadError, Record, ReloadError, Reloaded, Revision, Schema, Sources, Status,
-    Subscription, UpdateError,
+    AsPath, AuditFeed, Config, Loaded, Options, Origin, Preview, Proposal, ReadError, Record,
+    Revision, Schema, Sources, Status, Subscription, UpdateError,
     actor::ConfigServer,
-    files::Fingerprint,
     keeper::Keeper,
-    load::{Fresh, Reader},
     message::Message,
     read,
     shared::{Metrics, Published, Shared},
@@ -24,7 +16,7 @@ use super::{
     watching,
 };
 use crate::{
-    otp::{Address, ChildSpec},
+    otp::{Address, CallError, ChildSpec, Reply},
     telemetry::Telemetry,
     value::{Path, Value},
 };
@@ -290,104 +282,6 @@ impl Configuration {
             .map(|record| record.revision)
     }
 
-    /// Reads files and environment again and takes over what they say, `by` whom is in the history. What was changed while running
-    /// stays over it; what may not change while running stays as it is, and is told.
-    ///
-    /// # Errors
-    ///
-    /// [`ReloadError`]: nothing changed, and an alarm says why until a reload works. Files that do not answer are given up after
-    /// [`Options::read_timeout`]. [`UpdateError::Call`] in it with an unanswered
-    /// call leaves open whether it was taken over; it may be repeated.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Configuration::update`].
-    pub async fn reload(&self, by: impl Into<Arc<str>>) -> Result<Reloaded, ReloadError> {
-        let _one_at_a_time = self.shared.reloading.lock().await;
-        let against = self.revision();
-        let (seen, outcome) = match self.read_sources().await {
-            Err(error) => (None, Err(error)),
-            Ok((seen, Err(error))) => (Some(seen), Err(error.into())),
-            Ok((seen, Ok(fresh))) => (Some(seen), self.take_over(fresh, by.into()).await),
-        };
-        self.shared.metrics.count_reload(outcome.is_ok());
-        match &outcome {
-            Ok(_) => self.shared.published.clear(AlarmKind::FilesBroken),
-            Err(error) => {
-                tracing::warn!(%error, "the settings were not reloaded; what held before holds");
-                // While the files do not answer, nothing is known of what they say.
-                if seen.is_some() {
-                    self.raise(AlarmKind::FilesBroken, error);
-                }
-            }
-        }
-        if let Some(seen) = seen
-            && !outcome.as_ref().is_err_and(ReloadError::is_transient)
-        {
-            // What was against it may have gone while it was looked at.
-            let still_counts = || outcome.is_ok() || self.revision() == against;
-            self.shared.sources.know(seen, still_counts);
-        }
-        outcome
-    }
-
-    /// The files as they stand, and what all sources say.
-    async fn read_sources(&self) -> Result<(Fingerprint, Result<Fresh, ConfigError>), ReloadError> {
-        self.look(|sources| (sources.fingerprint(), sources.read()))
-            .await
-    }
-
-    /// Looks at the sources, for no longer than that may take. One look at a time: files that do not answer hold one thread, not one
-    /// for each that asks.
-    pub(super) async fn look<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&Reader) -> T + Send + 'static,
-    ) -> Result<T, ReloadError> {
-        let limit = self.shared.options.read_timeout;
-        let sources = Arc::clone(&self.shared.sources);
-        let looking = Arc::clone(&self.shared.looking);
-        let look = async {
-            let alone = looking.lock_owned().await;
-            let look = spawn_blocking(move || {
-                let _alone = alone;
-                look(&sources)
-            });
-            look.await.map_err(|_| ReloadError::RuntimeGone)
-        };
-        let outcome = timeout(limit, look)
-            .await
-            .unwrap_or(Err(ReloadError::Stuck { limit }));
-        match &outcome {
-            Ok(_) => self.shared.published.clear(AlarmKind::FilesStuck),
-            Err(error @ ReloadError::Stuck { .. }) => self.raise(AlarmKind::FilesStuck, error),
-            Err(_) => {}
-        }
-        outcome
-    }
-
-    fn raise(&self, kind: AlarmKind, error: &ReloadError) {
-        let alarm = Alarm::new(kind, error.to_string(), Timestamp::now());
-        self.shared.published.raise(alarm);
-    }
-
-    async fn take_over(&self, fresh: Fresh, by: Arc<str>) -> Result<Reloaded, ReloadError> {
-        let fresh = Box::new(fresh);
-        let author = Arc::new(Author {
-            by,
-            why: Arc::default(),
-        });
-        let timeout = self.shared.options.call_timeout;
-        let reload = |reply| Message::Reload {
-            fresh,
-            author,
-            reply,
-        };
-        match self.address.call(reload, timeout).await {
-            Ok(outcome) => outcome.map_err(ReloadError::from),
-            Err(error) => Err(UpdateError::from(error).into()),
-        }
-    }
-
     /// Waits until nothing is being written any more, for as long as that takes; from here on no change is kept, so none is made.
     /// It blocks the thread.
     pub(crate) fn close_disk(&self) {
@@ -430,6 +324,15 @@ impl Configuration {
         &self.shared
     }
 
+    /// Asks the server.
+    pub(super) async fn call<R: Send + 'static>(
+        &self,
+        message: impl FnOnce(Reply<R>) -> Message,
+    ) -> Result<R, CallError> {
+        let timeout = self.shared.options.call_timeout;
+        self.address.call(message, timeout).await
+    }
+
     pub(super) async fn change(&self, request: Request) -> Result<Arc<Record>, UpdateError> {
         // A change on the spot waits for nothing, so whoever makes many lets others run in between.
         coop::consume_budget().await;
@@ -437,18 +340,14 @@ impl Configuration {
             Ok(outcome) => return outcome,
             Err(request) => request,
         };
-        let timeout = self.shared.options.call_timeout;
-        self.address
-            .call(|reply| Message::Change { request, reply }, timeout)
+        self.call(|reply| Message::Change { request, reply })
             .await?
     }
 
     pub(super) async fn dry_run(&self, request: Request) -> Result<Preview, UpdateError> {
-        let timeout = self.shared.options.call_timeout;
-        let preview = self
-            .address
-            .call(|reply| Message::DryRun { request, reply }, timeout);
-        Ok(preview.await?)
+        Ok(self
+            .call(|reply| Message::DryRun { request, reply })
+            .await?)
     }
 
     pub(super) fn subscribe_at(&self, path: &Path) -> Subscription {

@@ -69,6 +69,7 @@ mod proposal;
 mod read;
 mod record;
 mod reload;
+mod reloading;
 mod restoring;
 mod saved;
 mod schema;
