@@ -86,7 +86,11 @@ async fn repeated(time: Duration, mut change: impl AsyncFnMut(u64)) -> f64 {
 }
 
 /// What the caller of one change waits, in nanoseconds; the next comes when all who follow have heard of it. `limit` is the same
-/// without anyone who follows.
+/// without anyone who follows, one change right after the other.
+///
+/// Not equal: between two changes of underpin's, as many tasks run as there are followers, and what the next change needs is not in
+/// the caches of the cores any more; `limit` finds it there. `same-pace` has nobody who follows either, but between two changes as
+/// many tasks of somebody else's are woken and run: what underpin's caller waits beyond it is what followers cost.
 pub fn update_watched(sides: &mut Sides, followers: usize) -> Result<()> {
     for (who, followers) in [(UNDERPIN, followers), (LIMIT, 0)] {
         let service = Service::<Reference>::start()?;
@@ -98,6 +102,23 @@ pub fn update_watched(sides: &mut Sides, followers: usize) -> Result<()> {
             Ok(nanos(drive(&service.runtime, work).0))
         });
     }
+    let service = Service::<Reference>::start()?;
+    let arrived = Arrived::new(followers);
+    let others = Arc::new(watch_followers(&service.runtime, followers, &arrived));
+    let config = service.config.clone();
+    sides.add("same-pace", move |time| {
+        let service = &service; // All of it, so that it lives as long as its side.
+        let (config, arrived, others) = (config.clone(), Arc::clone(&arrived), others.clone());
+        let work = told(
+            arrived,
+            time,
+            async move |n| change(&config, n).await,
+            move |n| {
+                others.send_replace(n);
+            },
+        );
+        Ok(nanos(drive(&service.runtime, work).0))
+    });
     Ok(())
 }
 
@@ -147,11 +168,12 @@ pub fn notify_actors(sides: &mut Sides, followers: usize) -> Result<()> {
     let actors = Arc::new(self::actors(&runtime, followers, &arrived)?);
     sides.add(LIMIT, move |time| {
         let (actors, arrived) = (Arc::clone(&actors), Arc::clone(&arrived));
-        let work = told(arrived, time, async move |_| {
+        let tell = async move |_| {
             for actor in actors.iter() {
                 actor.send_message(Heard).expect("it lives");
             }
-        });
+        };
+        let work = told(arrived, time, tell, |_| {});
         Ok(nanos(drive(&runtime, work).1) / 1e3)
     });
     Ok(())
@@ -196,9 +218,12 @@ async fn caller(
     arrived: Arc<Arrived>,
     time: Duration,
 ) -> (Duration, Duration) {
-    told(arrived, time, async move |n| {
-        change(&config, n).await;
-    })
+    told(
+        arrived,
+        time,
+        async move |n| change(&config, n).await,
+        |_| {},
+    )
     .await
 }
 
@@ -207,10 +232,12 @@ async fn change(config: &Config<Reference>, n: u64) {
     config.update(RATE, rate).await.expect("the rate is valid");
 }
 
+/// Medians of what `tell` takes and of when the last has heard; `afterwards` is neither's.
 async fn told(
     arrived: Arc<Arrived>,
     time: Duration,
     mut tell: impl AsyncFnMut(u64),
+    mut afterwards: impl FnMut(u64),
 ) -> (Duration, Duration) {
     let (begin, mut waited, mut heard) = (Instant::now(), Vec::new(), Vec::new());
     for n in 0.. {
@@ -218,6 +245,7 @@ async fn told(
         let start = Instant::now();
         tell(n % 1000).await;
         waited.push(start.elapsed().as_secs_f64());
+        afterwards(n % 1000);
         arrived.all().await;
         heard.push(start.elapsed().as_secs_f64());
         if begin.elapsed() >= time {
@@ -245,9 +273,26 @@ fn follow(service: &Service<Reference>, followers: usize, arrived: &Arc<Arrived>
 fn tokio_watch(sides: &mut Sides, followers: usize) {
     let runtime = Workers::Two.runtime();
     let arrived = Arrived::new(followers);
+    let sender = Arc::new(watch_followers(&runtime, followers, &arrived));
+    sides.add("tokio-watch", move |time| {
+        let (sender, arrived) = (Arc::clone(&sender), Arc::clone(&arrived));
+        let tell = async move |n| {
+            sender.send_replace(n);
+        };
+        let work = told(arrived, time, tell, |_| {});
+        Ok(nanos(drive(&runtime, work).1) / 1e3)
+    });
+}
+
+/// Tasks that follow what is sent here.
+fn watch_followers(
+    runtime: &Runtime,
+    followers: usize,
+    arrived: &Arc<Arrived>,
+) -> watch::Sender<u64> {
     let (sender, receiver) = watch::channel(0);
     for _ in 0..followers {
-        let (mut receiver, arrived) = (receiver.clone(), Arc::clone(&arrived));
+        let (mut receiver, arrived) = (receiver.clone(), Arc::clone(arrived));
         runtime.spawn(async move {
             while receiver.changed().await.is_ok() {
                 receiver.borrow_and_update();
@@ -255,14 +300,7 @@ fn tokio_watch(sides: &mut Sides, followers: usize) {
             }
         });
     }
-    let sender = Arc::new(sender);
-    sides.add("tokio-watch", move |time| {
-        let (sender, arrived) = (Arc::clone(&sender), Arc::clone(&arrived));
-        let work = told(arrived, time, async move |n| {
-            sender.send_replace(n);
-        });
-        Ok(nanos(drive(&runtime, work).1) / 1e3)
-    });
+    sender
 }
 
 fn channels(sides: &mut Sides, followers: usize) {
@@ -281,11 +319,12 @@ fn channels(sides: &mut Sides, followers: usize) {
     let senders: Arc<Vec<_>> = Arc::new((0..followers).map(open).collect());
     sides.add(LIMIT, move |time| {
         let (senders, arrived) = (Arc::clone(&senders), Arc::clone(&arrived));
-        let work = told(arrived, time, async move |n| {
+        let tell = async move |n| {
             for sender in senders.iter() {
                 sender.send(n).expect("it is read");
             }
-        });
+        };
+        let work = told(arrived, time, tell, |_| {});
         Ok(nanos(drive(&runtime, work).1) / 1e3)
     });
 }

@@ -63,6 +63,24 @@ pub const FIGURES: &[Figure] = &[
         sides: changes::update,
     },
     Figure {
+        name: "config.update.10",
+        unit: Unit::Nanoseconds,
+        goals: &[],
+        sides: |sides| changes::update_watched(sides, 10),
+    },
+    Figure {
+        name: "config.update.100",
+        unit: Unit::Nanoseconds,
+        goals: &[],
+        sides: |sides| changes::update_watched(sides, 100),
+    },
+    Figure {
+        name: "config.update.1000",
+        unit: Unit::Nanoseconds,
+        goals: &[],
+        sides: |sides| changes::update_watched(sides, 1000),
+    },
+    Figure {
         name: "config.update.10000",
         unit: Unit::Nanoseconds,
         goals: changes::UPDATE_WATCHED,
