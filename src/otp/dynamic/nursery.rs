@@ -30,7 +30,7 @@ use crate::otp::{
     lifecycle::Reports,
     office::Office,
     start::{Control, Seat, Started},
-    supervisor::intensity::Window,
+    supervisor::{body::spawn, intensity::Window},
     tree::TreeNode,
 };
 
@@ -65,6 +65,8 @@ pub(super) struct Room {
     pub(super) open: bool,
     /// Starts that are being made, outside of the lock.
     pub(super) launching: usize,
+    /// Those of them that outlast the supervisor: somebody waits for what comes of them.
+    pub(super) late: HashMap<u64, oneshot::Sender<Started>, RandomState>,
     /// The restarts of all.
     pub(super) window: Window,
     next_key: u64,
@@ -86,6 +88,8 @@ pub(super) enum News {
     Report(Report),
     /// To those who monitor it, when it is dropped.
     Over(Started),
+    /// To whoever waits for a start that was still being made when its supervisor ended.
+    Late(Option<oneshot::Sender<Started>>, Started),
     /// To those who asked for its end: they hear of it last.
     Answer(Vec<StopReply>, Result<(), SupervisorError>),
 }
@@ -106,6 +110,7 @@ impl Nursery {
             room: Mutex::new(Room {
                 open: true,
                 launching: 0,
+                late: HashMap::default(),
                 window: Window::new(intensity),
                 next_key: 1,
                 children: HashMap::default(),
@@ -147,6 +152,7 @@ impl Nursery {
                 let told = catch_unwind(AssertUnwindSafe(|| match one {
                     News::Report(report) => self.place.reports.publish(report),
                     News::Over(child) => drop(child),
+                    News::Late(waits, child) => drop(waits.map(|waits| waits.send(child))),
                     News::Answer(replies, answer) => {
                         for reply in replies {
                             let _ = reply.send(answer.clone());
@@ -293,6 +299,34 @@ impl Room {
         }
         self.telling = true;
         Some(std::mem::take(&mut self.news))
+    }
+
+    /// Takes all children out, and lets no more in. What comes of a start that is still being made goes, and is waited for like a child
+    /// that leaked.
+    pub(super) fn empty(&mut self) -> HashMap<u64, Box<Child>, RandomState> {
+        self.open = false;
+        let mut children = std::mem::take(&mut self.children);
+        for (key, child) in &mut children {
+            let Life::Launching(replies) = &mut child.life else {
+                continue;
+            };
+            let name: Arc<str> = format!("{}#{key}", child.spec.id).into();
+            for reply in replies.drain(..) {
+                let _ = reply.send(Err(SupervisorError::Leaked(Arc::clone(&name))));
+            }
+            let (tell, told) = oneshot::channel::<Started>();
+            let gone = async {
+                if let Ok(mut started) = told.await {
+                    started.kill();
+                    started.gone().await;
+                }
+            };
+            if let Some(task) = spawn(gone) {
+                self.late.insert(*key, tell);
+                child.life = Life::Leaked { task, hung: None };
+            }
+        }
+        children
     }
 
     /// A child in its latest incarnation.

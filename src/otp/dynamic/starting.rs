@@ -13,7 +13,7 @@ use super::{
 };
 use crate::otp::{
     ChildSpec, ChildState, Lifecycle, Report, SupervisorError,
-    incarnation::Incarnation,
+    incarnation::{Incarnation, discard},
     start::{Control, Overseer, Seat, Started},
     supervisor::launch::{Launch, Outcome},
     tree::TreeNode,
@@ -73,21 +73,25 @@ impl Nursery {
                 incarnation,
             });
         };
-        self.with(|room| {
+        let late = self.with(|room| {
             room.launching -= 1;
+            let Some(child) = room.children.get_mut(&key) else {
+                // It went with the supervisor's end meanwhile.
+                return Some((launch, room.late.remove(&key)));
+            };
             // In the lock, so that it is not done before it is known.
             let deadline = self.place.office.deadline();
             let slow = launch.go_on(ChildSpec::clone(&spec), deadline, done);
-            let Some(child) = room.children.get_mut(&key) else {
-                return;
-            };
             let starting = Life::Starting(Box::new((slow, reply)));
             if let Life::Launching(replies) = std::mem::replace(&mut child.life, starting)
                 && !replies.is_empty()
             {
                 self.stop(room, key, replies, None);
             }
+            None
         });
+        // What there is of the start, and then whoever waits for that.
+        let _ = late.map(discard);
         Ok(Err(wait))
     }
 
@@ -121,7 +125,10 @@ impl Nursery {
     ) -> Result<ChildRef, SupervisorError> {
         let Some(child) = room.children.get(&key) else {
             // It went with the supervisor's end meanwhile, and what has started goes, too.
-            room.news.extend(outcome.ok().flatten().map(News::Over));
+            let waits = room.late.remove(&key);
+            let started = outcome.ok().flatten();
+            room.news
+                .extend(started.map(|child| News::Late(waits, child)));
             return Err(SupervisorError::Down);
         };
         let id = Arc::clone(&child.spec.id);

@@ -134,7 +134,7 @@ impl Nursery {
     pub(super) async fn stop_all(&self) -> ShutdownReport {
         let begin = Instant::now();
         self.close().await;
-        let children = self.with(|room| std::mem::take(&mut room.children));
+        let children = self.with(Room::empty);
         let deadline = self.place.office.deadline();
         let (mut running, mut others, mut nested) = (Vec::new(), Vec::new(), Vec::new());
         let now = Instant::now();
@@ -214,10 +214,7 @@ impl Nursery {
 
     /// The supervisor has ended: without its stop there are children still. They are cut off; its next life waits for them.
     pub(super) fn abandon(&self) {
-        let children = self.with(|room| {
-            room.open = false;
-            std::mem::take(&mut room.children)
-        });
+        let children = self.with(Room::empty);
         let now = Instant::now();
         for mut child in children.into_values() {
             child.node.enter(ChildState::Stopped, now);

@@ -350,3 +350,56 @@ async fn starts_wait_while_somebody_is_slow_to_hear_of_dynamic_children() {
     assert_eq!(count(), STARTS);
     many.stop().await;
 }
+
+/// The next life of a dynamic supervisor began beside a start that its last one had been making for longer than it waits, and that
+/// child ran unseen when it had started after all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_dynamic_supervisors_next_life_waits_for_a_start_that_blocked_its_thread() {
+    let _awake = Awake::keep();
+    let spec = DynamicSupervisorSpec::new("many", Intensity::new(1000, Duration::from_secs(1)));
+    let many = spec.handle();
+    let outer = Supervisor::start(lenient("outer").child(spec.child_spec()))
+        .await
+        .expect("starts");
+    let (at, held) = (Address::new(), Arc::new(()));
+    let ((begun, blocked), (release, until)) = (mpsc::channel(), mpsc::channel::<()>());
+    let until = Mutex::new(until);
+    let holds = Arc::clone(&held);
+    let child = ChildSpec::actor("a", &at, move |_| {
+        let _ = begun.send(());
+        let _ = until.lock().expect("nobody panics").recv();
+        (Holder(Arc::clone(&holds)), ())
+    });
+    let start = tokio::task::spawn_blocking({
+        let (many, runtime) = (many.clone(), tokio::runtime::Handle::current());
+        move || runtime.block_on(many.start_child(child))
+    });
+    tokio::task::block_in_place(|| blocked.recv()).expect("it starts");
+
+    outer.terminate_child("many").await.expect("it ends");
+    let refused = outer.restart_child("many").await;
+    let refused = refused.expect_err("a start is still made").to_string();
+    assert!(refused.contains("did not end"), "{refused}");
+    drop(release);
+
+    assert_eq!(start.await.expect("ends"), Err(SupervisorError::Down));
+    outer.restart_child("many").await.expect("it is gone");
+    // Its spec has gone, too.
+    assert_eq!(Arc::strong_count(&held), 1);
+    assert_eq!(at.status(), AddressStatus::Vacant);
+    assert_eq!(many.count_children().expect("runs").specs, 0);
+    outer.stop().await;
+}
+
+/// Something that is held for as long as it lives.
+struct Holder(#[expect(dead_code, reason = "held")] Arc<()>);
+
+impl Actor for Holder {
+    type Msg = Do;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Do>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+}
