@@ -17,7 +17,8 @@ pub enum CallError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotSent {
-    /// Nobody lives at the address, and nobody came within the timeout.
+    /// Nobody lives at the address, and nobody came within the timeout; or it was a child that asked, and it has itself been asked
+    /// to end meanwhile.
     #[error("nobody is running at this address; retry once its supervisor has restarted it")]
     Down,
     /// The address admits no more requests at once.

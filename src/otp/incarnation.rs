@@ -16,7 +16,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, ExitReason, cancel::Cancel, monitor::Watchers, sampler::Look, scope, sys::AnyCell,
+    Context, ExitReason, asked, cancel::Cancel, monitor::Watchers, sampler::Look, scope,
+    sys::AnyCell,
 };
 
 /// Shared by the child, its address, its supervisor and the tree.
@@ -136,6 +137,7 @@ impl Incarnation {
     /// Tells it that it is to end, or has.
     pub(crate) fn cancel(&self) {
         self.cancel.cancel();
+        asked::tell(self.id);
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -303,7 +305,7 @@ impl Incarnation {
         supervisor: u64,
         code: impl FnOnce() -> T,
     ) -> Result<T, ExitReason> {
-        let _scope = scope::enter(self.id, supervisor);
+        let _scope = scope::enter(self.id, supervisor, self.is_cancelled());
         // What others left here is not its own.
         Context::take_left();
         catch_unwind(AssertUnwindSafe(code)).map_err(|payload| {

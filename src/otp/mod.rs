@@ -11,6 +11,7 @@
 
 mod address;
 mod admission;
+mod asked;
 mod cancel;
 mod child;
 mod context;

@@ -6,27 +6,40 @@ use std::cell::Cell;
 struct Occupant {
     incarnation: u64,
     starting_under: u64,
+    is_ending: bool,
 }
 
+const NOBODY: Occupant = Occupant {
+    incarnation: 0,
+    starting_under: 0,
+    is_ending: false,
+};
+
 thread_local! {
-    static CURRENT: Cell<Occupant> = const { Cell::new(Occupant { incarnation: 0, starting_under: 0 }) };
+    static CURRENT: Cell<Occupant> = const { Cell::new(NOBODY) };
 }
 
 /// The previous occupant comes back when this is dropped.
 pub(crate) struct Scope(Occupant);
 
 /// Marks this thread as running the child with this incarnation id; `starting_under` is its supervisor's while it starts,
-/// else 0.
-pub(crate) fn enter(incarnation: u64, starting_under: u64) -> Scope {
+/// else 0; `is_ending`: it has been asked to end.
+pub(crate) fn enter(incarnation: u64, starting_under: u64, is_ending: bool) -> Scope {
     Scope(CURRENT.replace(Occupant {
         incarnation,
         starting_under,
+        is_ending,
     }))
 }
 
 /// The incarnation id of the child that runs here; 0 outside of any.
 pub(crate) fn current() -> u64 {
     CURRENT.get().incarnation
+}
+
+/// Whether the child that runs here has been asked to end.
+pub(crate) fn is_ending() -> bool {
+    CURRENT.get().is_ending
 }
 
 /// Whether a request from here to the actor with this incarnation id would wait for itself.

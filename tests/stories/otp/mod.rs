@@ -9,6 +9,7 @@ mod edges;
 mod groups;
 mod health;
 mod leaks;
+mod meetings;
 mod monitors;
 mod partition;
 mod probe;

@@ -1,28 +1,19 @@
-use std::{
-    any::Any,
-    fmt,
-    future::{Future, poll_fn},
-    marker::PhantomData,
-    pin::pin,
-    sync::{Arc, OnceLock},
-    task::Poll,
-    time::Duration,
-};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwapOption;
-use ractor::{ActorCell, ActorStatus, Message, MessagingErr};
-use tokio::{
-    sync::{Notify, oneshot},
-    time::{self, Instant},
-};
+use ractor::{ActorCell, Message, MessagingErr};
+use tokio::time::{self, Instant};
 
+use self::{answer::within, slot::Handed};
 use super::{
-    Admission, CallError, ExitReason, NotSent, Permit, Reply, Request, Unanswered,
-    admission::{Door, Gate},
-    incarnation::Incarnation,
-    scope,
-    sys::{Debug, StateFormat, Sys},
+    Admission, CallError, ExitReason, NotSent, Permit, Reply, Request, Sys, Unanswered, scope,
+    sys::StateFormat,
 };
+
+mod answer;
+mod slot;
+
+pub(super) use answer::why_dropped;
+pub(crate) use slot::{Live, Slot};
 
 /// How everybody talks to a supervised actor. It survives restarts, and exists before the actor does.
 ///
@@ -88,113 +79,6 @@ pub enum AddressStatus {
     },
 }
 
-/// The place that the supervisor refills. Not generic, so that supervisors can hold any.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    current: ArcSwapOption<Live>,
-    filled: Notify,
-    door: Door,
-    /// How what is here is shown, where that is said.
-    words: OnceLock<Box<Words>>,
-}
-
-#[derive(Debug, Default)]
-struct Words {
-    /// A `fn(&M) -> &'static str` for the address's `M`.
-    message_name: OnceLock<Box<dyn Any + Send + Sync>>,
-    /// A `StateFormat<S>` for some `S`.
-    state_format: OnceLock<Arc<dyn Any + Send + Sync>>,
-}
-
-/// An actor that lives at an address.
-#[derive(Debug)]
-pub(crate) struct Live {
-    pub(crate) actor: ActorCell,
-    pub(crate) incarnation: Arc<Incarnation>,
-}
-
-impl Slot {
-    pub(crate) fn fill(&self, actor: ActorCell, incarnation: Arc<Incarnation>) {
-        self.current
-            .store(Some(Arc::new(Live { actor, incarnation })));
-        self.filled.notify_waiters();
-    }
-
-    /// Empties the place, if it is still this incarnation's.
-    pub(crate) fn vacate(&self, incarnation: &Incarnation) {
-        let current = self.current.load();
-        if current
-            .as_ref()
-            .is_some_and(|live| live.incarnation.id == incarnation.id)
-        {
-            self.current.store(None);
-        }
-    }
-
-    /// Two children at one address would take it from each other.
-    pub(crate) fn check_free(&self) -> Result<(), ExitReason> {
-        let current = self.current.load();
-        let taken = current
-            .as_ref()
-            .is_some_and(|live| live.incarnation.exit().is_none());
-        if taken {
-            let words =
-                "its address leads to another running child already; give each child its own";
-            return Err(ExitReason::Error(words.into()));
-        }
-        Ok(())
-    }
-
-    /// Who lives here now.
-    pub(crate) fn life(&self) -> Option<Arc<Live>> {
-        self.current.load_full()
-    }
-
-    pub(crate) fn gate(&self) -> &Gate {
-        self.door.gate()
-    }
-
-    pub(crate) fn admitted(&self) -> usize {
-        self.door.admitted()
-    }
-
-    pub(crate) fn debug(&self) -> &Debug {
-        self.gate().debug()
-    }
-
-    fn words(&self) -> &Words {
-        self.words.get_or_init(Box::default)
-    }
-
-    /// How messages are named, where `M` is the address's own.
-    pub(crate) fn message_name<M: 'static>(&self) -> Option<fn(&M) -> &'static str> {
-        self.words
-            .get()?
-            .message_name
-            .get()?
-            .downcast_ref()
-            .copied()
-    }
-
-    pub(crate) fn state_format(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.words.get()?.state_format.get().cloned()
-    }
-
-    /// Waits until somebody other than `gone` lives here.
-    async fn filled(&self, gone: u64) -> Arc<Live> {
-        loop {
-            let mut filled = pin!(self.filled.notified());
-            filled.as_mut().enable();
-            if let Some(live) = self.current.load_full()
-                && live.incarnation.id != gone
-            {
-                return live;
-            }
-            filled.await;
-        }
-    }
-}
-
 impl<M: Message> Address<M> {
     /// A new address where nobody lives yet, with the default [`Admission`].
     #[must_use]
@@ -206,12 +90,7 @@ impl<M: Message> Address<M> {
     #[must_use]
     pub fn with_admission(admission: Admission) -> Self {
         Self {
-            slot: Arc::new(Slot {
-                current: ArcSwapOption::empty(),
-                filled: Notify::new(),
-                door: Door::new(admission),
-                words: OnceLock::new(),
-            }),
+            slot: Arc::new(Slot::new(admission)),
             message: PhantomData,
         }
     }
@@ -255,7 +134,8 @@ impl<M: Message> Address<M> {
     /// Sends a request and waits for its answer.
     ///
     /// `timeout` covers everything: waiting for a place, waiting for a restart in progress, and the answer. A request is
-    /// never sent twice.
+    /// never sent twice. A child that has been asked to end waits for nobody's restart, which may come after its own end:
+    /// it is told [`NotSent::Down`].
     ///
     /// # Errors
     ///
@@ -398,14 +278,14 @@ impl<M: Message> Address<M> {
     ///
     /// # Errors
     ///
-    /// [`NotSent::Down`] when nobody came within `timeout`.
+    /// [`NotSent::Down`] when nobody came within `timeout`, or when a child asks that has itself been asked to end.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
     pub async fn wait_ready(&self, timeout: Duration) -> Result<(), NotSent> {
         match time::timeout(timeout, self.slot.filled(0)).await {
-            Ok(_) => Ok(()),
+            Ok(filled) => filled.map(|_| ()),
             Err(_) => Err(NotSent::Down),
         }
     }
@@ -505,10 +385,10 @@ impl<M: Message> Address<M> {
         }
         loop {
             let live = match deadline {
-                None => self.slot.filled(gone).await,
+                None => self.slot.filled(gone).await?,
                 Some(deadline) => time::timeout_at(deadline, self.slot.filled(gone))
                     .await
-                    .map_err(|_| NotSent::Down)?,
+                    .map_err(|_| NotSent::Down)??,
             };
             match live.hand(message)? {
                 Handed::Over => return Ok(live),
@@ -516,102 +396,6 @@ impl<M: Message> Address<M> {
             }
         }
     }
-}
-
-enum Handed<M> {
-    Over,
-    Back(M),
-}
-
-impl Live {
-    fn is_ending(&self) -> bool {
-        self.incarnation.left().is_some() || self.actor.get_status() >= ActorStatus::Stopping
-    }
-
-    fn hand<M: Message>(&self, message: M) -> Result<Handed<M>, NotSent> {
-        match self.actor.send_message(message) {
-            Ok(()) => Ok(Handed::Over),
-            Err(MessagingErr::SendErr(message)) => Ok(Handed::Back(message)),
-            Err(_) => Err(NotSent::Down),
-        }
-    }
-
-    /// Ends the actor, and waits for that.
-    pub(crate) async fn stop(
-        &self,
-        reason: ExitReason,
-        timeout: Duration,
-    ) -> Result<ExitReason, CallError> {
-        self.incarnation.ask(reason.clone());
-        self.incarnation.resume();
-        self.actor.stop(Some(reason.to_string()));
-        match time::timeout(timeout, self.incarnation.ended()).await {
-            Ok(ended) => Ok(ended),
-            Err(_) => Err(Unanswered::Timeout(timeout).into()),
-        }
-    }
-}
-
-/// Waits for an answer. Arms a timer only when the answer is not there after the actor had a chance to run: a timer for
-/// each call doubled its cost.
-async fn within<T>(
-    deadline: Option<Instant>,
-    mut answer: oneshot::Receiver<T>,
-) -> Option<Result<T, oneshot::error::RecvError>> {
-    let Some(deadline) = deadline else {
-        return Some(answer.await);
-    };
-    let mut pause = pin!(tokio::task::yield_now());
-    let soon = poll_fn(|cx| {
-        if let Poll::Ready(answer) = pin!(&mut answer).poll(cx) {
-            return Poll::Ready(Some(answer));
-        }
-        pause.as_mut().poll(cx).map(|()| None)
-    });
-    match soon.await {
-        Some(answer) => Some(answer),
-        None => time::timeout_at(deadline, answer).await.ok(),
-    }
-}
-
-/// A reply was dropped unsent: did the actor end, or did its handler let the reply go?
-///
-/// The reply goes before the actor's end shows, so the message at work is given time to come to its end: a panic on another
-/// thread takes some, and more where it prints where it happened.
-pub(super) async fn why_dropped(
-    live: &Live,
-    deadline: Option<Instant>,
-    timeout: Duration,
-) -> Unanswered {
-    const AT_FIRST: usize = 64;
-    const LATER: usize = 50;
-    let before = live.incarnation.steps();
-    let undecided = || before % 2 == 1 && live.incarnation.steps() == before && !live.is_ending();
-    let is_over = || deadline.is_some_and(|deadline| deadline <= Instant::now());
-    for look in 0..AT_FIRST + LATER {
-        if !undecided() {
-            break;
-        }
-        if is_over() {
-            return Unanswered::Timeout(timeout);
-        }
-        if look < AT_FIRST {
-            tokio::task::yield_now().await;
-        } else {
-            let next = Instant::now() + Duration::from_millis(1);
-            time::sleep_until(deadline.map_or(next, |deadline| next.min(deadline))).await;
-        }
-    }
-    if !live.is_ending() {
-        return Unanswered::Dropped;
-    }
-    let ended = match deadline {
-        None => Some(live.incarnation.ended().await),
-        Some(deadline) => time::timeout_at(deadline, live.incarnation.ended())
-            .await
-            .ok(),
-    };
-    ended.map_or(Unanswered::Timeout(timeout), Unanswered::Died)
 }
 
 impl<M: Message> Default for Address<M> {
