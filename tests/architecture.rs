@@ -87,6 +87,7 @@ const PURE: &[&str] = &[
     "verdict.rs",
     "intensity.rs",
     "regroup.rs",
+    "supervisor/judge.rs",
     "phase.rs",
     "supervisor/record.rs",
     "effect.rs",

@@ -83,6 +83,8 @@ impl Groups {
 
     /// The same, and what changes comes to an actor as messages of its own.
     ///
+    /// The conversion into a message runs while the scope is locked: it must be short and must not use the scope's groups.
+    ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
@@ -248,6 +250,8 @@ impl<M: Message> Group<M> {
     }
 
     /// The same, and what changes comes to an actor as messages of its own.
+    ///
+    /// The conversion into a message runs while the scope is locked: it must be short and must not use the scope's groups.
     ///
     /// # Panics
     ///

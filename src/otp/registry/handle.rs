@@ -315,6 +315,8 @@ where
     }
 
     /// Has an actor told what happens from now on, by messages of its own.
+    ///
+    /// The conversion into a message runs while a partition is locked: it must be short and must not use the registry.
     pub fn forward_to<M>(&self, observer: &ActorRef<M>) -> Listening<K, V>
     where
         M: Message + From<RegistryEvent<K, V>>,

@@ -1,8 +1,9 @@
 //! Supervisors: start children in order, restart them when they end, give up when that does not help, stop them in
 //! reverse order.
 //!
-//! The decisions are in `state`, `phase` and `regroup` (what to stop and start, in which order), `record`, `intensity` and `verdict`: pure. `room` carries
-//! them out and tells what came of it, with `launch` and `stop` for one start and one stop; `actor` is the table of contents.
+//! The decisions are pure: `state` has the children and what is asked and told of them, `judge` what becomes of one that ended, `regroup` what
+//! is stopped and started in which order, with `phase`, `record`, `intensity` and `verdict` below them. `room` carries them out, with
+//! `launch` and `stop` for one start and one stop; `requests`, `news` and `ending` are what comes in; `actor` is the table of contents.
 
 mod actor;
 pub(in crate::otp) mod body;
@@ -10,10 +11,12 @@ mod effect;
 mod ending;
 mod handle;
 pub(in crate::otp) mod intensity;
+mod judge;
 pub(in crate::otp) mod launch;
 mod message;
 #[cfg(test)]
 mod model;
+mod news;
 mod phase;
 pub(in crate::otp) mod record;
 mod regroup;

@@ -1,22 +1,16 @@
 //! A picture of a whole tree, taken without asking anyone in it.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{
-    ChildKind, ChildSpec, Context, ExitReason, Intensity, address::Slot, admission::Gate,
-    incarnation::Incarnation, sampler::Work, supervisor::intensity::Window,
-};
+use super::{ChildKind, admission::Gate, incarnation::Incarnation};
+
+mod node;
+mod walk;
+
+pub(crate) use node::TreeNode;
+pub(crate) use walk::{Cursor, StuckOnes};
 
 /// One child, and all below it, at one moment.
 ///
@@ -196,169 +190,8 @@ impl Tree {
     }
 }
 
-/// What a supervisor notes of a child, for those who look.
-#[derive(Debug)]
-pub(crate) struct TreeNode {
-    path: Arc<str>,
-    /// Its last bytes are the id among its siblings.
-    id_bytes: usize,
-    kind: ChildKind,
-    slot: Option<Arc<Slot>>,
-    /// Milliseconds.
-    stuck_after: AtomicU64,
-    /// Whether it was told that this one is stuck.
-    told_stuck: AtomicBool,
-    facts: Mutex<Facts>,
-    children: Mutex<BTreeMap<u64, Arc<TreeNode>>>,
-}
-
-#[derive(Debug)]
-struct Facts {
-    state: ChildState,
-    since: Instant,
-    incarnation: Option<Arc<Incarnation>>,
-    restarts: u64,
-    restart_at: Option<Instant>,
-    last_exit: Option<ExitReason>,
-    budget: Option<Box<Budget>>,
-}
-
-/// The restarts that count at the moment.
-#[derive(Debug)]
-struct Budget {
-    window: Window,
-    began: Instant,
-}
-
-/// How far a walk through a tree has come: the keys of those on the way to the next one.
-#[derive(Debug, Default)]
-pub(crate) struct Cursor(Vec<u64>);
-
+/// How it is shown.
 impl TreeNode {
-    pub(crate) fn new(
-        id: impl fmt::Display,
-        parent: Option<&str>,
-        kind: ChildKind,
-        slot: Option<Arc<Slot>>,
-        now: Instant,
-    ) -> Arc<Self> {
-        let path: Arc<str> = match parent {
-            None => id.to_string().into(),
-            Some(parent) => format!("{parent}/{id}").into(),
-        };
-        let parent_bytes = parent.map_or(0, |parent| parent.len() + 1);
-        Arc::new(Self {
-            id_bytes: path.len() - parent_bytes,
-            path,
-            kind,
-            slot,
-            stuck_after: AtomicU64::new(whole_millis(ChildSpec::STUCK_AFTER)),
-            told_stuck: AtomicBool::new(false),
-            facts: Mutex::new(Facts {
-                state: ChildState::Starting,
-                since: now,
-                incarnation: None,
-                restarts: 0,
-                restart_at: None,
-                last_exit: None,
-                budget: None,
-            }),
-            children: Mutex::default(),
-        })
-    }
-
-    fn id(&self) -> &str {
-        &self.path[self.path.len() - self.id_bytes..]
-    }
-
-    pub(crate) fn path(&self) -> &Arc<str> {
-        &self.path
-    }
-
-    pub(crate) fn slot(&self) -> Option<Arc<Slot>> {
-        self.slot.clone()
-    }
-
-    /// Takes over what a child's spec says of what is shown.
-    pub(crate) fn heed(&self, spec: &ChildSpec, now: Instant) {
-        self.stuck_after
-            .store(whole_millis(spec.extras().stuck_after), Ordering::Relaxed);
-        if let Some(budget) = spec.extras().budget {
-            self.set_budget(budget.intensity, now);
-        }
-    }
-
-    /// Its restarts count against this from now on: a child's own budget, or a supervisor's for its children.
-    pub(crate) fn set_budget(&self, intensity: Intensity, now: Instant) {
-        let window = Window::new(intensity);
-        self.facts.lock().budget = Some(Box::new(Budget { window, began: now }));
-    }
-
-    /// One restart that counts.
-    pub(crate) fn count_restart(&self, now: Instant) {
-        if let Some(budget) = &mut self.facts.lock().budget {
-            let passed = now.saturating_duration_since(budget.began);
-            budget.window.record(passed);
-        }
-    }
-
-    pub(crate) fn add(&self, key: u64, child: Arc<TreeNode>) {
-        self.children.lock().insert(key, child);
-    }
-
-    pub(crate) fn remove(&self, key: u64) {
-        self.children.lock().remove(&key);
-    }
-
-    /// A supervisor's new life begins with no children.
-    pub(crate) fn clear(&self) {
-        self.children.lock().clear();
-    }
-
-    pub(crate) fn starting(&self, incarnation: &Arc<Incarnation>, now: Instant) {
-        let mut facts = self.facts.lock();
-        facts.enter(ChildState::Starting, now);
-        facts.restarts = incarnation.number.saturating_sub(1);
-        facts.incarnation = Some(Arc::clone(incarnation));
-    }
-
-    pub(crate) fn enter(&self, state: ChildState, now: Instant) {
-        self.facts.lock().enter(state, now);
-    }
-
-    pub(crate) fn restart_at(&self, at: Instant, now: Instant) {
-        let mut facts = self.facts.lock();
-        facts.enter(ChildState::Restarting, now);
-        facts.restart_at = Some(at);
-    }
-
-    pub(crate) fn exited(&self, reason: &ExitReason) {
-        self.facts.lock().last_exit = Some(reason.clone());
-    }
-
-    /// The context in which its latest life failed.
-    pub(crate) fn failed_in(&self) -> Context {
-        let facts = self.facts.lock();
-        let latest = facts.incarnation.as_ref();
-        latest.map_or_else(Context::default, |life| life.failed_in())
-    }
-
-    /// Its latest life was over before it began.
-    pub(crate) fn start_failed(&self, reason: &ExitReason) {
-        let mut facts = self.facts.lock();
-        facts.last_exit = Some(reason.clone());
-        if let Some(incarnation) = &facts.incarnation {
-            incarnation.finish(reason.clone());
-        }
-    }
-
-    /// Its life, where it leads one now that may be at work on messages.
-    pub(crate) fn running(&self) -> Option<Arc<Incarnation>> {
-        let facts = self.facts.lock();
-        let at_work = matches!(facts.state, ChildState::Running | ChildState::Stopping);
-        facts.incarnation.clone().filter(|_| at_work)
-    }
-
     pub(crate) fn snapshot(&self, now: Instant, limits: TreeLimits) -> Tree {
         let (children, unlisted, each) = self.listed(limits);
         let children = children.iter().map(|child| child.snapshot(now, each));
@@ -411,176 +244,6 @@ impl TreeNode {
         let listed = children.values().take(listed).cloned().collect();
         (listed, unlisted, each)
     }
-
-    fn is_stuck(&self, work: Work) -> bool {
-        let limit = self.stuck_after.load(Ordering::Relaxed);
-        work.in_message
-            .is_some_and(|elapsed| whole_millis(elapsed) >= limit)
-    }
-
-    /// How long it has been at what, where that is too long.
-    pub(crate) fn stuck(&self) -> Option<Stuck> {
-        let life = self.running()?;
-        let work = life.work();
-        self.is_stuck(work).then(|| Stuck {
-            path: Arc::clone(&self.path),
-            message: life.message(),
-            elapsed: work.in_message.unwrap_or_default(),
-        })
-    }
-
-    /// Whether it is stuck and that is news, or was.
-    pub(crate) fn becomes_stuck(&self, life: &Incarnation) -> bool {
-        let stuck = self.is_stuck(life.work());
-        let told = self.told_stuck.swap(stuck, Ordering::Relaxed);
-        stuck && !told
-    }
-
-    /// The one at this path, here or below. Found by going down, not by looking at all.
-    pub(crate) fn at(self: &Arc<Self>, path: &str) -> Option<Arc<Self>> {
-        if path == &*self.path {
-            return Some(Arc::clone(self));
-        }
-        path.strip_prefix(&*self.path)?.strip_prefix('/')?;
-        let leads = |child: &&Arc<Self>| {
-            let rest = path.strip_prefix(&*child.path);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        let child = self.children.lock().values().find(leads).cloned()?;
-        child.at(path)
-    }
-
-    /// Shows at most `most` children to `look`, going on where `cursor` was left; it begins anew after the last one.
-    pub(crate) fn each_from(
-        self: &Arc<Self>,
-        cursor: &mut Cursor,
-        most: usize,
-        look: &mut impl FnMut(&Arc<Self>),
-    ) {
-        let from = std::mem::take(&mut cursor.0);
-        let mut walk = WalkOn {
-            left: most,
-            path: Vec::new(),
-            look,
-        };
-        if !walk.through(self, &from) {
-            cursor.0 = walk.path;
-        }
-    }
-}
-
-/// A walk that ends after some steps.
-struct WalkOn<'a, F> {
-    left: usize,
-    path: Vec<u64>,
-    look: &'a mut F,
-}
-
-impl<F: FnMut(&Arc<TreeNode>)> WalkOn<'_, F> {
-    /// Children are taken out of the lock by this many, so that no supervisor waits for long.
-    const BATCH: usize = 256;
-
-    /// Goes on at `from` below this one; `false` when it has to end here.
-    fn through(&mut self, node: &Arc<TreeNode>, from: &[u64]) -> bool {
-        if from.is_empty() {
-            if self.left == 0 {
-                return false;
-            }
-            self.left -= 1;
-            (self.look)(node);
-        }
-        let (mut next, rest) = match from.split_first() {
-            None => (0, &[][..]),
-            Some((first, rest)) => (*first, rest),
-        };
-        let resumed = next;
-        loop {
-            let batch: Vec<_> = {
-                let children = node.children.lock();
-                let on = children.range(next..).take(Self::BATCH);
-                on.map(|(key, child)| (*key, Arc::clone(child))).collect()
-            };
-            let Some((last, _)) = batch.last() else {
-                return true;
-            };
-            next = last.saturating_add(1);
-            for (key, child) in batch {
-                self.path.push(key);
-                let below = if key == resumed { rest } else { &[] };
-                if !self.through(&child, below) {
-                    return false;
-                }
-                self.path.pop();
-            }
-        }
-    }
-}
-
-/// The children of a tree that its sampler found stuck.
-#[derive(Debug, Default)]
-pub(crate) struct StuckOnes(Mutex<Vec<Weak<TreeNode>>>);
-
-impl StuckOnes {
-    /// How many are remembered: where so many are stuck, more names do not tell more.
-    const MOST: usize = 100;
-
-    pub(crate) fn add(&self, node: &Arc<TreeNode>) {
-        let mut all = self.0.lock();
-        all.retain(|other| other.upgrade().is_some_and(|other| other.stuck().is_some()));
-        if all.len() < Self::MOST {
-            all.push(Arc::downgrade(node));
-        }
-    }
-
-    /// Those that are stuck now.
-    pub(crate) fn list(&self) -> Vec<Stuck> {
-        let all = self.0.lock();
-        let mut stuck: Vec<Stuck> = all
-            .iter()
-            .filter_map(|node| node.upgrade()?.stuck())
-            .collect();
-        stuck.sort_by(|a, b| a.path.cmp(&b.path));
-        stuck.dedup_by(|a, b| a.path == b.path);
-        stuck
-    }
-}
-
-#[cfg(feature = "testing")]
-impl TreeNode {
-    /// The first that fits, here or below.
-    pub(crate) fn find(self: &Arc<Self>, fits: &impl Fn(&Self) -> bool) -> Option<Arc<Self>> {
-        if fits(self) {
-            return Some(Arc::clone(self));
-        }
-        let children = self.children.lock();
-        children.values().find_map(|child| child.find(fits))
-    }
-
-    /// Whether it is reached through this slot.
-    pub(crate) fn is_at(&self, slot: &Arc<Slot>) -> bool {
-        self.slot
-            .as_ref()
-            .is_some_and(|mine| Arc::ptr_eq(mine, slot))
-    }
-
-    /// Its latest life.
-    pub(crate) fn incarnation(&self) -> Option<Arc<Incarnation>> {
-        self.facts.lock().incarnation.clone()
-    }
-}
-
-impl Facts {
-    fn enter(&mut self, state: ChildState, now: Instant) {
-        self.state = state;
-        self.since = now;
-        self.restart_at = None;
-    }
-}
-
-impl Budget {
-    fn left(&self, now: Instant) -> u32 {
-        self.window.left(now.saturating_duration_since(self.began))
-    }
 }
 
 fn millis(later: Instant, earlier: Instant) -> u64 {
@@ -596,6 +259,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::otp::Intensity;
 
     fn node(id: &str, parent: Option<&TreeNode>) -> Arc<TreeNode> {
         let parent = parent.map(|parent| &*parent.path);
