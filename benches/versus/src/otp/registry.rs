@@ -34,6 +34,10 @@ impl Actor for Named {
 
 /// One look-up after the other, of all names in turn; each thread begins elsewhere. All give the actor itself.
 ///
+/// Seen: 1.0 to 1.4 times the best peer on one thread, 0.9 on two. What a look-up has beyond `dashmap` is that it counts (one locked
+/// operation of five), hashes the key twice (for the part of the registry, and in it), and reads the owner's state. The floor with
+/// a count that loses nothing is that operation, some 5 of 34 ns.
+///
 /// Not equal: underpin also looks whether the owner is alive and counts look-ups; `limit` is a map that nobody can write to;
 /// `ractor` is one table for the whole process.
 pub(super) fn lookup(sides: &mut Sides, threads: usize) -> Result<()> {
