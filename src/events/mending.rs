@@ -7,9 +7,9 @@ use super::{
     blocks,
     disk::Disk,
     error::OpenError,
+    naming::sealed_names,
     recovery::{self, Damage},
     sealing::{self, read_whole},
-    segment::sealed_names,
     wire::len32,
 };
 

@@ -157,6 +157,7 @@ mod log;
 mod maintenance;
 mod mending;
 mod message;
+mod naming;
 mod notes;
 mod opening;
 mod options;

@@ -1,7 +1,6 @@
 //! Opening a folder: reads what is there, decides what it means, and makes it whole again.
 
 use std::{
-    collections::HashSet,
     io,
     sync::Arc,
     thread,
@@ -13,14 +12,15 @@ use super::{
     disk::{Disk, DiskFile, DiskLock},
     error::OpenError,
     frame::{HEADER_BYTES, Header, Kind},
-    log::{Found, Log, parse_blocks_name, parse_segment_name},
+    log::{Found, Log},
     mending,
+    naming::{Named, parse_segment_name, sealed_names, segments_of, unfinished},
     notes::{self, LowWater, Position},
     options::Options,
     recovery::{self, Damage, Scan, Summary},
     sealed::{IndexFault, Sealed},
     sealing::{self, Sealer, read_whole},
-    segment::{Segment, sealed_names},
+    segment::Segment,
     stats::{Gap, Opened, Progress, Torn},
     wire::{Reader, len32},
     writer::Writer,
@@ -83,18 +83,6 @@ pub(super) fn lock(disk: &dyn Disk, patience: Duration) -> Result<Box<dyn DiskLo
             Err(_) => thread::sleep(AGAIN),
         }
     }
-}
-
-/// A segment by its files.
-#[derive(Debug, Clone)]
-pub(super) struct Named {
-    pub(super) base: u64,
-    pub(super) log: u64,
-    /// Of the file that it has before it is sealed.
-    pub(super) name: String,
-    pub(super) is_sealed: bool,
-    /// Of that file, or else of its blocks.
-    pub(super) bytes: u64,
 }
 
 struct FolderReader<'a> {
@@ -456,42 +444,6 @@ impl<'a> FolderReader<'a> {
         }
         self.found.active = None;
     }
-}
-
-/// Every segment that has files, oldest first. As long as one has its first file, that is the truth.
-pub(super) fn segments_of(files: &[(String, u64)]) -> Vec<Named> {
-    let mut names: Vec<Named> = Vec::new();
-    for (file, bytes) in files {
-        let (base, log, name, is_sealed) = if let Some((base, log)) = parse_segment_name(file) {
-            (base, log, file.clone(), false)
-        } else if let Some((base, log, name)) = parse_blocks_name(file) {
-            (base, log, name, true)
-        } else {
-            continue;
-        };
-        names.push(Named {
-            base,
-            log,
-            name,
-            is_sealed,
-            bytes: *bytes,
-        });
-    }
-    names.sort_by(|one, next| {
-        (one.base, &one.name, one.is_sealed).cmp(&(next.base, &next.name, next.is_sealed))
-    });
-    names.dedup_by(|sealed, first| sealed.name == first.name);
-    names
-}
-
-/// The names of segments that still have their first file beside what was made of it: it is not finished, or not known to be.
-fn unfinished(files: &[(String, u64)]) -> Vec<String> {
-    let first: HashSet<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
-    let sealed = files.iter().filter_map(|(file, _)| parse_blocks_name(file));
-    sealed
-        .map(|(.., name)| name)
-        .filter(|name| first.contains(name.as_str()))
-        .collect()
 }
 
 /// Whether a segment is as an earlier log of the same process knew it.

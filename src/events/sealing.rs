@@ -21,12 +21,13 @@ use super::{
     error::OpenError,
     frame::{HEADER_BYTES, Kind},
     index::IndexBuilder,
-    log::{Log, parse_segment_name},
+    log::Log,
     mending::{self, Remade},
+    naming::{parse_segment_name, sealed_names},
     record,
     recovery::{self, Scan, Summary},
     sealed::{IndexFault, Sealed, damaged},
-    segment::{Segment, sealed_names},
+    segment::Segment,
     wire::len32,
 };
 
@@ -58,7 +59,7 @@ impl Sealer {
         let seals = Arc::downgrade(&log);
         cache.set_alarm(move || {
             if let Some(log) = seals.upgrade() {
-                log.wake_sealer();
+                log.rolled.wake();
             }
         });
         Self {
@@ -74,7 +75,7 @@ impl Sealer {
     /// Works until the log is closed or fails, and counts the indexes made anew; answers whether the log has to be opened anew.
     pub(super) fn run(mut self, rebuilt: &Counter) -> bool {
         let mut patience = None;
-        while !self.needs_opening && self.log.wait_for_rolled(patience) {
+        while !self.needs_opening && self.log.rolled.wait(patience) {
             let before = self.rebuilt();
             patience = self.turn().is_err().then_some(PAUSE);
             rebuilt.add(self.rebuilt() - before);
@@ -95,14 +96,14 @@ impl Sealer {
     fn mend_indexes(&mut self) -> io::Result<()> {
         let mut outcome = Ok(());
         for segment in self.log.with_damaged_index() {
-            if self.log.has_ended() {
+            if self.log.rolled.has_ended() {
                 break;
             }
             match caught(|| self.mend_index(&segment)) {
                 Ok(true) => {
                     self.log.facts.rebuilt.fetch_add(1, Ordering::Relaxed);
                     if self.skipped.is_empty() {
-                        self.log.set_sealing_trouble(None);
+                        self.log.rolled.set_trouble(None);
                     }
                 }
                 Ok(false) => self.needs_opening = true,
@@ -110,7 +111,7 @@ impl Sealer {
                 Err(error) => {
                     let name = &segment.name;
                     tracing::warn!(segment = name, %error, "a damaged index was not made anew");
-                    self.log.set_sealing_trouble(Some(format!(
+                    self.log.rolled.set_trouble(Some(format!(
                         "the damaged index of {name} was not made anew: {error}; it is tried again"
                     )));
                     // What is wrong with one is not mended by another.
@@ -156,10 +157,10 @@ impl Sealer {
     fn seal_all(&mut self) -> io::Result<()> {
         while let Some(segment) = self.next() {
             match caught(|| self.seal(&segment)) {
-                Ok(()) if self.skipped.is_empty() => self.log.set_sealing_trouble(None),
+                Ok(()) if self.skipped.is_empty() => self.log.rolled.set_trouble(None),
                 // What is wrong with one segment is not mended by another.
                 Ok(()) => {}
-                Err(_) if self.log.has_ended() => return Ok(()),
+                Err(_) if self.log.rolled.has_ended() => return Ok(()),
                 Err(_) if segment.is_gone() => {}
                 Err(error) => {
                     self.tell(&segment, &error);
@@ -184,7 +185,7 @@ impl Sealer {
     fn tell(&self, segment: &Segment, error: &io::Error) {
         let name = &segment.name;
         tracing::warn!(segment = name, %error, "a segment was not sealed; it stays as it is");
-        self.log.set_sealing_trouble(Some(format!(
+        self.log.rolled.set_trouble(Some(format!(
             "{name} was not sealed: {error}; it stays as it is, and is readable"
         )));
     }
@@ -217,7 +218,7 @@ impl Sealer {
         if !scan.damage.is_empty() || bytes.len() != segment.written() as usize {
             return Err(damaged());
         }
-        let go_on = || !segment.is_gone() && !self.log.has_ended();
+        let go_on = || !segment.is_gone() && !self.log.rolled.has_ended();
         let disk = self.disk.as_ref();
         write_sealed(
             disk,

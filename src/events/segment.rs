@@ -19,6 +19,7 @@ use super::{
     columns::{Columns, Zone},
     disk::{Disk, DiskFile},
     hidden::{Hidden, Times},
+    naming::sealed_names,
     record::{self, Record},
     recovery::Summary,
     sealed::{Sealed, damaged},
@@ -607,12 +608,6 @@ impl View for Segment {
         let sealed = sealed.ok_or(io::ErrorKind::NotFound)?;
         sealed.read_while(rest, access, work)
     }
-}
-
-/// The names of a sealed segment's files: of its blocks, and of their index.
-pub(super) fn sealed_names(name: &str) -> (String, String) {
-    let stem = name.strip_suffix(".seg").unwrap_or(name);
-    (format!("{stem}.blocks"), format!("{stem}.index"))
 }
 
 impl Inner {

@@ -502,7 +502,7 @@ impl Shared {
             ));
         }
         if let Some(log) = self.log.load_full() {
-            reasons.extend(log.sealing_trouble());
+            reasons.extend(log.rolled.trouble());
             for segment in log.with_damaged_index() {
                 let name = &segment.name;
                 reasons.push(format!(

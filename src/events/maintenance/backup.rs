@@ -9,7 +9,10 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    super::{Disk, Folder, OpenError, Progress, opening::Named, segment::sealed_names},
+    super::{
+        Disk, Folder, OpenError, Progress,
+        naming::{Named, sealed_names},
+    },
     segments,
 };
 

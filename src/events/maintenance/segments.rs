@@ -6,10 +6,9 @@ use super::super::{
     Disk, OpenError, Progress, blocks,
     frame::{HEADER_BYTES, Kind},
     mending::read_file,
+    naming::{Named, sealed_names, segments_of},
     notes::LowWater,
-    opening::{Named, segments_of},
     recovery::{self, Scan, Unknown},
-    segment::sealed_names,
     wire::Reader,
 };
 

@@ -8,11 +8,10 @@ use super::{
     super::{
         Disk, DiskLock, Event, Gap, OpenError, Progress, Torn, blocks,
         frame::{HEADER_BYTES, Header, Kind},
-        opening::Named,
+        naming::{Named, sealed_names},
         record::{self, Record},
         recovery::{self, Damage, Scan, Summary},
         sealing,
-        segment::sealed_names,
         wire::len32,
     },
     segments::{self, read, scan},
