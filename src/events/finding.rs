@@ -20,11 +20,11 @@ use crate::ids::{CorrelationId, EventId};
 use super::{
     Bookmark, Causes, Effects, Event, Events, Explanation, Order, Page, Query, QueryError,
     STATE_CHANGE, Start, StoreError, Subscription, Timeline,
-    handle::unreadable,
     lineage::{BYTES_MAX, Descent, End},
     log::Log,
     record::Record,
     search::{Halt, PAGE_BYTES_MAX, QUICK_BYTES, Search, Work},
+    storing::unreadable,
     view::{Access, View},
 };
 

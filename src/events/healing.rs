@@ -232,7 +232,8 @@ async fn a_thread_that_does_not_start_is_tried_again() {
     let (events, _supervisor) = supervised(&disk, options()).await;
     events
         .shared
-        .threads_to_refuse
+        .workers
+        .to_refuse
         .store(1, std::sync::atomic::Ordering::Relaxed);
 
     disk.fail_syncs(1);

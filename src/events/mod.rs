@@ -157,6 +157,7 @@ mod log;
 mod maintenance;
 mod mending;
 mod message;
+mod metrics;
 mod naming;
 mod notes;
 mod opening;
@@ -164,6 +165,7 @@ mod options;
 mod packed;
 mod plan;
 mod portable;
+mod preparing;
 mod query;
 #[cfg(test)]
 mod reading;
@@ -177,6 +179,7 @@ mod shared;
 #[cfg(any(test, feature = "testing"))]
 mod simulated;
 mod stats;
+mod storing;
 mod subscription;
 mod table;
 mod time;
@@ -186,6 +189,7 @@ mod trust;
 mod view;
 mod when;
 mod wire;
+mod workers;
 mod writer;
 
 pub use comparison::{Comparison, Operator};
@@ -200,7 +204,7 @@ pub use event::{
 };
 pub use explanation::{Explanation, SegmentPlan};
 pub use finding::Pages;
-pub use handle::{Checkpoint, Events, ImportOutcome};
+pub use handle::Events;
 pub use language::{Misread, QueryReader};
 pub use lineage::{Causes, Effect, Effects, End};
 pub use maintenance::{
@@ -209,10 +213,12 @@ pub use maintenance::{
 pub use options::{Admission, Durability, Options, Retention};
 pub use plan::{Index, Plan};
 pub use portable::BytesError;
+pub use preparing::Checkpoint;
 pub use query::{Cursor, Order, Page, Query};
 #[cfg(any(test, feature = "testing"))]
 pub use simulated::SimulatedDisk;
 pub use stats::{EventStats, EventsHealth, Gap, Opened, Progress, Torn};
+pub use storing::ImportOutcome;
 pub use subscription::{Bookmark, Credit, Start, Subscription};
 pub use time::Timestamp;
 pub use timeline::{Change, Difference, Timeline};

@@ -1,7 +1,6 @@
 //! What outlives the store's actor: the log in use, the way to it, and what is known about it.
 
 use std::{
-    io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,19 +9,21 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
-use crate::telemetry::{Counter, Histogram, Telemetry};
+use crate::telemetry::Telemetry;
 
 use super::{
     Disk, EventsHealth, Opened, Options, Progress, StoreError,
     cache::Cache,
     commit::Failure,
     log::{Found, Log},
+    metrics::Metrics,
     opening::{self, Opening},
     options::Durability,
     sealing::Sealer,
+    workers::Workers,
     writer::{Witness, Writer},
 };
 
@@ -39,7 +40,7 @@ pub(super) struct Shared {
     phase: watch::Sender<Phase>,
     cache: Arc<Cache>,
     /// Those who work on the newest log.
-    workers: Mutex<Vec<Arc<Gone>>>,
+    pub(super) workers: Workers,
     last_failure: Mutex<Option<String>>,
     opened: Mutex<(Opened, Option<Instant>)>,
     earlier: Mutex<Earlier>,
@@ -49,9 +50,6 @@ pub(super) struct Shared {
     /// One permit for each event handed over of which the id is looked up on the disk.
     pub(super) looking_up: Arc<Semaphore>,
     pub(super) metrics: Metrics,
-    /// The next thread does not start.
-    #[cfg(test)]
-    pub(super) threads_to_refuse: AtomicU64,
 }
 
 /// What the store is doing.
@@ -73,113 +71,6 @@ struct Earlier {
     commits: u64,
 }
 
-/// What the store counts in telemetry.
-#[derive(Debug)]
-pub(super) struct Metrics {
-    pub(super) stored: Counter,
-    duplicates: Counter,
-    refused: Counter,
-    pub(super) pruned: Counter,
-    pub(super) queries: Counter,
-    pub(super) queries_cancelled: Counter,
-    failures: Counter,
-    rebuilt: Counter,
-    commit: Histogram,
-}
-
-impl Metrics {
-    fn new(telemetry: &Telemetry) -> Self {
-        use crate::telemetry::Kind::{Counter, Histogram};
-        telemetry.declare(&[
-            (Counter, "underpin_events_stored", &[], "Events stored."),
-            (
-                Counter,
-                "underpin_events_duplicates",
-                &[],
-                "Events sent again that were stored already.",
-            ),
-            (
-                Counter,
-                "underpin_events_refused",
-                &[],
-                "Events that were not stored because there was no room or no store.",
-            ),
-            (
-                Counter,
-                "underpin_events_pruned",
-                &[],
-                "Events that retention dropped.",
-            ),
-            (Counter, "underpin_events_queries", &[], "Queries."),
-            (
-                Counter,
-                "underpin_events_queries_cancelled",
-                &[],
-                "Queries whose callers left before they were answered.",
-            ),
-            (
-                Counter,
-                "underpin_events_write_failures",
-                &[],
-                "Writes or syncs of the log that failed.",
-            ),
-            (
-                Counter,
-                "underpin_events_indexes_rebuilt",
-                &[],
-                "Indexes of events that were found damaged and made anew.",
-            ),
-            (
-                Histogram,
-                "underpin_events_commit_seconds",
-                &[],
-                "How long commits of the log took, sync included.",
-            ),
-        ]);
-        Self {
-            stored: telemetry.counter("underpin_events_stored", &[]),
-            duplicates: telemetry.counter("underpin_events_duplicates", &[]),
-            refused: telemetry.counter("underpin_events_refused", &[]),
-            pruned: telemetry.counter("underpin_events_pruned", &[]),
-            queries: telemetry.counter("underpin_events_queries", &[]),
-            queries_cancelled: telemetry.counter("underpin_events_queries_cancelled", &[]),
-            failures: telemetry.counter("underpin_events_write_failures", &[]),
-            rebuilt: telemetry.counter("underpin_events_indexes_rebuilt", &[]),
-            commit: telemetry.histogram("underpin_events_commit_seconds", &[]),
-        }
-    }
-}
-
-/// Set when a worker's thread has ended and its folder is free.
-#[derive(Debug, Default)]
-struct Gone {
-    gone: Mutex<bool>,
-    changed: Condvar,
-}
-
-/// Sets [`Gone`] however the thread ends.
-struct Leaving(Arc<Gone>);
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        *self.0.gone.lock() = true;
-        self.0.changed.notify_all();
-    }
-}
-
-impl Gone {
-    fn wait(&self, limit: Duration) -> bool {
-        let mut gone = self.gone.lock();
-        let deadline = Instant::now() + limit;
-        while !*gone {
-            if self.changed.wait_until(&mut gone, deadline).timed_out() {
-                return *gone;
-            }
-        }
-        true
-    }
-}
-
 /// As many as are looked up in a moment; more would only wait for the disk.
 const LOOKED_UP_AT_ONCE: usize = 1024;
 
@@ -199,7 +90,7 @@ impl Shared {
             cache,
             log: ArcSwapOption::empty(),
             phase: watch::Sender::new(Phase::Starting),
-            workers: Mutex::default(),
+            workers: Workers::default(),
             last_failure: Mutex::new(None),
             opened: Mutex::default(),
             earlier: Mutex::default(),
@@ -208,8 +99,6 @@ impl Shared {
             refused: AtomicU64::new(0),
             looking_up: Arc::new(Semaphore::new(LOOKED_UP_AT_ONCE)),
             metrics: Metrics::new(telemetry),
-            #[cfg(test)]
-            threads_to_refuse: AtomicU64::new(0),
         }
     }
 
@@ -238,7 +127,7 @@ impl Shared {
         match opened {
             Ok(opening) => {
                 let log = opening.log.clone();
-                self.workers.lock().clear();
+                self.workers.forget();
                 self.use_log(&log, opening.opened);
                 self.start_workers(opening.writer, opening.sealer, &log, failed)?;
                 Ok(log)
@@ -260,7 +149,7 @@ impl Shared {
             // An actor that was killed before it had the log could not close it.
             previous.close();
         }
-        if !self.wait_for_workers(WORKERS_GONE) {
+        if !self.workers.are_gone(WORKERS_GONE) {
             return Err(super::OpenError::Busy);
         }
         let start = Instant::now();
@@ -292,13 +181,6 @@ impl Shared {
         if let Some(log) = self.log.load_full() {
             log.adapt(&current);
         }
-    }
-
-    fn wait_for_workers(&self, limit: Duration) -> bool {
-        let workers = self.workers.lock().clone();
-        let deadline = Instant::now() + limit;
-        let left = || deadline.saturating_duration_since(Instant::now());
-        workers.iter().all(|worker| worker.wait(left()))
     }
 
     fn use_log(&self, log: &Arc<Log>, opened: Opened) {
@@ -338,8 +220,12 @@ impl Shared {
                 told.reopen();
             }
         };
-        self.start_worker("underpin-seal", sealing)
-            .and_then(|()| self.start_worker("underpin-events", move || writer.run(&*reporter)))
+        self.workers
+            .start("underpin-seal", sealing)
+            .and_then(|()| {
+                self.workers
+                    .start("underpin-events", move || writer.run(&*reporter))
+            })
             .map_err(|error| {
                 log.fail(&Failure::new(&error));
                 let error = super::OpenError::Threads(error);
@@ -348,30 +234,13 @@ impl Shared {
             })
     }
 
-    fn start_worker(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        #[cfg(test)]
-        if self.threads_to_refuse.swap(0, Ordering::Relaxed) > 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let gone = Arc::new(Gone::default());
-        self.workers.lock().push(gone.clone());
-        let leaving = Leaving(gone);
-        std::thread::Builder::new()
-            .name(name.into())
-            .spawn(move || {
-                let _leaving = leaving;
-                work();
-            })
-            .map(drop)
-    }
-
     /// Closes the log and waits until everything is written. Blocks.
     pub(super) fn close(&self, log: &Log) {
         if self.options.durability == Durability::Memory {
             return;
         }
         self.leave(log);
-        if !self.wait_for_workers(self.options.answer_wait) {
+        if !self.workers.are_gone(self.options.answer_wait) {
             tracing::error!(
                 "the event log still waits for the disk; what it had acknowledged is safe"
             );

@@ -7,8 +7,8 @@ use std::{
 
 use super::{
     super::{
-        commit::Commit, handle::look_up, log::Appended, options::Durability,
-        simulated::SimulatedDisk,
+        commit::Commit, log::Appended, options::Durability, simulated::SimulatedDisk,
+        storing::look_up,
     },
     Random, Rig, for_each_seed, options, prepare, settled,
 };
