@@ -141,6 +141,33 @@ impl Stage {
     }
 }
 
+/// Its disk is full, and its log goes to the same disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_node_whose_log_cannot_be_written_works_all_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let full = File::options().write(true).open("/dev/full");
+    let mut process = underpin()
+        .args(["run", "--http", "127.0.0.1:0", "--data"])
+        .arg(folder.path().join("data"))
+        .env("RUST_LOG", "debug")
+        .stdout(Stdio::piped())
+        .stderr(full.expect("a device that is always full"))
+        .spawn()
+        .expect("the binary starts");
+    let url = ready::url(&mut process);
+    let mut node = Node { process, url };
+    let file = folder.path().join("one.log");
+    fs::write(&file, "a line\n").expect("writable");
+
+    node.import(&file, &[]);
+
+    assert!(node.count() >= 1);
+    signal(&node.process, "-TERM");
+    let ended = node.process.wait().expect("it ran");
+    assert!(ended.success(), "{ended}");
+}
+
 fn append(file: &Path, text: &str) {
     File::options()
         .append(true)

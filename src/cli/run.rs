@@ -92,7 +92,9 @@ fn log(form: LogForm) -> Result<(), Failure> {
     })?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr);
+        .with_writer(io::stderr)
+        // What cannot be written is lost; said on the same stderr, that would be a panic of whoever logs.
+        .log_internal_errors(false);
     match form {
         LogForm::Text => log.with_ansi(io::stderr().is_terminal()).init(),
         LogForm::Json => log.json().init(),
