@@ -1,12 +1,13 @@
 //! `Durability::Always`: stored means synced.
 
 use std::{
+    process::Command,
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{
     engines::{self, Engine},
@@ -38,6 +39,7 @@ pub(super) fn batches(sides: &mut Sides, size: usize) -> Result<()> {
     let (store, mut material) = (Store::on_disk(&runtime, folder.path())?, Material::new());
     sides.add(UNDERPIN, move |time| {
         let _kept = &folder;
+        settle()?;
         let mut tally = Tally::default();
         while tally.is_below(time) {
             let batches: Vec<_> = (0..BATCHES).map(|_| material.events(size)).collect();
@@ -71,6 +73,14 @@ pub(super) fn batches(sides: &mut Sides, size: usize) -> Result<()> {
     Ok(())
 }
 
+/// Waits until the disk has all that was left to it: what one side did not sync is not paid for by the next one, and which side follows which
+/// is the same in every round.
+fn settle() -> Result<()> {
+    let done = Command::new("sync").status()?;
+    ensure!(done.success(), "`sync` ended with {done}");
+    Ok(())
+}
+
 fn add_batches(
     sides: &mut Sides,
     who: &'static str,
@@ -79,6 +89,7 @@ fn add_batches(
 ) {
     let mut material = Material::new();
     sides.add(who, move |time| {
+        settle()?;
         let mut tally = Tally::default();
         while tally.is_below(time) {
             let batches: Vec<_> = (0..BATCHES).map(|_| material.records(size)).collect();
@@ -112,10 +123,10 @@ pub(super) fn producers(sides: &mut Sides) -> Result<()> {
                 }
             }
         };
-        Ok(bursts(time, EACH, || {
+        bursts(time, EACH, || {
             let work = (0..PRODUCERS).map(|_| producer(&mut material)).collect();
             drive(&runtime, together(work))
-        }))
+        })
     });
 
     let folder = sides.folder()?;
@@ -132,10 +143,10 @@ pub(super) fn producers(sides: &mut Sides) -> Result<()> {
                 }
             }
         };
-        Ok(bursts(time, EACH, || {
+        bursts(time, EACH, || {
             let work = (0..PRODUCERS).map(|_| producer(&mut material)).collect();
             drive(&runtime, together(work))
-        }))
+        })
     });
     for (who, open) in engines::ALL {
         let folder = sides.folder()?;
@@ -143,19 +154,20 @@ pub(super) fn producers(sides: &mut Sides) -> Result<()> {
         let mut material = Material::new();
         sides.add(who, move |time| {
             let _kept = &folder;
-            Ok(bursts(time, 1, || threads(&engine, &mut material)))
+            bursts(time, 1, || threads(&engine, &mut material))
         });
     }
     Ok(())
 }
 
 /// Events per second in bursts in which every producer stores `each`.
-fn bursts(time: Duration, each: usize, mut burst: impl FnMut() -> Duration) -> f64 {
+fn bursts(time: Duration, each: usize, mut burst: impl FnMut() -> Duration) -> Result<f64> {
+    settle()?;
     let mut tally = Tally::default();
     while tally.is_below(time) {
         tally.add((PRODUCERS * each) as u64, burst());
     }
-    tally.per_second()
+    Ok(tally.per_second())
 }
 
 /// A burst of one event from each of the producers, every one a thread with a transaction of its own.
