@@ -158,7 +158,11 @@ impl Disk for Folder {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                // It went while the folder was read, as the files of pruned segments do.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             // A name that is not UTF-8 is none of ours.
             if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
                 files.push((name, metadata.len()));
@@ -294,6 +298,28 @@ mod tests {
             // Not every file system can tell.
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
         }
+    }
+
+    #[test]
+    fn files_that_go_while_a_folder_is_listed_are_no_failure() {
+        let folder = tempfile::tempdir().expect("folder for the test");
+        let disk = Folder::new(folder.path());
+        let names = || (0..50).map(|n| format!("{n}.seg"));
+        std::thread::scope(|scope| {
+            let coming_and_going = scope.spawn(|| {
+                for _ in 0..40 {
+                    for name in names() {
+                        disk.create(&name).expect("it is new");
+                    }
+                    for name in names() {
+                        disk.remove(&name).expect("it is there");
+                    }
+                }
+            });
+            while !coming_and_going.is_finished() {
+                disk.list().expect("the folder is readable");
+            }
+        });
     }
 
     #[test]

@@ -164,6 +164,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether an event was refused for what it is, or for what could not be read: nobody has counted it, and it is not stored.
+    pub(super) fn is_uncounted_refusal(&self) -> bool {
+        !matches!(
+            self,
+            Self::Full | Self::Down { .. } | Self::Failed { .. } | Self::Unanswered { .. }
+        )
+    }
+
     /// Whether trying the same again is of no use.
     pub(crate) fn is_final(&self) -> bool {
         matches!(
@@ -244,7 +252,9 @@ pub enum OpenError {
     #[error("the event folder cannot be used: {0}; check that it exists and may be written")]
     Folder(io::Error),
     /// A segment file cannot be read or made whole.
-    #[error("event file {file} cannot be opened: {error}; check the disk and the file's rights")]
+    #[error(
+        "event file {file} cannot be read or written: {error}; check the disk, its room and the file's rights"
+    )]
     Read {
         /// The file.
         file: String,

@@ -2,8 +2,10 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
+
 use super::{
-    Disk, DiskFile, DiskLock, Event, EventBuilder, Events, EventsHealth, Options, Query,
+    Disk, DiskFile, DiskLock, Event, EventBuilder, Events, EventsHealth, Options, Query, Start,
     StoreError, simulated::SimulatedDisk,
 };
 use crate::{
@@ -266,6 +268,114 @@ async fn only_so_many_ids_are_looked_up_for_events_that_were_handed_over() {
     let log = events.shared.open_log().expect("open");
     let room = events.shared.options.in_flight_bytes as usize;
     until("room", || log.admission.available_permits() == room).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_could_not_begin_its_first_segment_is_well_without_another_event() {
+    let disk = SimulatedDisk::new(9);
+    let (events, _supervisor) = supervised(&disk, options()).await;
+
+    disk.leave_room(Some(0));
+    let failed = events.store(event(1)).await;
+    assert!(
+        matches!(failed, Err(StoreError::Failed { .. })),
+        "{failed:?}"
+    );
+    assert_ne!(events.health(), EventsHealth::Healthy);
+    disk.leave_room(None);
+
+    until("healing", || events.health() == EventsHealth::Healthy).await;
+    assert_eq!(events.stats().events, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_misses_nothing_when_a_damaged_block_takes_rows_from_before_its_place() {
+    // Where it had been told nothing yet, and where it had been told one.
+    for told in [false, true] {
+        let disk = SimulatedDisk::new(10);
+        let options = Options {
+            segment_bytes: 40_000,
+            hot_bytes: 0,
+            cache_bytes: 0,
+            ..options()
+        };
+        let (events, _supervisor) = supervised(&disk, options).await;
+        let wanted = |number: u64| [110, 120, 190].contains(&number) || (told && number == 80);
+        let given = |number: u64| {
+            let kind = if wanted(number) { "wanted" } else { "other" };
+            let id = EventId::new(number).expect("test id is valid");
+            let event = EventBuilder::new(id, kind).data("x".repeat(200));
+            event.build().expect("valid")
+        };
+        for number in 1..=100 {
+            events.store(given(number)).await.expect("healthy disk");
+        }
+        let query = Query::new().kind("wanted");
+        let mut following = events
+            .subscribe(query, Start::Beginning)
+            .await
+            .expect("a filter");
+        if told {
+            assert_eq!(following.next().await.expect("it is there"), given(80));
+        }
+        while following.read_to().1 < 100 {
+            assert!(following.next().now_or_never().is_none());
+            tokio::task::yield_now().await;
+        }
+        for number in 101..=200 {
+            events.store(given(number)).await.expect("healthy disk");
+        }
+        until("sealing", || events.stats().sealed == 1).await;
+
+        damage_the_pages(&disk);
+        let (blocks, _) = first(&disk, ".blocks");
+        let file = disk.open(&blocks).expect("it is there");
+        file.write_at(&[0; 8], 100).expect("room");
+        let opened_anew = async {
+            while events.stats().openings == 1 {
+                let _ = events.query(Query::new().kind("other")).await;
+                tokio::task::yield_now().await;
+            }
+        };
+        let came = tokio::time::timeout(Duration::from_secs(20), opened_anew).await;
+        came.expect("the store is opened anew");
+        until("opening", || {
+            !matches!(events.health(), EventsHealth::Down { .. })
+        })
+        .await;
+
+        assert_eq!(events.stats().opened.gaps.len(), 1);
+        for number in [110, 120, 190] {
+            let next = following.next().await.expect("it is readable");
+            assert_eq!(next, given(number), "told: {told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_was_handed_over_is_not_refused_when_the_log_is_opened_anew_meanwhile() {
+    let disk = SimulatedDisk::new(11);
+    let options = Options {
+        segment_bytes: 4096,
+        hot_bytes: 0,
+        cache_bytes: 0,
+        ..options()
+    };
+    let (events, _supervisor) = supervised(&disk, options).await;
+    for number in 1..=40 {
+        events.store(event(number)).await.expect("healthy disk");
+    }
+    until("sealing", || events.stats().sealed > 1).await;
+
+    // Whether it is there can only the disk tell, and before that is asked the log is closed.
+    let handed_over = events.try_store(&event(1));
+    events.shared.open_log().expect("it is open").close();
+    events.actor().expect("it runs").kill();
+
+    handed_over.expect("there is room");
+    until("the look", || events.stats().duplicates == 1).await;
+    let stats = events.stats();
+    assert_eq!((stats.openings, stats.refused), (2, 0));
 }
 
 /// A disk on which making blocks panics.

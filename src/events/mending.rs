@@ -7,7 +7,7 @@ use super::{
     blocks,
     disk::Disk,
     error::OpenError,
-    naming::sealed_names,
+    naming::{parse_segment_name, sealed_names},
     recovery::{self, Damage},
     sealing::{self, read_whole},
     wire::len32,
@@ -40,6 +40,8 @@ pub(super) struct Rebuilt {
 pub(super) struct Remade {
     index: Vec<u8>,
     rows: u32,
+    /// How long the segment was before it was sealed.
+    len: u32,
     blocks: Vec<u8>,
     damage: Vec<Damage>,
 }
@@ -73,6 +75,7 @@ impl Remade {
         Ok(Self {
             index,
             rows,
+            len: len32(segment.len()),
             blocks,
             damage: scan.damage,
         })
@@ -94,6 +97,44 @@ impl Remade {
         };
         put().map_err(|error| failed(&index, error))
     }
+}
+
+/// Decides between a segment's first file and what was made of it, where both are there, and lets the other go: a crash came before its
+/// sealing was finished, and the first file is the truth. Only where that was damaged since and what was made of it is whole, it is the
+/// first file that goes, to a side file; answers whether it did.
+pub(super) fn settle(disk: &dyn Disk, name: &str) -> Result<bool, OpenError> {
+    let (_, index) = sealed_names(name);
+    let made = match read_file(disk, &index) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        found => Some(found.map_err(|error| failed(&index, error))?),
+    };
+    if let Some(made) = made
+        && !first_is_whole(disk, name, &made)?
+    {
+        put_aside(disk, name).map_err(|error| failed(name, error))?;
+        return Ok(true);
+    }
+    sealing::remove_sealed(disk, name);
+    Ok(false)
+}
+
+/// Whether the first file of a segment is as good as its blocks and this index.
+fn first_is_whole(disk: &dyn Disk, name: &str, index: &[u8]) -> Result<bool, OpenError> {
+    let Some((base, log)) = parse_segment_name(name) else {
+        return Ok(true);
+    };
+    let remade = Remade::of(disk, name, (base, log))?;
+    if !remade.damage.is_empty() || remade.index != index {
+        return Ok(true);
+    }
+    let bytes = read_file(disk, name).map_err(|error| failed(name, error))?;
+    let unknown = |unknown: recovery::Unknown| OpenError::Unknown {
+        file: name.to_owned(),
+        version: unknown.version,
+        codec: unknown.codec,
+    };
+    let scan = recovery::scan_growing(&bytes, log, base).map_err(unknown)?;
+    Ok(scan.damage.is_empty() && scan.end() >= remade.len)
 }
 
 fn failed(file: &str, error: io::Error) -> OpenError {

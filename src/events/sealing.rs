@@ -5,6 +5,7 @@
 //! it is sealed again.
 
 use std::{
+    any::Any,
     collections::HashSet,
     io,
     panic::{self, AssertUnwindSafe},
@@ -19,6 +20,7 @@ use super::{
     cache::Cache,
     disk::{Disk, DiskFile, DiskLock},
     error::OpenError,
+    finding::text_of,
     frame::{HEADER_BYTES, Kind},
     index::IndexBuilder,
     log::Log,
@@ -77,7 +79,8 @@ impl Sealer {
         let mut patience = None;
         while !self.needs_opening && self.log.rolled.wait(patience) {
             let before = self.rebuilt();
-            patience = self.turn().is_err().then_some(PAUSE);
+            let done = caught(|| self.turn());
+            patience = done.is_err().then_some(PAUSE);
             rebuilt.add(self.rebuilt() - before);
         }
         self.needs_opening
@@ -184,30 +187,28 @@ impl Sealer {
 
     fn tell(&self, segment: &Segment, error: &io::Error) {
         let name = &segment.name;
-        tracing::warn!(segment = name, %error, "a segment was not sealed; it stays as it is");
         self.log.rolled.set_trouble(Some(format!(
             "{name} was not sealed: {error}; it stays as it is, and is readable"
         )));
+        tracing::warn!(segment = name, %error, "a segment was not sealed; it stays as it is");
     }
 
     fn seal(&self, segment: &Segment) -> io::Result<()> {
-        let made = self.make(segment);
-        if made.is_err() || segment.is_gone() {
-            return self.leave(segment, made.map(drop));
+        match self.make(segment) {
+            Ok(sealed) => segment.adopt(sealed),
+            Err(error) => {
+                remove_sealed(self.disk.as_ref(), &segment.name);
+                return Err(error);
+            }
         }
-        segment.adopt(made?);
         self.log.cool();
         if segment.is_gone() {
-            return self.leave(segment, Ok(()));
+            // What is pruned is the writer's to remove, once it is certain that the low water says so.
+            remove_sealed(self.disk.as_ref(), &segment.name);
+            return Ok(());
         }
         // If it stays it is the truth again at the next opening, and is sealed again.
         self.disk.remove(&segment.name)
-    }
-
-    /// A segment that is pruned stays as it is, and is the writer's to remove: when it is certain that the low water says so.
-    fn leave(&self, segment: &Segment, why: io::Result<()>) -> io::Result<()> {
-        remove_sealed(self.disk.as_ref(), &segment.name);
-        why
     }
 
     fn make(&self, segment: &Segment) -> io::Result<Sealed> {
@@ -239,13 +240,11 @@ impl Sealer {
     }
 }
 
-/// A panic is the trouble of one segment: it is told, and not tried again before the next opening.
+/// A panic is the trouble of one segment, and is told as what is wrong with it.
 fn caught<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let panicked = |_| {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "it panicked inside",
-        ))
+    let panicked = |panic: Box<dyn Any + Send>| {
+        let words = format!("it panicked: {}", text_of(&*panic));
+        Err(io::Error::new(io::ErrorKind::InvalidData, words))
     };
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(panicked)
 }

@@ -267,7 +267,6 @@ impl Shared {
             "the last write failed: {}; the next one shows whether that is over",
             failure.reason
         );
-        tracing::error!(reason = %failure.reason, "the event log failed and is opened anew");
         self.metrics.failures.inc();
         *self.last_failure.lock() = Some(reason.clone());
         self.phase.send_replace(Phase::Down(reason));
@@ -358,11 +357,22 @@ impl Shared {
         let opened = self.opened.lock().0.clone();
         if !opened.gaps.is_empty() {
             let frames: u64 = opened.gaps.iter().map(|gap| gap.last - gap.first + 1).sum();
+            let kept = match opened.quarantined {
+                0 => "`underpin events verify` says where",
+                _ => "the damaged bytes are in files named *.damaged",
+            };
             reasons.push(format!(
-                "{frames} writes of the log are damaged or missing; the damaged bytes are in files named *.damaged"
+                "{frames} writes of the log are damaged or missing; {kept}"
             ));
         } else if opened.quarantined > 0 {
             reasons.push("the log has damaged places between whole writes; they are in files named *.damaged".into());
+        }
+        if opened.foreign > 0 {
+            let n = opened.foreign;
+            reasons.push(format!(
+                "{n} of the log's segments are of another log and were copied here; move them to a folder of their own and import what \
+                 `underpin events export` writes of them"
+            ));
         }
         if let Some(waiting) = self.waits_for_disk().filter(|waited| *waited >= STUCK) {
             let seconds = waiting.as_secs();
@@ -434,8 +444,8 @@ impl<F: Fn(Arc<Log>)> Reporter<F> {
 impl<F: Fn(Arc<Log>) + Send + Sync + 'static> Witness for Reporter<F> {
     fn stored(&self, took: Duration) {
         self.shared.metrics.commit.record_duration(took);
-        let mut last_failure = self.shared.last_failure.lock();
-        if last_failure.take().is_some() {
+        let over = self.shared.last_failure.lock().take().is_some();
+        if over {
             tracing::info!("the event log writes again");
         }
     }
@@ -443,5 +453,11 @@ impl<F: Fn(Arc<Log>) + Send + Sync + 'static> Witness for Reporter<F> {
     fn failed(&self, failure: &Failure) {
         self.shared.fail(&self.log, failure);
         (self.failed)(self.log.clone());
+        // Last: where a log is written to the same full disk, writing it may panic.
+        tracing::error!(reason = %failure.reason, "the event log failed and is opened anew");
+    }
+
+    fn waits_for_a_write(&self) -> bool {
+        self.shared.last_failure.lock().is_some()
     }
 }

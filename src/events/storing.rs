@@ -43,7 +43,7 @@ impl Events {
     pub async fn store(&self, event: Event) -> Result<EventId, StoreError> {
         let id = event.id();
         let prepared = prepare(once(Ok(&event)), None)?;
-        self.put(prepared).await?;
+        self.put(prepared, event).await?;
         Ok(id)
     }
 
@@ -59,7 +59,8 @@ impl Events {
     pub async fn store_batch(&self, events: Vec<Event>) -> Result<Vec<EventId>, StoreError> {
         let ids = events.iter().map(Event::id).collect();
         if !events.is_empty() {
-            self.put(prepare(events.iter().map(Ok), None)?).await?;
+            let prepared = prepare(events.iter().map(Ok), None)?;
+            self.put(prepared, events).await?;
         }
         Ok(ids)
     }
@@ -72,7 +73,7 @@ impl Events {
     ) -> Result<(), StoreError> {
         let prepared = prepare(events, None)?;
         if prepared.events > 0 {
-            self.put(prepared).await?;
+            self.put(prepared, ()).await?;
         }
         Ok(())
     }
@@ -97,7 +98,8 @@ impl Events {
         if events.is_empty() && checkpoint.is_none() {
             return Ok(ImportOutcome::default());
         }
-        self.put(prepare(events.iter().map(Ok), checkpoint)?).await
+        let prepared = prepare(events.iter().map(Ok), checkpoint)?;
+        self.put(prepared, events).await
     }
 
     /// Hands one event over without waiting, neither for room nor for the disk, and answers its id. It will be stored unless the store
@@ -133,7 +135,7 @@ impl Events {
                 log.admission.add_permits(prepared.admitted as usize);
             }
             Appended::Unsure(unsure) => {
-                return self.hand_over_looked_up(log, prepared, unsure);
+                return self.hand_over_looked_up(log, prepared, &unsure);
             }
             // Without a checkpoint there are never too many.
             Appended::TooManyCheckpoints => {}
@@ -146,19 +148,19 @@ impl Events {
     }
 
     /// Whether the id is there already has to be looked up on the disk. That is done beside the caller where there is a runtime, for a
-    /// limited number of events; meanwhile it keeps its room.
+    /// limited number of events; from then on it is stored as by those who wait, also where the log is opened anew meanwhile.
     fn hand_over_looked_up(
         &self,
         log: &Arc<Log>,
         mut prepared: Prepared,
-        unsure: Vec<(u64, Arc<Segment>)>,
+        unsure: &[(u64, Arc<Segment>)],
     ) -> Result<(), StoreError> {
         let refused = |error| {
             log.admission.add_permits(prepared.admitted as usize);
             Err(error)
         };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return match look_up(&unsure) {
+            return match look_up(unsure) {
                 Ok(looked_up) => {
                     prepared.looked_up.extend(looked_up);
                     self.hand_over_admitted(log, prepared)
@@ -169,21 +171,12 @@ impl Events {
         let Ok(turn) = self.shared.looking_up.clone().try_acquire_owned() else {
             return refused(StoreError::Full);
         };
-        let (events, log) = (self.clone(), log.clone());
-        runtime.spawn_blocking(move || {
-            let looked_up = look_up(&unsure);
-            drop(turn);
-            let done = match looked_up {
-                Ok(looked_up) => {
-                    prepared.looked_up.extend(looked_up);
-                    events.hand_over_admitted(&log, prepared)
-                }
-                Err(error) => {
-                    log.admission.add_permits(prepared.admitted as usize);
-                    Err(error)
-                }
-            };
-            if done.is_err() {
+        log.admission.add_permits(prepared.admitted as usize);
+        let events = self.clone();
+        runtime.spawn(async move {
+            let _turn = turn;
+            let done = events.put(prepared, ()).await;
+            if done.is_err_and(|error| error.is_uncounted_refusal()) {
                 events.count_refused();
             }
         });
@@ -217,7 +210,12 @@ impl Events {
         }
     }
 
-    async fn put(&self, mut prepared: Prepared) -> Result<ImportOutcome, StoreError> {
+    /// What the events were `given` in is dropped while the disk is waited for: of a thousand that takes as long as their encoding.
+    async fn put(
+        &self,
+        mut prepared: Prepared,
+        given: impl Send,
+    ) -> Result<ImportOutcome, StoreError> {
         let mut outcome = ImportOutcome::default();
         if self.shared.options.durability == Durability::Memory
             && let Some(log) = &*self.shared.log.load()
@@ -247,6 +245,7 @@ impl Events {
                     return Ok(outcome);
                 }
                 Appended::Waiting(commit) => {
+                    drop(given);
                     self.wait(&commit).await?;
                     outcome.stored += self.count_stored(&prepared);
                     return Ok(outcome);

@@ -377,6 +377,11 @@ impl Subscription {
         rows(&self.log).saturating_sub(rows(newest))
     }
 
+    #[cfg(test)]
+    pub(super) fn read_to(&self) -> (u64, u32) {
+        self.place
+    }
+
     async fn read_on(&mut self) -> Result<(), StoreError> {
         let (filter, views, place) = (self.filter.clone(), self.log.views(), self.place);
         let stretch = self

@@ -47,6 +47,10 @@ pub(super) trait Witness: Send + 'static {
     fn stored(&self, took: Duration);
     /// The log failed and takes no more.
     fn failed(&self, failure: &Failure);
+    /// Whether a failure is told that only a write can show to be over.
+    fn waits_for_a_write(&self) -> bool {
+        false
+    }
 }
 
 impl Writer {
@@ -82,8 +86,10 @@ impl Writer {
             let done = done.unwrap_or_else(|_| Err(Failure::new("its writer panicked")));
             if let Err(failure) = done {
                 // Before the callers are told: who was refused finds the reason in the store's health.
-                witness.failed(&failure);
+                let told = panic::catch_unwind(AssertUnwindSafe(|| witness.failed(&failure)));
                 self.log.fail(&failure);
+                // A panic there has been said by its hook; this thread ends anyway.
+                drop(told);
                 return;
             }
             if closed {
@@ -97,7 +103,7 @@ impl Writer {
         self.at_rest = false;
         match work {
             Work::Batch(batch) => self.store(batch, witness),
-            Work::Idle => self.idle(),
+            Work::Idle => self.idle(witness.waits_for_a_write()),
             Work::Closed => self.finish(witness),
         }
     }
@@ -211,9 +217,9 @@ impl Writer {
         }
     }
 
-    fn idle(&mut self) -> Result<(), Failure> {
+    fn idle(&mut self, must_write: bool) -> Result<(), Failure> {
         self.sync().map_err(Failure::new)?;
-        self.at_rest = !self.log.append_mark();
+        self.at_rest = !self.log.append_mark(must_write);
         Ok(())
     }
 
@@ -221,7 +227,7 @@ impl Writer {
         if self.log.has_failed() {
             return Ok(());
         }
-        self.idle()?;
+        self.idle(false)?;
         if let Work::Batch(mark) = self.log.take(None) {
             self.store(mark, witness)?;
         }
@@ -240,5 +246,44 @@ impl Writer {
             _ if self.at_rest => None,
             _ => Some(self.idle_mark),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{cache::Cache, opening, options::Options, simulated::SimulatedDisk},
+        *,
+    };
+
+    /// As one whose words go to a full disk, too.
+    struct Panicking;
+
+    impl Witness for Panicking {
+        fn stored(&self, _: Duration) {}
+
+        fn failed(&self, _: &Failure) {
+            panic!("nothing can be written any more");
+        }
+    }
+
+    #[test]
+    fn whoever_waits_is_answered_also_when_nobody_can_be_told_of_a_failure() {
+        let disk = SimulatedDisk::new(1);
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let cache = Arc::new(Cache::new(0));
+        let opening = opening::open(&shared, &Options::default(), &cache, None, 77, &|_| true);
+        let opening = opening.expect("an empty folder");
+        let log = opening.log;
+        let (_, commit) = {
+            log.append_mark(true);
+            log.prune_to(0)
+        };
+        disk.leave_room(Some(0));
+
+        opening.writer.run(&Panicking);
+
+        assert!(matches!(commit.outcome(), Some(Err(_))));
+        assert!(log.has_failed());
     }
 }

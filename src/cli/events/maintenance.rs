@@ -33,6 +33,12 @@ pub(in crate::cli) fn verify(place: &Place, out: &mut Output) -> Result<ExitCode
         out.line(versioned("verified", &verified))?;
     } else {
         tell_gaps(&verified, out)?;
+        if verified.foreign > 0 {
+            out.line(format_args!(
+                "{} segments are of another log than the newest one: they were copied here",
+                verified.foreign
+            ))?;
+        }
         out.line(in_a_line(&verified))?;
     }
     out.flush()?;

@@ -41,14 +41,19 @@ impl Log {
         }
     }
 
-    /// Adds a frame that only carries the last-synced mark; false if the newest frame is one.
-    pub(in crate::events) fn append_mark(&self) -> bool {
+    /// Adds a frame that only carries the last-synced mark; false if the newest frame is one. Where there is no segment for it a new one
+    /// begins, if something `must` be written.
+    pub(in crate::events) fn append_mark(&self, must: bool) -> bool {
         let mut intake = self.intake.lock();
         match intake.active.clone() {
             Some(active) if !intake.newest_is_mark => {
                 let header = Header::of(Kind::Mark, self.id, 0, 0, &[]);
                 // Beyond the segment's limit by 52 bytes at most; a new segment would carry the mark in its head.
                 self.add_to(&mut intake, active, header, &[]).index(&[]);
+                true
+            }
+            None if must => {
+                self.roll(&mut intake);
                 true
             }
             _ => false,

@@ -34,7 +34,8 @@ pub struct BackedUp {
 ///
 /// # Errors
 ///
-/// [`OpenError::NotEmpty`]: nothing was done. [`OpenError::Folder`], [`OpenError::Read`]: an unfinished copy stays and has to be removed.
+/// [`OpenError::NotEmpty`]: nothing was done. [`OpenError::Folder`], [`OpenError::Read`], [`OpenError::Unknown`]: what was copied is removed
+/// again, as far as the disk lets it.
 pub fn backup(from: &Path, to: &Path, progress: &dyn Fn(Progress)) -> Result<BackedUp, OpenError> {
     fs::create_dir_all(to).map_err(OpenError::Folder)?;
     if fs::read_dir(to)
@@ -44,6 +45,16 @@ pub fn backup(from: &Path, to: &Path, progress: &dyn Fn(Progress)) -> Result<Bac
     {
         return Err(OpenError::NotEmpty(to.to_owned()));
     }
+    let copied = copy(from, to, progress);
+    if copied.is_err()
+        && let Err(error) = clear(to)
+    {
+        tracing::warn!(folder = %to.display(), %error, "what was copied before the failure was not removed");
+    }
+    copied
+}
+
+fn copy(from: &Path, to: &Path, progress: &dyn Fn(Progress)) -> Result<BackedUp, OpenError> {
     let source = Folder::new(from);
     for _ in 0..ATTEMPTS {
         let mut copy = Copy {

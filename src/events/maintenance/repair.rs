@@ -59,6 +59,9 @@ pub fn repair(
     for (index, _) in orphans(disk.as_ref())? {
         put_aside(disk.as_ref(), &index)?;
     }
+    for name in segments::unfinished(disk.as_ref())? {
+        mending::settle(disk.as_ref(), &name)?;
+    }
     for named in segments::list(disk.as_ref())? {
         repaired.mend(disk.as_ref(), &named, &faulty)?;
     }

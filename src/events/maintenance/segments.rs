@@ -6,7 +6,7 @@ use super::super::{
     Disk, OpenError, Progress, blocks,
     frame::{HEADER_BYTES, Kind},
     mending::read_file,
-    naming::{Named, sealed_names, segments_of},
+    naming::{self, Named, sealed_names, segments_of},
     notes::LowWater,
     recovery::{self, Scan, Unknown},
     wire::Reader,
@@ -16,6 +16,12 @@ use super::super::{
 pub(super) fn list(disk: &dyn Disk) -> Result<Vec<Named>, OpenError> {
     let files = disk.list().map_err(OpenError::Folder)?;
     Ok(segments_of(&files))
+}
+
+/// The segments that have their first file beside what was made of it.
+pub(super) fn unfinished(disk: &dyn Disk) -> Result<Vec<String>, OpenError> {
+    let files = disk.list().map_err(OpenError::Folder)?;
+    Ok(naming::unfinished(&files))
 }
 
 /// Does `work` on every segment, oldest first, and says how far it is. One that is sealed meanwhile is taken in its new form; one that is

@@ -8,7 +8,7 @@ use super::{
     super::{
         Disk, DiskLock, Event, Gap, OpenError, Progress, Torn, blocks,
         frame::{HEADER_BYTES, Header, Kind},
-        naming::{Named, sealed_names},
+        naming::{Named, parse_segment_name, sealed_names},
         record::{self, Record},
         recovery::{self, Damage, Scan, Summary},
         sealing,
@@ -45,6 +45,8 @@ pub struct Verified {
     pub bytes: u64,
     /// How many things are not as they were written.
     pub faults: u64,
+    /// Segments of other logs than the newest segment's, as [`Opened::foreign`](super::super::Opened::foreign). No fault: they are whole.
+    pub foreign: u64,
     /// Parts of the log that are missing, also where an earlier repair left them out.
     pub gaps: Vec<Gap>,
     /// An interrupted write at the end, which the next opening cuts off. No fault: nobody was told that it was stored.
@@ -104,6 +106,11 @@ pub(super) fn look_at_all(
         each,
     };
     look.orphans()?;
+    let names = segments::list(disk)?;
+    if let Some(newest) = names.last() {
+        let others = names.iter().filter(|named| named.log != newest.log);
+        look.verified.foreign = others.count() as u64;
+    }
     segments::each(disk, progress, |named, is_last| {
         if named.is_sealed {
             look.sealed(named)
@@ -136,8 +143,10 @@ pub(super) fn orphans(disk: &dyn Disk) -> Result<Vec<(String, u64)>, OpenError> 
     Ok(orphans)
 }
 
+/// A file of another name is somebody else's.
 fn is_index(name: &str) -> bool {
-    name.strip_suffix(".index").is_some()
+    let stem = name.strip_suffix(".index");
+    stem.is_some_and(|stem| parse_segment_name(&format!("{stem}.seg")).is_some())
 }
 
 impl Look<'_> {

@@ -21,6 +21,8 @@ impl FolderReader<'_> {
         let last = self.summaries.iter().map(|summary| summary.last).max();
         self.found.next_sequence = last.unwrap_or(0) + 1;
         self.found.id = self.names.last().map_or(draw, |named| named.log);
+        let id = self.found.id;
+        self.opened.foreign = self.names.iter().filter(|named| named.log != id).count();
         self.disk.sync_folder().map_err(OpenError::Folder)?;
         let low = self.found.low.clone();
         for at in 0..self.found.segments.len() {

@@ -21,7 +21,7 @@ use super::{
     options::Options,
     recovery::{self, Damage, Scan, Summary},
     sealed::{IndexFault, Sealed},
-    sealing::{self, Sealer, read_whole},
+    sealing::{Sealer, read_whole},
     segment::Segment,
     stats::{Opened, Progress, Torn},
     wire::{Reader, len32},
@@ -108,9 +108,14 @@ impl<'a> FolderReader<'a> {
         cache: &'a Arc<Cache>,
         previous: Option<&Log>,
     ) -> Result<Self, OpenError> {
-        let files = disk.list().map_err(OpenError::Folder)?;
-        for name in unfinished(&files) {
-            sealing::remove_sealed(disk, &name);
+        let mut files = disk.list().map_err(OpenError::Folder)?;
+        let mut opened = Opened::default();
+        let unfinished = unfinished(&files);
+        for name in &unfinished {
+            opened.quarantined += usize::from(mending::settle(disk, name)?);
+        }
+        if !unfinished.is_empty() {
+            files = disk.list().map_err(OpenError::Folder)?;
         }
         let known = previous.map_or_else(Vec::new, |previous| previous.segments().to_vec());
         Ok(Self {
@@ -120,7 +125,7 @@ impl<'a> FolderReader<'a> {
             known,
             found: Found::default(),
             summaries: Vec::new(),
-            opened: Opened::default(),
+            opened,
             damaged: Vec::new(),
             knows_notes: false,
         })

@@ -3,6 +3,7 @@
 //! Each story follows from a seed. `UNDERPIN_SEEDS=100000 cargo test --release --lib events::trust` plays a hundred thousand of each, the
 //! project's own check two thousand; a story that fails says how it is played again alone.
 
+mod pausing;
 mod sealed;
 mod small;
 mod story;

@@ -133,6 +133,41 @@ fn a_damaged_or_missing_index_is_made_anew_and_costs_nothing() {
 }
 
 #[test]
+fn a_first_file_that_was_damaged_beside_what_was_made_of_it_costs_nothing() {
+    let disk = SimulatedDisk::new(5);
+    let mut rig = Rig::open(&disk, &options(Durability::Always), None);
+    for id in 1..=20 {
+        rig.log.append(&prepare(&[(id, 0, vec![7; 300])], None));
+        rig.turn();
+    }
+    let (events, first) = (rig.read(), disk.names()[0].clone());
+    let whole = disk.bytes(&first).expect("it is there");
+    rig.seal().expect("a healthy disk");
+    let disk = rig.stop();
+    assert_eq!(disk.bytes(&first), None, "it was sealed");
+    let flipped = [&whole[..2000], &[!whole[2000]], &whole[2001..]].concat();
+    let damaged = [&b""[..], &whole[..2000], &flipped];
+
+    for bytes in damaged {
+        disk.put(&first, bytes);
+        let rig = Rig::open(&disk, &options(Durability::Always), None);
+        assert_eq!((rig.opened.gaps.len(), rig.opened.quarantined), (0, 1));
+        assert_eq!(rig.read(), events);
+        rig.stop();
+        assert_eq!(disk.bytes(&first), None, "what was made of it stays");
+        let kept = format!("{first}.0.damaged");
+        assert_eq!(disk.bytes(&kept).as_deref(), Some(bytes));
+        disk.remove(&kept).expect("it is there");
+    }
+
+    disk.put(&first, &whole);
+    let rig = Rig::open(&disk, &options(Durability::Always), None);
+    assert_eq!((rig.reported(), rig.read()), (false, events));
+    let made = |name: &String| name.starts_with(&first[..33]) && *name != first;
+    assert!(!disk.names().iter().any(made), "it is made again");
+}
+
+#[test]
 fn blocks_of_another_length_than_their_index_says_are_told_at_the_opening() {
     let (files, events) = sealed_store();
     let (name, bytes) = files

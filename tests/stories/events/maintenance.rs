@@ -317,6 +317,73 @@ async fn an_export_is_what_a_query_finds_in_the_order_in_which_it_was_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_that_fails_leaves_nothing_behind_and_can_be_taken_again() {
+    let folder = sealed_folder().await;
+    let newest = files(folder.path(), "seg").pop().expect("a segment");
+    let name = newest.file_name().expect("a name").to_string_lossy();
+    // Longer than any segment: the copy has linked all others by then.
+    let later = newest.with_file_name(format!("00000000000fffff{}", &name[16..]));
+    let file = fs::File::create_new(&later).expect("writable");
+    file.set_len(1 << 40).expect("a hole takes no room");
+    let copy = tempfile::tempdir().expect("folder for the test");
+
+    let failed = events::backup(folder.path(), copy.path(), &|_| ());
+    let left = fs::read_dir(copy.path()).expect("readable").count();
+    fs::remove_file(&later).expect("it is there");
+    let copied = events::backup(folder.path(), copy.path(), &|_| ());
+
+    assert!(matches!(failed, Err(OpenError::Read { .. })), "{failed:?}");
+    assert_eq!(left, 0);
+    copied.expect("the folder is empty, and the disk is well");
+    assert!(verify(copy.path()).0.is_whole());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segments_of_another_store_are_told_and_cost_nothing() {
+    let (folder, other) = (sealed_folder().await, sealed_folder().await);
+    let blocks = files(other.path(), "blocks").remove(0);
+    for file in [blocks.with_extension("index"), blocks] {
+        let name = file.file_name().expect("a name");
+        fs::copy(&file, folder.path().join(name)).expect("copied");
+    }
+
+    let (verified, _) = verify(folder.path());
+    let (store, numbers) = numbers_in(&folder).await;
+
+    assert_eq!((verified.is_whole(), verified.foreign), (true, 1));
+    assert_eq!(store.events.stats().opened.foreign, 1);
+    assert!(matches!(
+        store.events.health(),
+        EventsHealth::Degraded { reasons } if reasons[0].contains("another log")
+    ));
+    for number in 1..=EVENTS {
+        assert!(numbers.contains(&number), "{number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_that_are_not_of_the_log_are_left_alone() {
+    let folder = sealed_folder().await;
+    let foreign = ["README.txt", "notes.index", "x.seg", "7-7.blocks"];
+    for name in foreign {
+        fs::write(folder.path().join(name), "mine").expect("writable");
+    }
+    fs::create_dir(folder.path().join("lost+found")).expect("writable");
+
+    let disk: Arc<dyn events::Disk> = Arc::new(Folder::new(folder.path()));
+    let repaired = events::repair(&disk, &|_| (), &mut |fault| panic!("{fault:?}"));
+    let (store, numbers) = numbers_in(&folder).await;
+
+    assert!(repaired.expect("repaired").quarantined.is_empty());
+    assert_eq!(numbers.len() as u64, EVENTS);
+    assert!(is_healthy(&store.events));
+    for name in foreign {
+        let text = fs::read_to_string(folder.path().join(name));
+        assert_eq!(text.expect("it is still there"), "mine");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_of_a_running_store_holds_all_that_was_acknowledged_before_it() {
     let store = sealed_store().await;
     let stored = Arc::new(AtomicU64::new(EVENTS));
