@@ -2,7 +2,7 @@
 //! reader found damaged is made anew from its blocks.
 //!
 //! A crash at any step leaves the first file, and as long as it is there it is the truth: the next opening removes what was made of it and
-//! it is sealed again.
+//! it is sealed again. Only where it was damaged since, and what was made of it is whole, that stays.
 
 use std::{
     any::Any,

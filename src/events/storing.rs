@@ -175,9 +175,11 @@ impl Events {
         let events = self.clone();
         runtime.spawn(async move {
             let _turn = turn;
-            let done = events.put(prepared, ()).await;
-            if done.is_err_and(|error| error.is_uncounted_refusal()) {
-                events.count_refused();
+            match events.put(prepared, ()).await {
+                // What is handed over is not compared.
+                Err(StoreError::Conflict { .. }) => events.shared.count_duplicates(1),
+                Err(error) if error.is_uncounted_refusal() => events.count_refused(),
+                _ => {}
             }
         });
         Ok(())
