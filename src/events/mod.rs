@@ -23,8 +23,8 @@
 //! A folder holds segments, `<first sequence number>-<log id>.seg` (16 hexadecimal digits each), or instead of one, once it is sealed, its
 //! blocks and their index under the same name with `.blocks` and `.index`; side files with damaged bytes, `<file>.<offset>.damaged`; and the
 //! file `lock`, which is locked while a store has the folder open. While a `.seg` is there it is the truth, and what was made of it counts
-//! for nothing. Every file but the lock and the side files is a row of *frames* and nothing else. All numbers are little-endian, every
-//! checksum is CRC-32C (RFC 3720, appendix B.4).
+//! for nothing, unless the former is damaged and the latter whole. Every file but the lock and the side files is a row of *frames* and
+//! nothing else. All numbers are little-endian, every checksum is CRC-32C (RFC 3720, appendix B.4).
 //!
 //! *Frame*: a header of 52 bytes, then the body.
 //!
