@@ -28,10 +28,12 @@ enum Call {
     SyncFolder,
 }
 
+type Interruption = Box<dyn FnOnce() + Send>;
+
 /// A disk on which something else comes before a call, once.
 struct Interrupted {
     disk: SimulatedDisk,
-    at: Mutex<Option<(Call, Box<dyn FnOnce() + Send>)>>,
+    at: Mutex<Option<(Call, Interruption)>>,
 }
 
 impl std::fmt::Debug for Interrupted {
