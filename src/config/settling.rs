@@ -8,11 +8,25 @@ use super::{
     state::{State, beyond_limits, joined, unknown_field},
     table::{Table, Typed},
 };
-use crate::value::{Path, Value, ValueError};
+use crate::value::{Map, Path, Value, ValueError};
 
 impl State {
     pub(super) fn write(&self, writes: &[(Path, Value)]) -> Result<Value, UpdateError> {
         let mut document = self.document.clone();
+        for run in writes.chunk_by(|(a, _), (b, _)| a.parent() == b.parent()) {
+            document = match together(&document, run) {
+                Some(document) => document,
+                None => self.one_by_one(document, run)?,
+            };
+        }
+        Ok(document)
+    }
+
+    fn one_by_one(
+        &self,
+        mut document: Value,
+        writes: &[(Path, Value)],
+    ) -> Result<Value, UpdateError> {
         for (path, value) in writes {
             document = document
                 .with(path, value.clone())
@@ -114,4 +128,23 @@ impl State {
             },
         }
     }
+}
+
+/// Writes neighbours into their table at once: one by one, each of them would copy it. `None` for a single write, and where one of
+/// them is refused.
+fn together(document: &Value, run: &[(Path, Value)]) -> Option<Value> {
+    let [(first, _), _, ..] = run else {
+        return None;
+    };
+    let (at, empty) = (first.parent()?, Map::default());
+    let table = match document.get(&at) {
+        Some(Value::Map(table)) => table,
+        None | Some(Value::Null) => &empty,
+        Some(_) => return None,
+    };
+    let entries = run
+        .iter()
+        .filter_map(|(path, value)| Some((path.components().next_back()?, value.clone())));
+    let table = table.with_all(entries);
+    document.with(&at, table.into()).ok()
 }

@@ -49,6 +49,16 @@ impl Map {
         }
     }
 
+    /// A copy of this level in which each of these names holds its value, and of equal names the last one; what is below is shared.
+    #[must_use]
+    pub fn with_all<K: Into<Arc<str>>>(
+        &self,
+        entries: impl IntoIterator<Item = (K, Value)>,
+    ) -> Self {
+        let entries = entries.into_iter().map(|(key, value)| (key.into(), value));
+        self.0.iter().cloned().chain(entries).collect()
+    }
+
     /// A copy of this level without `key`; what is below is shared.
     #[must_use]
     pub fn without(&self, key: &str) -> Self {
@@ -179,6 +189,9 @@ mod tests {
             let with = map.with(key.as_str(), value.into());
             prop_assert!(same_entries(&with, &model));
             prop_assert_eq!(map.with_changed(&key, |_| Ok::<_, ()>(value.into())), Ok(with.clone()));
+
+            let twice = [(key.as_str(), Value::Null), (key.as_str(), value.into())];
+            prop_assert_eq!(map.with_all(twice), with.clone());
 
             model.remove(&key);
             prop_assert!(same_entries(&with.without(&key), &model));
