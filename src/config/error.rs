@@ -121,10 +121,11 @@ pub enum UpdateError {
     },
     /// The setting may not change while the program runs.
     #[error(
-        "`{path}` may not change while the program runs; set it in a file, a variable or with --set, and start again"
+        "{} may not change while the program runs; set it in a file, a variable or with --set, and start again",
+        named(path)
     )]
     Fixed {
-        /// The setting.
+        /// The setting; the root where it is the document as a whole.
         path: Path,
     },
     /// The value is too deep or has too many parts.
@@ -327,6 +328,13 @@ impl Refusal {
             ),
         ))
     }
+}
+
+fn named(path: &Path) -> String {
+    if path.is_empty() {
+        return "the document as a whole".to_owned();
+    }
+    format!("`{path}`")
 }
 
 fn whole_or(path: &Path) -> String {

@@ -405,10 +405,13 @@ fn refused(
     }
     let full = joined(table, &path);
     let at = place(&full);
+    // An item of a list has a line of its own.
+    let item = Path::parse(&full.replace('[', ".").replace(']', "")).ok();
+    let named = item.as_ref().or(at.as_ref());
     let fault = Fault {
         mistyped: is_type.then(|| full.clone()),
         problem: Problem::Refused {
-            origin: at.as_ref().map_or(Origin::Default, |at| origin(layers, at)),
+            origin: named.map_or(Origin::Default, |named| origin(layers, named)),
             path: full,
             kind,
             reason,

@@ -61,9 +61,9 @@ impl Layer {
         }
     }
 
-    /// Where this layer's value at `path` comes from; `None` when it has none.
+    /// Where this layer's value at `path` comes from; `None` when it has none. Items of a list are named by their number.
     pub(super) fn origin(&self, path: &Path) -> Option<Origin> {
-        self.values.get(path)?;
+        said(&self.values, path)?;
         let above = || {
             std::iter::successors(Some(path.clone()), Path::parent)
                 .find_map(|at| self.origins.get(&at))
@@ -101,13 +101,23 @@ impl Layer {
         let below = std::mem::replace(&mut self.values, merged);
         let is_table = |value: Option<&Value>| value.is_some_and(|value| value.as_map().is_some());
         // What is replaced does not come from where it came from.
-        self.origins.retain(|path, _| match over.values.get(path) {
-            None => self.values.get(path).is_some(),
-            said => is_table(said) && is_table(below.get(path)),
-        });
+        self.origins
+            .retain(|path, _| match said(&over.values, path) {
+                None => said(&self.values, path).is_some(),
+                anew => is_table(anew) && is_table(said(&below, path)),
+            });
         self.origins.extend(over.origins);
         self
     }
+}
+
+/// What stands at `path`; a list for what would be in it.
+fn said<'a>(values: &'a Value, path: &Path) -> Option<&'a Value> {
+    path.components().try_fold(values, |here, name| match here {
+        Value::Map(map) => map.get(name),
+        Value::List(_) => Some(here),
+        _ => None,
+    })
 }
 
 /// `document` with `value` at `path`; what is not a table on the way there becomes one.
@@ -218,6 +228,9 @@ pub(super) fn read_set(text: &str) -> Result<Given, Problem> {
             reason: "there is no `=`; write it as --set section.key=value".to_owned(),
         });
     }
+    // Who puts a space before the `=` does not mean the one after it.
+    let is_spaced = path.trim_end() != path;
+    let value = if is_spaced { value.trim() } else { value };
     match Path::parse(path.trim()) {
         Ok(path) => Ok(Given {
             path,
@@ -231,18 +244,30 @@ pub(super) fn read_set(text: &str) -> Result<Given, Problem> {
     }
 }
 
-/// What a text means where `like` stands now: text where text stands, otherwise a TOML value (`true`, `12`, `[1, 2]`, `{a = 1}`) or a
-/// list or table in JSON, otherwise the items of `a, b` where a list stands, otherwise text.
+/// What a text means where `like` stands now: text where text stands, the items of `a, b` or the only one where a list stands,
+/// otherwise a TOML value (`true`, `12`, `[1, 2]`, `{a = 1}`) or a list or table in JSON, otherwise text.
 pub(super) fn read_value(text: &str, like: Option<&Value>) -> Reading {
     let plain = Value::from(text);
     let parsed = DeValue::parse(text.trim()).ok();
     let parsed = parsed.and_then(|value| plain_value(value.get_ref()));
     let parsed = parsed.or_else(|| json(text.trim()));
     match (parsed, like) {
-        (None, Some(Value::List(_))) => Reading {
-            first: items(text),
-            second: Some(plain),
-        },
+        (None, Some(Value::List(_))) => {
+            let (first, texts) = (items(text, Some), items(text, |_| None));
+            let second = if texts == first { plain } else { texts };
+            Reading {
+                first,
+                second: Some(second),
+            }
+        }
+        (Some(value), Some(Value::List(_)))
+            if value.as_list().is_none() && value.as_map().is_none() =>
+        {
+            Reading {
+                first: Value::from(vec![value]),
+                second: Some(Value::from(vec![plain])),
+            }
+        }
         (None, _) => Reading {
             first: plain,
             second: None,
@@ -266,14 +291,17 @@ fn json(text: &str) -> Option<Value> {
         .flatten()
 }
 
-/// A list as people write it in a variable: `a, b, c`; nothing is an empty list.
-fn items(text: &str) -> Value {
+/// A list as people write it in a variable: `a, b, c`; nothing is an empty list. What is not `typed` is text.
+fn items(text: &str, typed: impl Fn(Value) -> Option<Value>) -> Value {
     let items = text
         .split(',')
         .map(str::trim)
         .filter(|item| !item.is_empty());
-    let items: Vec<Value> = items.map(|item| read_value(item, None).first).collect();
-    Value::from(items)
+    let items = items.map(|item| {
+        let read = typed(read_value(item, None).first);
+        read.unwrap_or_else(|| Value::from(item))
+    });
+    Value::from(items.collect::<Vec<Value>>())
 }
 
 #[cfg(test)]
@@ -324,6 +352,10 @@ mod tests {
         assert!(matches!(&mistyped, Problem::Unnamed { .. }));
         assert!(!mistyped.to_string().contains("hunter2"), "{mistyped}");
         assert!(matches!(read_set("=1"), Err(Problem::Unnamed { .. })));
+        let spaced = read_set("app.x = a b ").map(|given| given.said);
+        assert_eq!(spaced, Ok(Said::Text("a b".to_owned())));
+        let text = read_set("app.x= a").map(|given| given.said);
+        assert_eq!(text, Ok(Said::Text(" a".to_owned())));
     }
 
     #[test]
@@ -348,5 +380,15 @@ mod tests {
         assert_eq!(read_value("a, 2", Some(&list)).first, json(r#"["a", 2]"#));
         assert_eq!(read_value("[3]", Some(&list)).first, json("[3]"));
         assert_eq!(read_value("", Some(&list)).first, json("[]"));
+        assert_eq!(read_value("3", Some(&list)).first, json("[3]"));
+        assert_eq!(read_value("3", Some(&list)).second, Some(json(r#"["3"]"#)));
+        assert_eq!(
+            read_value("1, 2", Some(&list)).second,
+            Some(json(r#"["1", "2"]"#))
+        );
+        assert_eq!(
+            read_value("{a = 1}", Some(&list)).first,
+            json(r#"{"a": 1}"#)
+        );
     }
 }

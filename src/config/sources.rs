@@ -22,8 +22,8 @@ use super::{
 /// | flag | `--set underpin.events.durability=always` | `--set app.http.port=80` |
 ///
 /// A value that is given as text (variable or flag) is text where text stands, otherwise what TOML makes of it: `true`, `12`,
-/// `[1, 2]`, `{a = 1}`, or a list or table in JSON; `a, b` are the items of a list where the defaults or a file have a list. When
-/// that does not fit the type, the other reading is tried.
+/// `[1, 2]`, `{a = 1}`, or a list or table in JSON; `a, b` are the items of a list where the defaults or a file have a list, and `a`
+/// is its only one. When that does not fit the type, the other reading is tried: text, or items that are texts.
 ///
 /// A list can also be given item by item, numbered from 0: `UNDERPIN__APP__SERVERS__0__HOST=a`, `UNDERPIN__APP__SERVERS__0__PORT=80`,
 /// `UNDERPIN__APP__SERVERS__1__HOST=b`. Together they are the whole list, in the place of the one that files or defaults have.

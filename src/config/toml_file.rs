@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use toml::de::{DeTable, DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use super::{Origin, Problem, source::Layer};
 use crate::value::{Map, Path, Value};
@@ -46,6 +49,10 @@ pub(super) fn plain_value(value: &DeValue<'_>) -> Option<Value> {
     reader.value(&Path::root(), value, 0).ok()
 }
 
+/// For how many values of a file the line is remembered; those after them are told at the table around them. It keeps a file of
+/// numbers from taking a hundred times its size.
+const LINES_MAX: usize = 65_536;
+
 struct TomlReader {
     file: Arc<PathBuf>,
     lines: Lines,
@@ -60,12 +67,7 @@ impl TomlReader {
             let path = at
                 .child(key.get_ref())
                 .map_err(|error| self.refuse(start, error.to_string()))?;
-            let (line, _) = self.lines.place(start);
-            let origin = Origin::File {
-                file: Arc::clone(&self.file),
-                line,
-            };
-            self.origins.insert(path.clone(), origin);
+            self.note(&path, start);
             entries.push((
                 key.get_ref().as_ref(),
                 self.value(&path, value.get_ref(), start)?,
@@ -95,19 +97,39 @@ impl TomlReader {
                 .map_err(|_| self.refuse(start, "the number cannot be read".to_owned())),
             DeValue::Array(items) => items
                 .iter()
-                .map(|item| self.list_item(item.get_ref(), start))
+                .enumerate()
+                .map(|(number, item)| self.list_item(at, number, item))
                 .collect::<Result<Vec<Value>, Problem>>()
                 .map(Value::from),
             DeValue::Table(table) => self.table(at, table),
         }
     }
 
-    /// A list is one value: what stands inside has no origin of its own.
-    fn list_item(&mut self, item: &DeValue<'_>, start: usize) -> Result<Value, Problem> {
-        let kept = std::mem::take(&mut self.origins);
-        let value = self.value(&Path::root(), item, start);
-        self.origins = kept;
-        value
+    /// An item's line is remembered under its number.
+    fn list_item(
+        &mut self,
+        list: &Path,
+        number: usize,
+        item: &Spanned<DeValue<'_>>,
+    ) -> Result<Value, Problem> {
+        let start = item.span().start;
+        let at = list
+            .child(&number.to_string())
+            .map_err(|error| self.refuse(start, error.to_string()))?;
+        self.note(&at, start);
+        self.value(&at, item.get_ref(), start)
+    }
+
+    fn note(&mut self, at: &Path, start: usize) {
+        if self.origins.len() == LINES_MAX {
+            return;
+        }
+        let (line, _) = self.lines.place(start);
+        let origin = Origin::File {
+            file: Arc::clone(&self.file),
+            line,
+        };
+        self.origins.insert(at.clone(), origin);
     }
 
     fn refuse(&self, start: usize, reason: String) -> Problem {
@@ -169,6 +191,11 @@ mod tests {
             .expect("the port is there");
         assert_eq!(port.to_string(), "a.toml, line 6");
         assert_eq!(layer.origin(&path("app.http.host")), None);
+        let tag = layer.origin(&path("app.http.tags.1.b"));
+        assert_eq!(
+            tag.map(|tag| tag.to_string()).as_deref(),
+            Some("a.toml, line 7")
+        );
     }
 
     #[test]

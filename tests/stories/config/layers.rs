@@ -286,6 +286,40 @@ impl Default for Cluster {
 impl Schema for Cluster {}
 
 #[test]
+fn a_list_of_texts_takes_numbers_and_a_single_item() {
+    let of = |text: &str| {
+        let sources = Sources::new::<FreeTable, Cluster>();
+        let loaded = load(sources.environment([("UNDERPIN__APP__TAGS", text)]));
+        loaded.map(|loaded| loaded.value("app.tags").map(|tags| tags.to_json()))
+    };
+
+    assert_eq!(of("80, 443"), Ok(Ok(r#"["80","443"]"#.to_owned())));
+    assert_eq!(of("80"), Ok(Ok(r#"["80"]"#.to_owned())));
+    assert_eq!(of("blue"), Ok(Ok(r#"["blue"]"#.to_owned())));
+    assert_eq!(of(""), Ok(Ok("[]".to_owned())));
+}
+
+#[test]
+fn what_is_wrong_in_a_list_is_told_with_its_own_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("node.toml");
+    let told = |text: &str| {
+        std::fs::write(&file, text).expect("it is written");
+        let refused = load(Sources::new::<FreeTable, Cluster>().file(&file));
+        refused.expect_err("the port is too large").to_string()
+    };
+
+    let tables = "[[app.servers]]\nhost = \"a\"\n\n[[app.servers]]\nhost = \"b\"\nport = 99999\n";
+    let words = told(tables);
+    assert!(words.contains("`app.servers[1].port`"), "{words}");
+    assert!(words.contains("node.toml, line 6"), "{words}");
+
+    let list = "[app]\nservers = [\n  { host = \"a\" },\n  { prot = 1 },\n]\n";
+    let words = told(list);
+    assert!(words.contains("node.toml, line 4"), "{words}");
+}
+
+#[test]
 fn numbered_variables_are_the_items_of_a_list() {
     let loaded = load(Sources::new::<FreeTable, Cluster>().environment([
         ("UNDERPIN__APP__SERVERS__1__HOST", "b"),
