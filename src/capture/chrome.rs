@@ -3,7 +3,10 @@
 //! The format is the JSON object form of the Trace Event Format: `{"traceEvents": […]}`, times in microseconds, here since the first event
 //! so that a float keeps each nanosecond; `otherData.began` says when that was. A span is a pair of async events (`b`, `e`), which stand
 //! inside one another where they have one id, last begun first ended. So a span that lies within its parent takes the parent's id, and one
-//! that overlaps with a sibling, or goes on after its parent, an id of its own. Anything else is an instant (`i`).
+//! that overlaps with a sibling, goes on after its parent, or is another node's, an id of its own. Anything else is an instant (`i`).
+//!
+//! <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>; Perfetto reads it by the same rules, in
+//! `src/trace_processor/importers/json`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,7 +14,7 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     events::{Event, Timestamp},
-    ids::EventId,
+    ids::{EventId, NodeId},
 };
 
 /// The events of a correlation, in any order, as one Chrome trace. Each node is shown as a process, each source as a thread of it. Open
@@ -77,6 +80,11 @@ struct Span<'a> {
 #[derive(Default)]
 struct Rows(BTreeMap<(u16, String), usize>);
 
+/// The process that a node is shown as. Perfetto keeps 0 for the machine's idle task; no node has the number that stands for it here.
+fn process(node: u16) -> u16 {
+    if node == 0 { NodeId::MAX + 1 } else { node }
+}
+
 impl<'a> Trace<'a> {
     fn open(&mut self, opened: &'a Event, closed: Option<&'a Event>, last: Timestamp) {
         let ends = closed.map_or(last, Event::time).max(opened.time());
@@ -98,9 +106,11 @@ impl<'a> Trace<'a> {
         if let Some(lane) = of_parent {
             self.end(lane, |open| open.ends <= span.opened.time());
             let innermost = self.lanes[lane].open.last();
-            if innermost
-                .is_some_and(|open| Some(open.opened.id()) == parent && span.ends <= open.ends)
-            {
+            let holds = |open: &Span<'_>| {
+                let (outer, inner) = (open.opened, span.opened);
+                Some(outer.id()) == parent && outer.node() == inner.node() && span.ends <= open.ends
+            };
+            if innermost.is_some_and(holds) {
                 return lane;
             }
         }
@@ -174,11 +184,11 @@ impl Rows {
             .0
             .entry((node, event.source().to_owned()))
             .or_insert(next);
-        (node, *row)
+        (process(node), *row)
     }
 
     fn names(&self) -> Vec<Json> {
-        let name = |what: &str, node: &u16, row: usize, name: String| json!({"ph": "M", "name": what, "pid": node, "tid": row, "args": {"name": name}});
+        let name = |what: &str, node: &u16, row: usize, name: String| json!({"ph": "M", "name": what, "pid": process(*node), "tid": row, "args": {"name": name}});
         let mut names = Vec::new();
         let mut before = None;
         for ((node, source), row) in &self.0 {
@@ -381,6 +391,37 @@ mod tests {
         assert_well_formed(&trace);
         assert_eq!(shown(&trace).last().and_then(|(.., at, _)| *at), Some(40.0));
         assert_eq!(chrome_trace(&[])["traceEvents"], json!([]));
+    }
+
+    #[test]
+    fn a_span_of_another_node_is_in_its_own_process_beside_its_cause_and_none_is_the_idle_one() {
+        let of = |node: u16, micros: u64, kind: &str, parent: Option<&Event>| {
+            let node = NodeId::new(node).expect("valid");
+            let id = EventId::from_parts(1_800_000_000_000 + micros, node, 1).expect("valid");
+            let event = EventBuilder::new(id, kind)
+                .time(Timestamp::from_nanos(micros.cast_signed() * 1000));
+            let event = parent.map_or(event.clone(), |parent| event.parent(parent.id()));
+            event.build().expect("valid")
+        };
+        let here = of(7, 0, OPENED, None);
+        let there = of(0, 10, OPENED, Some(&here));
+        let ends = [
+            of(0, 20, CLOSED, Some(&there)),
+            of(7, 30, CLOSED, Some(&here)),
+        ];
+
+        let begun = [here.clone(), there.clone()];
+        let trace = chrome_trace(&[begun, ends].concat());
+
+        assert_well_formed(&trace);
+        let lanes = shown(&trace).into_iter().map(|(_, _, _, lane)| lane);
+        let [here, there] = [here, there].map(|span| Some(span.id().to_string()));
+        assert_eq!(
+            lanes.collect::<Vec<_>>(),
+            [&here, &there, &here, &there].map(Clone::clone)
+        );
+        let all = trace["traceEvents"].as_array().expect("a list");
+        assert!(all.iter().all(|event| event["pid"].as_u64() > Some(0)));
     }
 
     #[test]

@@ -2,7 +2,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -49,6 +49,8 @@ pub(super) struct Shared {
     /// Entries that the drain has taken and not settled.
     pub(super) in_hand: AtomicU64,
     pub(super) metrics: OnceLock<Metrics>,
+    /// Whether it hears of panics.
+    hooked: AtomicBool,
     ids: Arc<IdGenerator>,
     passes: Mutex<Passes>,
     passed: Condvar,
@@ -289,10 +291,13 @@ impl Capture {
     /// program built with `panic = "abort"`), what is queued is stored first, for which it is held up to a second. The hook that was there
     /// runs afterwards.
     ///
-    /// This is for the whole process; call it once.
+    /// This is for the whole process. Once; later calls do nothing.
     pub fn install_panic_hook(&self) {
         /// Longer than a disk takes, shorter than a supervisor of the process waits.
         const PATIENCE: Duration = Duration::from_secs(1);
+        if self.shared.hooked.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let capture = self.clone();
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
@@ -322,6 +327,7 @@ impl Shared {
             counts: Counts::default(),
             in_hand: AtomicU64::new(0),
             metrics: OnceLock::new(),
+            hooked: AtomicBool::new(false),
             ids: Arc::clone(events.ids()),
             passes: Mutex::default(),
             passed: Condvar::new(),

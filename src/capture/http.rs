@@ -6,7 +6,7 @@ use tracing::Instrument as _;
 use super::context_of;
 use crate::{ids::TraceId, otp::Context};
 
-/// An axum middleware that puts each request into a trace: the caller's, where it sent a `traceparent`, or a fresh one. A span `request`
+/// An axum middleware that puts each request into a trace: the caller's, where it sent one well-formed `traceparent`, or a fresh one. A span `request`
 /// of the target `http` is around its handler, with method, path and, in the end, the status.
 ///
 /// ```no_run
@@ -22,8 +22,12 @@ use crate::{ids::TraceId, otp::Context};
 ///
 /// As safe as the handler: when the caller goes, the span is closed.
 pub async fn traced(request: Request, next: Next) -> Response {
-    let header = request.headers().get("traceparent");
-    let theirs = header.and_then(|header| context_of(header.to_str().ok()?));
+    let mut headers = request.headers().get_all("traceparent").iter();
+    // Two are none: nobody knows which of them is meant.
+    let theirs = match (headers.next(), headers.next()) {
+        (Some(header), None) => header.to_str().ok().and_then(context_of),
+        _ => None,
+    };
     let context = theirs.unwrap_or_else(|| Context::new(TraceId::random().get(), 0));
     let handle = async {
         let span = tracing::info_span!(

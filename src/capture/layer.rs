@@ -223,7 +223,9 @@ where
     fn on_follows_from(&self, id: &Id, follows: &Id, subscribed: Subscribed<'_, S>) {
         let other = self.open(follows, &subscribed);
         let both = self.open(id, &subscribed).zip(other);
+        // What was not captured, nor anything around it, is nothing to point at.
         if let Some(((open, metadata), (other, _))) = both
+            && other.context.cause != 0
             && self.rules().samples(open.context.trace)
         {
             let linked = What::Linked(metadata, other.context.cause);

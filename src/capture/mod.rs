@@ -16,7 +16,8 @@
 //! Several captures may see the same spans: they agree on the trace, and each names causes among its own events. What is handled for
 //! a message names the one that the last layer knows.
 //!
-//! Not offered: a span that is filtered out carries no correlation to what happens inside it; [`Context::scope`] does.
+//! Not offered: a span that is filtered out carries no correlation to what happens inside it; [`Context::scope`] does. `tracestate` is
+//! not read and not handed on.
 //!
 //! # What is stored
 //!

@@ -1,7 +1,9 @@
 //! What users of capture can rely on.
 
+mod odd;
 mod several;
 mod storing;
+mod viewer;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
