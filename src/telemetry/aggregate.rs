@@ -11,9 +11,10 @@ use super::{
     MetricError, MetricName,
     counter::CounterCells,
     definition::What,
+    families::Reserved,
     gauge::GaugeCell,
     histogram::HistogramCells,
-    registry::{Found, Registry, Reserved},
+    registry::{Found, Registry},
     remembered::{Forgetful, Remembered},
     storage::{Cells, Shape},
     sum::{Sum, SumCells},
@@ -79,23 +80,6 @@ impl Aggregates {
             registry: Arc::clone(registry),
             names,
         })
-    }
-
-    /// What was said of the metrics.
-    pub(super) fn descriptions(&self) -> Result<Vec<Description>, MetricError> {
-        let said = self.all.iter().filter_map(|one| {
-            let Definition {
-                name,
-                tags,
-                help,
-                what,
-                ..
-            } = &one.definition;
-            let labels: Vec<&str> = tags.iter().map(|tag| tag.name.as_str()).collect();
-            let help = help.as_ref()?;
-            Some(Description::new(shape(what).kind, name, &labels, help))
-        });
-        said.collect()
     }
 
     pub(super) fn events(&self) -> Vec<EventName> {
@@ -265,14 +249,19 @@ fn check(definition: &Definition) -> Result<Reserved, MetricError> {
     let name = &definition.name;
     let shape = shape(&definition.what);
     let metric = MetricName::new(name, shape.kind)?;
-    let labels: Vec<(&str, &str)> = definition
-        .tags
-        .iter()
-        .map(|tag| (tag.name.as_str(), ""))
-        .collect();
+    let tags = definition.tags.iter().map(|tag| tag.name.as_str());
+    let labels: Vec<(&str, &str)> = tags.clone().map(|tag| (tag, "")).collect();
     super::Labels::new(name, &labels)?;
     check_unit(&metric, definition)?;
-    Ok(Reserved { metric, shape })
+    let said = definition.help.as_ref().map(|help| {
+        let labels: Vec<&str> = tags.collect();
+        Description::new(shape.kind, name, &labels, help)
+    });
+    Ok(Reserved {
+        metric,
+        shape,
+        said: said.transpose()?.map(Arc::new),
+    })
 }
 
 fn check_unit(metric: &MetricName, definition: &Definition) -> Result<(), MetricError> {

@@ -1,20 +1,18 @@
 //! All metrics of a node: who may have which name, which series exist, which of them are idle.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    Counter, Description, FamilySnapshot, Kind, Labels, MetricError, MetricName, SeriesSnapshot,
+    Counter, Description, FamilySnapshot, Kind, Labels, MetricError, MetricName,
     alarms::Overflow,
     counter::CounterCells,
+    families::{Metrics, Reserved},
     history::Part,
-    storage::{Cells, Shape, Storage, shape},
-    text::{self, Text},
+    series::Series,
+    storage::{Cells, shape},
+    text::Text,
 };
 use crate::otp::Context;
 
@@ -48,48 +46,6 @@ pub(super) struct Limits {
 pub(super) enum Found<C> {
     Own(C),
     Overflow(C),
-}
-
-#[derive(Debug, Default)]
-struct Metrics {
-    families: BTreeMap<MetricName, Family>,
-    /// Which metric writes a line of which name.
-    lines: HashMap<String, MetricName>,
-    described: BTreeMap<MetricName, Description>,
-}
-
-#[derive(Debug)]
-struct Family {
-    shape: Shape,
-    series: BTreeMap<Labels, Series>,
-    /// How often it is kept, with or without series.
-    reserved: usize,
-}
-
-/// A metric that is kept for somebody.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reserved {
-    pub(super) metric: MetricName,
-    pub(super) shape: Shape,
-}
-
-#[derive(Debug)]
-struct Series {
-    /// Its labels as the text formats write them.
-    written: Box<str>,
-    storage: Storage,
-    activity: Activity,
-}
-
-/// What the sweeps saw of a gauge or histogram.
-#[derive(Debug, Clone, Copy)]
-enum Activity {
-    /// Not seen by a sweep yet.
-    New,
-    /// Written to before the sweep at this time; a histogram then held so many values.
-    Seen { at: Duration, count: u64 },
-    /// Idle for longer than the retention, kept for the handles that exist, and not shown until written to.
-    Hidden { count: u64 },
 }
 
 impl<C> Found<C> {
@@ -219,16 +175,9 @@ impl Registry {
         self.own.refused_values.add(times);
     }
 
-    /// Keeps metrics, all or none, whatever becomes of their series, until they are given back as often.
+    /// Keeps metrics and what is said of them, all or none, whatever becomes of their series, until they are given back as often.
     pub(super) fn reserve(&self, metrics: &[Reserved]) -> Result<(), MetricError> {
-        let mut all = self.metrics.write();
-        for (at, metric) in metrics.iter().enumerate() {
-            if let Err(refused) = all.reserve(metric, self.limits.names) {
-                all.give_back(&metrics[..at]);
-                return Err(refused);
-            }
-        }
-        Ok(())
+        self.metrics.write().reserve(metrics, self.limits.names)
     }
 
     pub(super) fn give_back(&self, metrics: &[Reserved]) {
@@ -255,36 +204,15 @@ impl Registry {
         labels: &[&str],
         help: &str,
     ) -> Result<(), MetricError> {
-        self.describe_all(vec![Description::new(kind, name, labels, help)?])
+        let description = Description::new(kind, name, labels, help)?;
+        self.metrics
+            .write()
+            .describe(description, self.limits.names)
     }
 
-    /// The same of several metrics, all or none.
-    pub(super) fn describe_all(&self, descriptions: Vec<Description>) -> Result<(), MetricError> {
-        let mut metrics = self.metrics.write();
-        let is_new = |one: &&Description| !metrics.described.contains_key(&one.name);
-        let new: BTreeSet<&MetricName> = descriptions
-            .iter()
-            .filter(is_new)
-            .map(|one| &one.name)
-            .collect();
-        let room = self.limits.names.saturating_sub(metrics.described.len());
-        if let Some(too_many) = new.iter().nth(room) {
-            return Err(MetricError::TooManyNames {
-                name: too_many.as_str().to_owned(),
-                max: self.limits.names,
-            });
-        }
-        let named = descriptions.into_iter().map(|one| (one.name.clone(), one));
-        metrics.described.extend(named);
-        Ok(())
-    }
-
-    /// What was described, by name.
+    /// What was said of metrics, by name.
     pub(super) fn descriptions(&self, prefix: &str) -> Vec<Description> {
-        let metrics = self.metrics.read();
-        let wanted = metrics.described.values();
-        let wanted = wanted.filter(|described| described.name.starts_with(prefix));
-        wanted.cloned().collect()
+        self.metrics.read().descriptions(prefix)
     }
 
     /// All metrics whose name begins with `prefix`, idle ones left out.
@@ -297,7 +225,7 @@ impl Registry {
         let shown = families.map(|(name, family)| FamilySnapshot {
             name: name.clone(),
             kind: family.shape.kind,
-            help: metrics.help_for(name, family.shape.kind).cloned(),
+            help: metrics.help_for(name, family).cloned(),
             series: family.read(),
         });
         shown.filter(|family| !family.series.is_empty()).collect()
@@ -314,7 +242,11 @@ impl Registry {
             let Some(first) = series.next() else {
                 continue;
             };
-            text.family(name, kind, metrics.help_for(name, kind).map(AsRef::as_ref));
+            text.family(
+                name,
+                kind,
+                metrics.help_for(name, family).map(AsRef::as_ref),
+            );
             for series in [first].into_iter().chain(series) {
                 text.series(&series.written, &series.storage.read());
             }
@@ -335,201 +267,7 @@ impl Registry {
     /// Forgets gauges and histograms that nobody wrote to for longer than `retention`. One that somebody still has a
     /// handle to is hidden until it is written to again. Returns how many were forgotten or hidden.
     pub(super) fn sweep(&self, now: Duration, retention: Duration) -> usize {
-        let mut metrics = self.metrics.write();
-        let mut expired = 0;
-        for family in metrics.families.values_mut() {
-            family.series.retain(|_, series| {
-                let before = series.activity;
-                series.observe(now, retention);
-                let hidden = matches!(series.activity, Activity::Hidden { .. });
-                expired += usize::from(hidden && !matches!(before, Activity::Hidden { .. }));
-                !hidden || series.storage.has_handles()
-            });
-        }
-        metrics.drop_empty_families();
-        expired
-    }
-}
-
-impl Metrics {
-    /// The series if it is there, or the one that takes what does not fit if it is there and this one would not fit.
-    fn find<C: Cells>(
-        &self,
-        name: &MetricName,
-        labels: &Labels,
-        limits: &Limits,
-    ) -> Result<Option<Found<Arc<C>>>, MetricError> {
-        let Some(family) = self.families.get(name) else {
-            return Ok(None);
-        };
-        family.must_be(shape::<C>(), name)?;
-        if let Some(cells) = family.get(labels) {
-            return Ok(Some(Found::Own(cells)));
-        }
-        if family.has_room(limits.series) {
-            return Ok(None);
-        }
-        Ok(family.get(&Labels::overflow()).map(Found::Overflow))
-    }
-
-    fn family(
-        &mut self,
-        name: &MetricName,
-        shape: Shape,
-        names_max: usize,
-    ) -> Result<&mut Family, MetricError> {
-        if !self.families.contains_key(name) {
-            self.must_be_free(name, shape.kind, names_max)?;
-            self.lines
-                .extend(name.lines(shape.kind).map(|line| (line, name.clone())));
-        }
-        let family = self.families.entry(name.clone()).or_insert_with(|| Family {
-            shape,
-            series: BTreeMap::new(),
-            reserved: 0,
-        });
-        family.must_be(shape, name)?;
-        Ok(family)
-    }
-
-    fn reserve(&mut self, metric: &Reserved, names_max: usize) -> Result<(), MetricError> {
-        let family = self.family(&metric.metric, metric.shape, names_max)?;
-        family.reserved += 1;
-        Ok(())
-    }
-
-    fn give_back(&mut self, metrics: &[Reserved]) {
-        for metric in metrics {
-            if let Some(family) = self.families.get_mut(&metric.metric) {
-                family.reserved = family.reserved.saturating_sub(1);
-            }
-        }
-        self.drop_empty_families();
-    }
-
-    /// Whether a new metric may have all lines that it may write.
-    fn must_be_free(
-        &self,
-        name: &MetricName,
-        kind: Kind,
-        names_max: usize,
-    ) -> Result<(), MetricError> {
-        let taken = name
-            .lines(kind)
-            .find_map(|line| Some((self.lines.get(&line)?.clone(), line)));
-        if let Some((other, line)) = taken {
-            return Err(MetricError::Clash {
-                name: name.as_str().to_owned(),
-                line,
-                other: other.as_str().to_owned(),
-            });
-        }
-        if self.families.len() >= names_max {
-            return Err(MetricError::TooManyNames {
-                name: name.as_str().to_owned(),
-                max: names_max,
-            });
-        }
-        Ok(())
-    }
-
-    fn help_for(&self, name: &MetricName, kind: Kind) -> Option<&Arc<str>> {
-        let described = self.described.get(name);
-        let described = described.filter(|described| described.kind == kind);
-        described.map(|described| &described.help)
-    }
-
-    fn drop_empty_families(&mut self) {
-        self.families
-            .retain(|_, family| !family.series.is_empty() || family.reserved > 0);
-        let Self {
-            families, lines, ..
-        } = self;
-        lines.retain(|_, name| families.contains_key(name));
-    }
-}
-
-impl Family {
-    fn must_be(&self, wanted: Shape, name: &MetricName) -> Result<(), MetricError> {
-        let name = || name.as_str().to_owned();
-        if self.shape.kind != wanted.kind {
-            return Err(MetricError::OtherKind {
-                name: name(),
-                is: self.shape.kind,
-                wanted: wanted.kind,
-            });
-        }
-        if self.shape.whole != wanted.whole {
-            return Err(MetricError::OtherNumbers { name: name() });
-        }
-        Ok(())
-    }
-
-    /// The overflow series comes on top of the limit.
-    fn has_room(&self, series_max: usize) -> bool {
-        let overflow = self.series.contains_key(&Labels::overflow());
-        self.series.len() - usize::from(overflow) < series_max
-    }
-
-    fn get<C: Cells>(&self, labels: &Labels) -> Option<Arc<C>> {
-        let series = self.series.get(labels)?;
-        C::from_storage(&series.storage).cloned()
-    }
-
-    fn make<C: Cells>(&mut self, labels: Labels, refused_values: &Counter) -> Arc<C> {
-        self.get(&labels).unwrap_or_else(|| {
-            let cells = Arc::new(C::new(refused_values));
-            let series = Series::new(&labels, Arc::clone(&cells));
-            self.series.insert(labels, series);
-            cells
-        })
-    }
-
-    fn read(&self) -> Vec<SeriesSnapshot> {
-        let shown = self.series.iter().filter(|(_, series)| series.is_shown());
-        shown
-            .map(|(labels, series)| SeriesSnapshot {
-                labels: labels.clone(),
-                reading: series.storage.read(),
-            })
-            .collect()
-    }
-}
-
-impl Series {
-    fn new<C: Cells>(labels: &Labels, cells: Arc<C>) -> Self {
-        Self {
-            written: text::written(labels),
-            storage: cells.into_storage(),
-            activity: Activity::New,
-        }
-    }
-
-    fn observe(&mut self, now: Duration, retention: Duration) {
-        let count = self.storage.count();
-        let wrote = self.storage.take_touched();
-        self.activity = match self.activity {
-            Activity::Hidden { count: was } if !wrote && count == was => Activity::Hidden { count },
-            Activity::Seen { at, count: was } if !wrote && count == was => {
-                if self.storage.can_expire() && now.saturating_sub(at) > retention {
-                    Activity::Hidden { count }
-                } else {
-                    Activity::Seen { at, count }
-                }
-            }
-            Activity::New | Activity::Seen { .. } | Activity::Hidden { .. } => {
-                Activity::Seen { at: now, count }
-            }
-        };
-    }
-
-    fn is_shown(&self) -> bool {
-        match self.activity {
-            Activity::New | Activity::Seen { .. } => true,
-            Activity::Hidden { count } => {
-                self.storage.is_touched() || self.storage.count() != count
-            }
-        }
+        self.metrics.write().sweep(now, retention)
     }
 }
 

@@ -2,8 +2,8 @@ use std::{num::NonZeroU32, sync::Arc, thread, time::Duration};
 
 use tokio::time;
 use underpin::telemetry::{
-    DefineError, Definition, Distribution, EventName, HandlerError, MetricError, Number, Options,
-    Reading, Telemetry, Unit,
+    DefineError, Definition, Distribution, EventName, HandlerError, Kind, MetricError, Number,
+    Options, Reading, Telemetry, Unit,
 };
 
 use super::{service::supervised, telemetry};
@@ -299,6 +299,60 @@ fn what_is_refused_leaves_what_was_said_of_its_metrics() {
 
     assert!(matches!(refused, Err(DefineError::Handler(_))));
     assert_eq!(&*telemetry.descriptions("sold")[0].help, "What was sold.");
+}
+
+#[test]
+fn what_a_definition_says_of_its_metric_is_said_until_it_is_undefined() {
+    let telemetry = telemetry();
+    let said = || {
+        let said = telemetry.descriptions("sold");
+        said.first().map(|said| said.help.to_string())
+    };
+    let shown = || {
+        telemetry.metrics_for("sold").families[0]
+            .help
+            .as_deref()
+            .map(str::to_owned)
+    };
+    telemetry
+        .describe(Kind::Counter, "sold", &[], "For good.")
+        .expect("valid");
+    let helped = |help: &str| [Definition::counter("sold", &STOP).help(help)];
+
+    assert_eq!(telemetry.define("one", helped("One's.")), Ok(()));
+    assert_eq!(telemetry.define("two", helped("Two's.")), Ok(()));
+    serve(&telemetry, "get", 1, 1);
+    assert_eq!(
+        (said(), shown()),
+        (Some("Two's.".into()), Some("Two's.".into()))
+    );
+    assert_eq!(telemetry.undefine("two"), Ok(()));
+    assert_eq!(
+        (said(), shown()),
+        (Some("One's.".into()), Some("One's.".into()))
+    );
+    assert_eq!(telemetry.undefine("one"), Ok(()));
+
+    assert_eq!(
+        (said(), shown()),
+        (Some("For good.".into()), Some("For good.".into()))
+    );
+}
+
+#[test]
+fn a_definition_that_is_undefined_and_defined_anew_again_and_again_finds_room_for_what_it_says() {
+    let telemetry = Telemetry::new(Options {
+        names_max: 40,
+        ..Options::default()
+    });
+
+    for number in 0..200 {
+        let sold = Definition::counter(format!("sold_{number}"), &STOP).help("What was sold.");
+        assert_eq!(telemetry.define("shop", [sold]), Ok(()));
+        assert_eq!(telemetry.undefine("shop"), Ok(()));
+    }
+
+    assert!(telemetry.descriptions("sold").is_empty());
 }
 
 #[tokio::test(start_paused = true)]
