@@ -1,6 +1,6 @@
 //! The routes, and what holds for all of them.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     Json, Router,
@@ -8,11 +8,12 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode, header, uri::Authority},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
+use serde_json::json;
 use tokio::time;
 
-use super::{Interface, cluster, error::ApiError, events, finding, guard, settings, tree};
+use super::{Interface, cluster, error::ApiError, events, finding, guard, page, settings, tree};
 use crate::telemetry::Format;
 
 /// The largest body of a request. An import sends batches of about 1 MiB; one event may be 1 MB.
@@ -20,43 +21,205 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 /// How long a request may take, its answer's body not counted.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Where it is, what its methods do, and who answers.
+type Path = (&'static str, &'static [Does], MethodRouter<Interface>);
+
+/// Every path there is.
+#[expect(clippy::too_many_lines, reason = "a line or a few for each path")]
+fn paths() -> [Path; 27] {
+    use self::Does::{Get, Post, Put};
+    [
+        (
+            "/",
+            &[Get("this list; in a browser, the page that shows the node")],
+            get(front),
+        ),
+        (
+            "/page.css",
+            &[Get("how the page looks")],
+            get(async || page::css()),
+        ),
+        (
+            "/page.js",
+            &[Get("what the page does")],
+            get(async || page::js()),
+        ),
+        (
+            "/livez",
+            &[Get("whether the process lives")],
+            get(async || "ok\n"),
+        ),
+        (
+            "/readyz",
+            &[Get("whether the node takes work; 503 and why, if not")],
+            get(readyz),
+        ),
+        (
+            "/metrics",
+            &[Get("all metrics, for OpenMetrics and Prometheus")],
+            get(metrics),
+        ),
+        (
+            "/api/v1/status",
+            &[Get("how the node is, and what is wrong since when")],
+            get(status),
+        ),
+        (
+            "/api/v1/tree",
+            &[Get("the supervision tree, or ?path=… of it")],
+            get(tree::get),
+        ),
+        (
+            "/api/v1/events",
+            &[
+                Get("events for which the conditions hold, ?kind=…&source=… or ?q=…"),
+                Post("stores an event, or many as application/x-ndjson"),
+            ],
+            get(finding::query).post(events::store),
+        ),
+        (
+            "/api/v1/events/count",
+            &[Get("how many there are, by the same conditions")],
+            get(finding::count),
+        ),
+        (
+            "/api/v1/events/explain",
+            &[Get("which index finds them")],
+            get(finding::explain),
+        ),
+        (
+            "/api/v1/events/stream",
+            &[Get(
+                "what is stored from now on, as server-sent events; goes on after Last-Event-ID",
+            )],
+            get(finding::follow),
+        ),
+        (
+            "/api/v1/events/{id}",
+            &[Get("one event")],
+            get(finding::get),
+        ),
+        (
+            "/api/v1/events/{id}/causes",
+            &[Get("what led to it")],
+            get(finding::causes),
+        ),
+        (
+            "/api/v1/events/{id}/effects",
+            &[Get("what came of it")],
+            get(finding::effects),
+        ),
+        (
+            "/api/v1/timeline",
+            &[Get("states of sources, ?source=…&at=… or ?from=…&to=…")],
+            get(finding::timeline),
+        ),
+        (
+            "/api/v1/ids",
+            &[Post("reserves ids for an import")],
+            post(events::reserve),
+        ),
+        (
+            "/api/v1/import",
+            &[Post("stores events and a checkpoint, all or nothing")],
+            post(events::import),
+        ),
+        (
+            "/api/v1/checkpoints",
+            &[Get("how far an import came, ?key=…")],
+            get(events::checkpoint),
+        ),
+        (
+            "/api/v1/config",
+            &[Get("settings, or those at ?path=…"), Put("changes one")],
+            get(settings::get).put(settings::put),
+        ),
+        (
+            "/api/v1/config/changes",
+            &[Post("changes several at once, or tries it")],
+            post(settings::change),
+        ),
+        (
+            "/api/v1/config/history",
+            &[Get("who changed what, when and why")],
+            get(settings::history),
+        ),
+        (
+            "/api/v1/config/diff",
+            &[Get("what is not as the files say")],
+            get(settings::diff),
+        ),
+        (
+            "/api/v1/config/explain",
+            &[Get("where the value at ?path=… comes from")],
+            get(settings::explain),
+        ),
+        (
+            "/api/v1/config/reload",
+            &[Post("reads the files again")],
+            post(settings::reload),
+        ),
+        (
+            "/api/v1/cluster",
+            &[Get("the other nodes and how they are")],
+            get(cluster::get),
+        ),
+        (
+            "/api/v1/cluster/leave",
+            &[Post("leaves them")],
+            post(cluster::leave),
+        ),
+    ]
+}
+
+/// A method, and what it does at a path.
+#[derive(Clone, Copy)]
+enum Does {
+    Get(&'static str),
+    Post(&'static str),
+    Put(&'static str),
+}
+
+impl Does {
+    fn told(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Get(what) => ("GET", what),
+            Self::Post(what) => ("POST", what),
+            Self::Put(what) => ("PUT", what),
+        }
+    }
+}
+
+/// The page for people, the paths there are for programs.
+async fn front(headers: HeaderMap) -> Response {
+    if page::is_wanted(&headers) {
+        return page::html();
+    }
+    let paths = paths().into_iter().map(|(path, does, _)| {
+        let does: BTreeMap<_, _> = does.iter().map(|does| does.told()).collect();
+        json!({"path": path, "does": does})
+    });
+    let paths: Vec<_> = paths.collect();
+    Json(json!({"version": 1, "underpin": env!("CARGO_PKG_VERSION"), "paths": paths}))
+        .into_response()
+}
+
 pub(super) fn routes(interface: Interface) -> Router {
     let counted = interface.clone();
-    Router::new()
-        .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/tree", get(tree::get))
-        .route("/api/v1/events", get(finding::query).post(events::store))
-        .route("/api/v1/events/count", get(finding::count))
-        .route("/api/v1/events/explain", get(finding::explain))
-        .route("/api/v1/events/stream", get(finding::follow))
-        .route("/api/v1/events/{id}", get(finding::get))
-        .route("/api/v1/events/{id}/causes", get(finding::causes))
-        .route("/api/v1/events/{id}/effects", get(finding::effects))
-        .route("/api/v1/timeline", get(finding::timeline))
-        .route("/api/v1/ids", post(events::reserve))
-        .route("/api/v1/import", post(events::import))
-        .route("/api/v1/checkpoints", get(events::checkpoint))
-        .route("/api/v1/config", get(settings::get).put(settings::put))
-        .route("/api/v1/cluster", get(cluster::get))
-        .route("/api/v1/cluster/leave", post(cluster::leave))
-        .route("/api/v1/config/changes", post(settings::change))
-        .route("/api/v1/config/history", get(settings::history))
-        .route("/api/v1/config/diff", get(settings::diff))
-        .route("/api/v1/config/explain", get(settings::explain))
-        .route("/api/v1/config/reload", post(settings::reload))
+    let routes = paths()
+        .into_iter()
+        .fold(Router::new(), |routes, (path, _, answers)| {
+            routes.route(path, answers)
+        });
+    routes
         .fallback(async || {
-            ApiError::not_found(
-                "there is nothing at this path; see the README for the paths there are",
-            )
+            ApiError::not_found("there is nothing at this path; `GET /` lists the paths there are")
         })
         .method_not_allowed_fallback(async || {
             ApiError::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method",
-                "this path does not take this method; see the README",
+                "this path does not take this method; `allow` says which it takes, `GET /` what they do",
             )
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -1,19 +1,7 @@
 //! The node's HTTP interface: health, metrics, events, settings, the tree. For this machine only.
 //!
-//! | | |
-//! |---|---|
-//! | `GET /livez`, `GET /readyz` | whether it lives; whether it is ready, 503 with reasons when not |
-//! | `GET /metrics` | OpenMetrics or Prometheus text, by `Accept` |
-//! | `GET /api/v1/status`, `/tree` | how it is doing, and its tree |
-//! | `GET /api/v1/events?…`, `/events/{id}` | events as NDJSON (as one page with a cursor for `Accept: application/json`), or one |
-//! | `GET /api/v1/events/count?…`, `/explain?…` | how many there are, how they are found |
-//! | `GET /api/v1/events/stream?…` | events as they are stored, as server-sent events that go on after `Last-Event-ID` |
-//! | `GET /api/v1/events/{id}/causes`, `/effects` | why it came about, what came of it |
-//! | `GET /api/v1/timeline?…` | states at a time, or what differs between two |
-//! | `POST /api/v1/events` | one event as JSON, or many as NDJSON |
-//! | `POST /api/v1/ids`, `/import`, `GET /checkpoints?key=` | what an import needs to store each line once |
-//! | `GET`, `PUT /api/v1/config` | settings |
-//! | `GET /api/v1/cluster`, `POST /api/v1/cluster/leave` | the other nodes and how they are; leaving them |
+//! `GET /` lists every path and what its methods do. A browser gets a page there instead, which shows how the node is, its tree, events,
+//! settings, metrics and the other nodes, keeps up with them, and changes nothing.
 //!
 //! Guarantees: requests that do not name this machine are refused, also those that a browser sends for a page of somebody
 //! else; bodies, heads, requests and connections are limited; an answer of an API is JSON with `"version":1`, and an error
@@ -28,6 +16,7 @@ mod error;
 mod events;
 mod finding;
 mod guard;
+mod page;
 mod patience;
 mod query;
 mod server;

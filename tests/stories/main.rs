@@ -20,3 +20,5 @@ mod value;
 mod web;
 #[cfg(feature = "web")]
 mod web_finding;
+#[cfg(feature = "web")]
+mod web_page;

@@ -60,7 +60,7 @@ impl Answer {
             .collect()
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut fields = self.head.lines().filter_map(|line| line.split_once(": "));
         let field = fields.find(|(known, _)| known.eq_ignore_ascii_case(name));
         field.map(|(_, value)| value)
@@ -907,6 +907,49 @@ async fn methods_are_answered_as_http_says() {
     let methods = |names: [&str; 3]| names.map(str::to_owned).into();
     assert_eq!(allowed(&options), methods(["GET", "HEAD", "POST"]));
     assert_eq!(allowed(&wrong), methods(["GET", "HEAD", "PUT"]));
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_front_page_lists_every_path_with_the_methods_that_it_takes() {
+    let node = start().await;
+
+    let index = get(&node, "/").await.json();
+
+    let paths = index["paths"].as_array().expect("a list");
+    assert_eq!(index["version"], 1);
+    assert!(paths.len() > 20, "{index:#}");
+    for path in paths {
+        let does = path["does"].as_object().expect("methods");
+        let at = path["path"].as_str().expect("a path").replace("{id}", "7");
+        for (method, does) in does {
+            // A stream does not end.
+            let method = if at.ends_with("/stream") {
+                "HEAD"
+            } else {
+                method
+            };
+            let request = format!("{method} {at}");
+            let refused = head(&node, &request, &["Host: localhost", "Content-Length: 0"]).await;
+            // Some are refused without a body; a path that is not there says so.
+            assert_ne!(refused.status, 405, "{request}");
+            let told = String::from_utf8_lossy(&refused.body);
+            assert!(!told.contains("nothing at this path"), "{request}: {told}");
+            assert!(does.as_str().is_some_and(|does| !does.is_empty()));
+        }
+        let other = head(&node, &format!("TRACE {at}"), &["Host: localhost"]).await;
+        let allowed: BTreeSet<&str> = other.header("allow").expect("said").split(',').collect();
+        let mut listed: BTreeSet<&str> = does.keys().map(String::as_str).collect();
+        if listed.contains("GET") {
+            listed.insert("HEAD");
+        }
+        assert_eq!((other.status, allowed), (405, listed), "{at}");
+    }
+    let nowhere = get(&node, "/nowhere").await;
+    assert!(
+        nowhere.text().contains("`GET /` lists the paths"),
+        "{nowhere:?}"
+    );
     node.shutdown().await;
 }
 
