@@ -13,6 +13,7 @@ mod config;
 mod events;
 mod exposition;
 mod failure;
+mod help;
 mod import;
 mod metrics;
 mod output;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::super::arguments::Reach;
+use super::super::{arguments::Reach, help::EXIT_CODES};
 
 const GET_EXAMPLES: &str = "\
 Examples:
@@ -68,6 +68,13 @@ Examples:
   underpin config explain underpin.events.keep_days
   underpin config explain app.retries --json | jq .layers";
 
+const RELOAD_EXAMPLES: &str = "\
+Examples:
+  underpin config reload
+  underpin config reload --json
+
+Files are watched as well: one that was saved is taken over within about two seconds.";
+
 const CHECK_EXAMPLES: &str = "\
 Examples:
   underpin check node.toml
@@ -99,21 +106,22 @@ pub(in crate::cli) enum ConfigCommand {
     #[command(after_help = format!("{ROLLBACK_EXAMPLES}\n\n{CHANGE_EXIT_CODES}"))]
     Rollback(Rollback),
     /// Show who changed what, when and why, newest first
-    #[command(after_help = HISTORY_EXAMPLES)]
+    #[command(after_help = format!("{HISTORY_EXAMPLES}\n\n{EXIT_CODES}"))]
     History(History),
     /// Show what is not as files, variables and flags say, or not as it was
-    #[command(after_help = DIFF_EXAMPLES)]
+    #[command(after_help = format!("{DIFF_EXAMPLES}\n\n{EXIT_CODES}"))]
     Diff(Diff),
     /// Show where a setting comes from, what else is said of it, and whether it may change
-    #[command(after_help = EXPLAIN_EXAMPLES)]
+    #[command(after_help = format!("{EXPLAIN_EXAMPLES}\n\n{EXIT_CODES}"))]
     Explain(Explain),
     /// Have the node read its files again, as SIGHUP does
+    #[command(after_help = format!("{RELOAD_EXAMPLES}\n\n{CHANGE_EXIT_CODES}"))]
     Reload(Reach),
     /// Validate settings without starting anything
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
     /// Write a settings file with every setting of the node, its default and what it is, commented out
-    #[command(after_help = TEMPLATE_EXAMPLES)]
+    #[command(after_help = format!("{TEMPLATE_EXAMPLES}\n\n{EXIT_CODES}"))]
     Template(Template),
 }
 
