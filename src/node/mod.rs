@@ -29,6 +29,7 @@ mod journal;
 mod keeper;
 mod observer;
 mod settings;
+mod tally;
 #[cfg(feature = "web")]
 mod view;
 mod watch;
