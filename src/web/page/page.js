@@ -124,7 +124,7 @@ async function settings(revision) {
   const [all, history] = await Promise.all([ask("/api/v1/config"), ask("/api/v1/config/history?limit=20")]);
   const rows = [];
   for (const [path, value] of flat(all.value)) {
-    const origin = el("a", { href: "#" }, "…");
+    const origin = el("a", { href: "#" }, "show");
     const cell = el("td", { class: "dim" }, origin);
     origin.addEventListener("click", async (click) => {
       click.preventDefault();
