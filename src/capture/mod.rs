@@ -17,7 +17,7 @@
 //! a message names the one that the last layer knows.
 //!
 //! Not offered: a span that is filtered out carries no correlation to what happens inside it; [`Context::scope`] does. `tracestate` is
-//! not read and not handed on.
+//! not read and not handed on, and whether a caller sampled its trace is not heeded: [`Options::share`] decides here.
 //!
 //! # What is stored
 //!

@@ -28,10 +28,10 @@ struct Slice {
 /// Reads a trace by the rules of the Trace Event Format, as Perfetto and Chrome do: in the order of its times, and what is of one time in the
 /// order of the file; spans on a track for each category and id, where an end has to be that of the innermost span. What a reader would
 /// leave out or count as an error fails the story.
-fn read(trace: &Json) -> Vec<Slice> {
-    let unit = &trace["displayTimeUnit"];
+fn read(file: &Json) -> Vec<Slice> {
+    let unit = &file["displayTimeUnit"];
     assert!(unit == "ns" || unit == "ms", "{unit}");
-    let mut events: Vec<&Json> = trace["traceEvents"]
+    let mut events: Vec<&Json> = file["traceEvents"]
         .as_array()
         .expect("a list")
         .iter()
@@ -186,7 +186,7 @@ async fn a_program_whose_tasks_overlap_on_one_thread_is_shown_by_viewers_span_fo
                 move || {
                     tracing::dispatcher::with_default(&dispatch, || {
                         span.in_scope(|| tracing::warn!(target: "shop", "on another thread"));
-                    })
+                    });
                 }
             };
             tokio::task::spawn_blocking(blocking).await.expect("ends");
