@@ -4,6 +4,8 @@
 //! that each record lies in one block. Its frame's number is 1 for the first block of a file, one more for each. The front holds the
 //! offset in the segment of the first of these bytes and their number, 4 bytes each; the rest is an LZ4 block (`lz4_Block_format.md`).
 
+use std::{iter, sync::Arc};
+
 use super::{
     event::DATA_BYTES_MAX,
     frame::{HEADER_BYTES, Header, Kind},
@@ -95,7 +97,7 @@ pub(super) fn cuts(bytes: &[u8], records: impl Iterator<Item = u32>) -> Vec<u32>
 }
 
 /// The offset and the bytes of a block, from its frame's body; `None` if they are not what they should be.
-pub(super) fn expand(header: &Header, body: &[u8]) -> Option<(u32, Vec<u8>)> {
+pub(super) fn expand(header: &Header, body: &[u8]) -> Option<(u32, Arc<[u8]>)> {
     if header.kind != Kind::Block {
         return None;
     }
@@ -106,8 +108,10 @@ pub(super) fn expand(header: &Header, body: &[u8]) -> Option<(u32, Vec<u8>)> {
     if len > EXPANDED_BYTES_MAX {
         return None;
     }
-    let bytes = lz4_flex::block::decompress(reader.rest(), len).ok()?;
-    (bytes.len() == len).then_some((start, bytes))
+    // Into the memory where they stay.
+    let mut bytes: Arc<[u8]> = iter::repeat_n(0, len).collect();
+    let expanded = lz4_flex::block::decompress_into(reader.rest(), Arc::get_mut(&mut bytes)?);
+    (expanded.ok()? == len).then_some((start, bytes))
 }
 
 /// Where the whole blocks of a file are, and the segment that they expand to, with zeros where a block is missing.
@@ -179,7 +183,7 @@ mod tests {
             let (header, body) = frame::decode(&file[at..]).expect("whole");
             let (start, part) = expand(&header, body).expect("a block");
             assert_eq!((start, start as usize), (block.start, whole.len()));
-            whole.extend(&part);
+            whole.extend_from_slice(&part);
             expanded.push((start as usize, part));
             at += header.frame_bytes();
         }
@@ -187,7 +191,7 @@ mod tests {
         for (at, record) in &records {
             let at = *at as usize;
             let holds =
-                |(start, part): &&(usize, Vec<u8>)| (*start..start + part.len()).contains(&at);
+                |(start, part): &&(usize, Arc<[u8]>)| (*start..start + part.len()).contains(&at);
             let (start, part) = expanded.iter().find(holds).expect("in a block");
             assert!(part[at - start..].starts_with(record));
         }

@@ -9,6 +9,11 @@ use super::{
     view::{Access, Key, Term, View},
 };
 
+/// So many lists of kinds are looked into for each window; more are listed once.
+const FEW_KINDS: usize = 16;
+/// Kinds that begin alike and are looked at on the caller's own task: some tens of microseconds.
+const QUICK_KINDS: usize = 1024;
+
 /// Finds the rows of a segment that may match a filter, some at a time.
 #[derive(Debug)]
 pub(super) struct Candidates<'a> {
@@ -19,6 +24,8 @@ pub(super) struct Candidates<'a> {
     /// How many rows there are.
     all: u32,
     chains: Vec<Chain>,
+    #[cfg(test)]
+    walked: u32,
     /// The kinds that begin as wanted.
     kinds: Vec<Arc<str>>,
     rows: Vec<u32>,
@@ -26,15 +33,13 @@ pub(super) struct Candidates<'a> {
     keys: Vec<Key>,
 }
 
-/// Rows of an index whose rows are chained, the newest first: each window would walk from the newest row back again.
+/// Rows of an index that were listed: where they are chained, the newest first, each window would walk from the newest row back again.
 #[derive(Debug)]
 struct Chain {
     index: Index,
     /// All rows from this one on.
     from: u32,
     rows: Vec<u32>,
-    #[cfg(test)]
-    walks: usize,
 }
 
 /// A row with what it is sorted by.
@@ -52,21 +57,35 @@ impl<'a> Candidates<'a> {
         rows: u32,
         access: Access<'a>,
     ) -> io::Result<Option<Self>> {
-        let mut kinds = Vec::new();
+        let (mut kinds, mut chains) = (Vec::new(), Vec::new());
         let mut offers = Vec::new();
         for index in Index::of(filter) {
+            let mut few = Vec::new();
             let rows = match (index, &filter.kind) {
                 (Index::KindPrefix, Some(KindFilter::Prefix(prefix))) => {
                     view.kinds(prefix, access, &mut kinds)?;
+                    if kinds.len() > QUICK_KINDS && !access.is_patient() {
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
                     kinds
                         .iter()
                         .fold(0, |sum: u32, (_, rows)| sum.saturating_add(*rows))
                 }
                 _ => match term(filter, index) {
-                    Some(term) => view.count(term, access)?,
+                    Some(term) => view.count(term, access, &mut few)?,
                     None => rows,
                 },
             };
+            if rows == 0 {
+                return Ok(None);
+            }
+            if !few.is_empty() {
+                chains.push(Chain {
+                    index,
+                    from: 0,
+                    rows: few,
+                });
+            }
             offers.push(Offer { index, rows });
         }
         let plan = Plan::choose(&offers, rows, !filter.data.is_empty());
@@ -76,7 +95,9 @@ impl<'a> Candidates<'a> {
             access,
             plan,
             all: rows,
-            chains: Vec::new(),
+            chains,
+            #[cfg(test)]
+            walked: 0,
             kinds: kinds.into_iter().map(|(kind, _)| kind).collect(),
             rows: Vec::new(),
             other: Vec::new(),
@@ -84,10 +105,10 @@ impl<'a> Candidates<'a> {
         }))
     }
 
-    /// How often a chain was walked.
+    /// How many rows of chains were gone through, one by one.
     #[cfg(test)]
-    pub(super) fn walks(&self) -> usize {
-        self.chains.iter().map(|chain| chain.walks).sum()
+    pub(super) fn walked(&self) -> u32 {
+        self.walked
     }
 
     pub(super) fn the_plan(&self) -> &Plan {
@@ -129,11 +150,18 @@ impl<'a> Candidates<'a> {
     }
 
     fn list(&mut self, index: Index, window: Range<u32>, out: &mut Vec<u32>) -> io::Result<()> {
-        if index.is_by_hash() && window != (0..self.all) {
+        let is_listed = self.chains.iter().any(|chain| chain.index == index);
+        let many_kinds = index == Index::KindPrefix && self.kinds.len() > FEW_KINDS;
+        if is_listed || (many_kinds || index.is_by_hash()) && window != (0..self.all) {
             let rows = self.chained(index, window.start)?;
             out.extend_from_slice(part(rows, window));
             return Ok(());
         }
+        self.ask(index, window, out)
+    }
+
+    /// Asks the segment, whatever is known already.
+    fn ask(&self, index: Index, window: Range<u32>, out: &mut Vec<u32>) -> io::Result<()> {
         if let Some(term) = term(self.filter, index) {
             return self.view.rows_with(term, window, self.access, out);
         }
@@ -151,7 +179,7 @@ impl<'a> Candidates<'a> {
         Ok(())
     }
 
-    /// The rows of a chain, from one on: first from where it is needed, and the whole if that was not enough.
+    /// The rows of a chain or of many kinds, from one on: first from where it is needed, and the whole if that was not enough.
     fn chained(&mut self, index: Index, from: u32) -> io::Result<&[u32]> {
         let known = self.chains.iter().position(|chain| chain.index == index);
         let at = known.unwrap_or(self.chains.len());
@@ -159,17 +187,12 @@ impl<'a> Candidates<'a> {
         if !is_enough {
             let from = known.map_or(from, |_| 0);
             let mut rows = Vec::new();
-            if let Some(term) = term(self.filter, index) {
-                let within = from..self.all;
-                self.view.rows_with(term, within, self.access, &mut rows)?;
+            self.ask(index, from..self.all, &mut rows)?;
+            #[cfg(test)]
+            {
+                self.walked += super::wire::len32(rows.len());
             }
-            let chain = Chain {
-                index,
-                from,
-                rows,
-                #[cfg(test)]
-                walks: known.map_or(0, |at| self.chains[at].walks) + 1,
-            };
+            let chain = Chain { index, from, rows };
             match known {
                 Some(at) => self.chains[at] = chain,
                 None => self.chains.push(chain),

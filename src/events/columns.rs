@@ -4,7 +4,13 @@
 //! about 11. An event is found by its id, by the list of rows of its kind or source, or by walking the chain of rows that share its
 //! correlation or parent from the newest back.
 
-use std::{collections::HashMap, hash::BuildHasher, io, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::BuildHasher,
+    io,
+    ops::{Bound, Range},
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 
@@ -25,6 +31,10 @@ pub(super) struct Columns {
     /// Where the record starts in the segment, in bytes.
     offsets: Vec<u32>,
     kinds: Labels,
+    /// The numbers of kinds, in the order of their texts.
+    kinds_in_order: BTreeMap<Arc<str>, u32>,
+    #[cfg(test)]
+    kinds_looked_at: std::sync::atomic::AtomicUsize,
     sources: Labels,
     correlations: Chains,
     parents: Chains,
@@ -92,7 +102,11 @@ impl Columns {
         self.ids.push(record.id);
         self.times.push(record.time);
         self.offsets.push(offset);
+        let known = self.kinds.texts.len();
         self.kinds.push(row, record.kind);
+        if let Some(kind) = self.kinds.texts.get(known) {
+            self.kinds_in_order.insert(kind.clone(), len32(known));
+        }
         self.sources.push(row, record.source);
         if let Some(hash) = record.correlation.and_then(CorrelationId::hash64_of) {
             self.correlations.push(row, hash);
@@ -144,13 +158,13 @@ impl Columns {
         }
     }
 
-    /// How many rows have the term, at the most.
-    pub(super) fn count(&self, term: Term<'_>) -> u32 {
+    /// How many rows have the term, at the most; few of a chain are added to `few`, as they rise.
+    pub(super) fn count(&self, term: Term<'_>, few: &mut Vec<u32>) -> u32 {
         match term {
             Term::Kind(text) => len32(self.kinds.rows_of(text).len()),
             Term::Source(text) => len32(self.sources.rows_of(text).len()),
-            Term::Correlation(id) => self.correlations.count(id.hash64()),
-            Term::Parent(id) => self.parents.count(self.hasher.hash_one(id)),
+            Term::Correlation(id) => self.correlations.count(id.hash64(), few),
+            Term::Parent(id) => self.parents.count(self.hasher.hash_one(id), few),
         }
     }
 
@@ -164,13 +178,18 @@ impl Columns {
         }
     }
 
-    /// Adds the kinds that begin with `prefix` to `out`, and how many rows have them.
+    /// Adds the kinds that begin with `prefix` to `out`, and how many rows have them. Looks at those and one more.
     pub(super) fn kinds(&self, prefix: &str, out: &mut Vec<(Arc<str>, u32)>) {
-        for (text, number) in &self.kinds.numbers {
-            if text.starts_with(prefix) {
-                out.push((text.clone(), len32(self.kinds.rows[*number as usize].len())));
-            }
-        }
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let not_before = self.kinds_in_order.range::<str, _>(from);
+        let alike = not_before.take_while(|(text, _)| {
+            #[cfg(test)]
+            self.kinds_looked_at
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            text.starts_with(prefix)
+        });
+        let rows = |number: u32| len32(self.kinds.rows[number as usize].len());
+        out.extend(alike.map(|(text, number)| (text.clone(), rows(*number))));
     }
 
     /// No more rows will come: gives back what only growing needs.
@@ -207,6 +226,8 @@ impl Columns {
 
     /// Memory of the index in bytes.
     pub(super) fn bytes(&self) -> usize {
+        /// A key, its number, and the room that a tree leaves.
+        const KIND_BYTES: usize = 32;
         let by_id = match &self.by_id {
             ById::Growing(table) => table.bytes(),
             ById::Rising => 0,
@@ -216,6 +237,7 @@ impl Columns {
             + self.times.capacity() * size_of::<i64>()
             + self.offsets.capacity() * size_of::<u32>()
             + self.kinds.bytes()
+            + self.kinds_in_order.len() * KIND_BYTES
             + self.sources.bytes()
             + self.correlations.bytes()
             + self.parents.bytes()
@@ -328,13 +350,17 @@ impl Chains {
         std::iter::successors(self.newest.find(hash, |_| true), before)
     }
 
-    /// Counts to a limit; a longer chain may be as long as there are rows.
-    fn count(&self, hash: u64) -> u32 {
+    /// Counts to a limit, and lists what is below it; a longer chain may be as long as there are rows.
+    fn count(&self, hash: u64, few: &mut Vec<u32>) -> u32 {
         const LIMIT: usize = 1024;
-        let counted = self.walk(hash).take(LIMIT).count();
+        let from = few.len();
+        few.extend(self.walk(hash).take(LIMIT));
+        let counted = few.len() - from;
         if counted < LIMIT {
+            few[from..].reverse();
             len32(counted)
         } else {
+            few.truncate(from);
             len32(self.previous.len())
         }
     }
@@ -431,8 +457,53 @@ mod tests {
         assert_eq!(rows(Term::Parent(4), 0..9), [7, 8]);
         assert_eq!(rows(Term::Kind("even"), 2..8), [3, 5, 7]);
         assert_eq!(rows(Term::Source(""), 7..20), [7, 8]);
-        assert_eq!(columns.count(Term::Kind("odd")), 5);
-        assert_eq!(columns.count(Term::Correlation(&other)), 6);
+        let count = |term: Term<'_>| {
+            let mut few = Vec::new();
+            (columns.count(term, &mut few), few)
+        };
+        assert_eq!(count(Term::Kind("odd")), (5, vec![]));
+        assert_eq!(
+            count(Term::Correlation(&other)),
+            (6, vec![0, 1, 3, 4, 6, 7])
+        );
+    }
+
+    /// All kinds of a segment were gone through for each query of a prefix.
+    #[test]
+    fn kinds_that_begin_alike_are_found_without_a_look_at_the_others() {
+        let mut columns = Columns::default();
+        let beginnings = ["a", "job", "job2", "z"].into_iter().cycle();
+        for (number, beginning) in (0..2000_u64).zip(beginnings) {
+            let kind = format!("{beginning}.{number}");
+            let head = record::Head {
+                id: number + 1,
+                time: 0,
+                parent: None,
+                kind: &kind,
+                source: "",
+                correlation: None,
+            };
+            let mut out = Vec::new();
+            record::write(&mut out, &head, |_| Ok::<_, ()>(())).expect("no data");
+            columns.push(&Record::read(&out).expect("whole"), columns.end);
+        }
+
+        let mut found_and_looked_at = |prefix: &str| {
+            let mut found = Vec::new();
+            *columns.kinds_looked_at.get_mut() = 0;
+            columns.kinds(prefix, &mut found);
+            assert!(
+                found
+                    .iter()
+                    .all(|(kind, rows)| kind.starts_with(prefix) && *rows == 1)
+            );
+            (found.len(), *columns.kinds_looked_at.get_mut())
+        };
+        assert_eq!(found_and_looked_at("job."), (500, 501));
+        assert_eq!(found_and_looked_at("job.1997"), (1, 2));
+        assert_eq!(found_and_looked_at("k"), (0, 1));
+        assert_eq!(found_and_looked_at("z"), (500, 500));
+        assert_eq!(found_and_looked_at(""), (2000, 2000));
     }
 
     #[test]

@@ -7,7 +7,9 @@ use crate::{
     value::Value,
 };
 
-use super::{Comparison, Event, Query, QueryError, Timestamp, columns, record::Record};
+use super::{
+    Comparison, Event, Query, QueryError, Timestamp, bloom::Member, columns, record::Record,
+};
 
 /// What must hold for an event; nothing said means every event.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +79,15 @@ impl Filter {
     pub(super) fn ids(&self) -> (u64, u64) {
         let last = self.as_of.map_or(u64::MAX, last_made_by);
         (self.first.get(), last.min(self.last.get()))
+    }
+
+    /// What a segment must have for any of its rows to match, as far as a membership filter can tell.
+    pub(super) fn members(&self) -> [Option<Member>; 2] {
+        let correlation = self.correlation.as_ref();
+        [
+            correlation.map(|id| Member::Correlation(id.hash64())),
+            self.parent.map(|id| Member::Parent(id.get())),
+        ]
     }
 
     /// Whether time and id are within their ranges, and the id is of the node.

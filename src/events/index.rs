@@ -3,7 +3,7 @@
 //! The directory is small and stays in memory; pages are read when they are asked for. A reader takes nothing for granted: what does not
 //! add up is `None`, whatever the checksums say.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::ids::CorrelationId;
 
@@ -50,15 +50,23 @@ pub(super) struct Directory {
     pub(super) rows: u32,
     pub(super) zones: Vec<Zone>,
     pub(super) span: Option<Zone>,
-    pub(super) membership: Membership,
+    pub(super) membership: Arc<Membership>,
     /// The lowest id of each page of ids in their order, unless ids rise with the rows: then there are none.
     orders: Vec<u64>,
-    /// The first key of each page of terms, and that page's number.
-    tables: [Vec<(Box<[u8]>, u32)>; FIELDS],
+    tables: [Firsts; FIELDS],
     /// Where each page starts behind the directory, and last where they end.
     pages: Vec<u32>,
     /// Bytes of the directory's own frame.
     own_bytes: u32,
+}
+
+/// The first key of each page of terms, and that page's number. In a few pieces of memory, so that a search meets few of its lines.
+#[derive(Debug, Clone, Default)]
+struct Firsts {
+    keys: Vec<u8>,
+    /// Where each key ends.
+    ends: Vec<u32>,
+    pages: Vec<u32>,
 }
 
 /// The rows of a segment, gathered to be written as its index.
@@ -152,7 +160,7 @@ impl IndexBuilder {
             rows: len32(self.ids.len()),
             span: zones.iter().copied().reduce(Zone::and),
             zones,
-            membership,
+            membership: Arc::new(membership),
             orders,
             tables,
             pages: [pages.starts, vec![len32(pages.bytes.len())]].concat(),
@@ -265,8 +273,8 @@ impl Pages {
 }
 
 /// Writes a table's pages; answers the first key and the number of each. A list never spans two pages of terms.
-fn write_terms(lists: &[(Box<[u8]>, Vec<u32>)], pages: &mut Pages) -> Vec<(Box<[u8]>, u32)> {
-    let mut table = Vec::new();
+fn write_terms(lists: &[(Box<[u8]>, Vec<u32>)], pages: &mut Pages) -> Firsts {
+    let mut table = Firsts::default();
     let (mut page, mut first): (Vec<u8>, Option<&[u8]>) = (Vec::new(), None);
     for (key, rows) in lists {
         first = first.or(Some(key));
@@ -283,11 +291,15 @@ fn write_terms(lists: &[(Box<[u8]>, Vec<u32>)], pages: &mut Pages) -> Vec<(Box<[
             }
         }
         if page.len() >= PAGE_BYTES {
-            table.extend(first.map(|first| (first.into(), pages.push(&page))));
+            if let Some(first) = first {
+                table.push(first, pages.push(&page));
+            }
             (page, first) = (Vec::new(), None);
         }
     }
-    table.extend(first.map(|first| (first.into(), pages.push(&page))));
+    if let Some(first) = first {
+        table.push(first, pages.push(&page));
+    }
     table
 }
 
@@ -373,10 +385,11 @@ impl Directory {
         }
         for table in &self.tables {
             u32s(&mut body, len32(table.len()));
-            for (key, page) in table {
+            for at in 0..table.len() {
+                let key = table.key(at);
                 body.extend_from_slice(&len16(key.len()).to_le_bytes());
                 body.extend_from_slice(key);
-                u32s(&mut body, *page);
+                u32s(&mut body, table.pages[at]);
             }
         }
         u32s(&mut body, len32(self.pages.len()));
@@ -434,17 +447,17 @@ impl Directory {
             });
         }
         self.span = self.zones.iter().copied().reduce(Zone::and);
-        self.membership = Membership::read(reader)?;
+        self.membership = Arc::new(Membership::read(reader)?);
         self.orders = many(reader, Reader::u64)?;
         Some(())
     }
 
     fn read_tables(&mut self, reader: &mut Reader<'_>) -> Option<()> {
         for table in &mut self.tables {
-            *table = many(reader, |reader| {
+            for _ in 0..reader.u32()? {
                 let len = usize::from(reader.u16()?);
-                Some((reader.take(len)?.into(), reader.u32()?))
-            })?;
+                table.push(reader.take(len)?, reader.u32()?);
+            }
         }
         self.pages = many(reader, Reader::u32)?;
         Some(())
@@ -478,12 +491,7 @@ impl Directory {
 
     /// Memory in bytes.
     pub(super) fn memory(&self) -> usize {
-        let keys: usize = self
-            .tables
-            .iter()
-            .flatten()
-            .map(|(key, _)| key.len() + size_of::<(Box<[u8]>, u32)>())
-            .sum();
+        let keys: usize = self.tables.iter().map(Firsts::bytes).sum();
         self.blocks.len() * size_of::<Block>()
             + self.zones.len() * size_of::<Zone>()
             + self.membership.bytes()
@@ -535,20 +543,52 @@ impl Directory {
     /// The page of terms that has a key, if any has.
     pub(super) fn page_of_term(&self, field: Field, key: &[u8]) -> Option<u32> {
         let table = &self.tables[field as usize];
-        let behind = table.partition_point(|(first, _)| **first <= *key);
-        Some(table[behind.checked_sub(1)?].1)
+        Some(table.pages[table.not_above(key).checked_sub(1)?])
     }
 
     /// The pages of terms that may have keys with this beginning.
     pub(super) fn pages_from(&self, field: Field, prefix: &[u8]) -> impl Iterator<Item = u32> + '_ {
         let table = &self.tables[field as usize];
-        let behind = table.partition_point(|(first, _)| **first <= *prefix);
+        let from = table.not_above(prefix).saturating_sub(1);
         let prefix = prefix.to_vec();
-        table[behind.saturating_sub(1)..]
-            .iter()
-            .enumerate()
-            .take_while(move |(n, (first, _))| *n == 0 || first.starts_with(&prefix))
-            .map(|(_, (_, page))| *page)
+        (from..table.len())
+            .take_while(move |at| *at == from || table.key(*at).starts_with(&prefix))
+            .map(|at| table.pages[at])
+    }
+}
+
+impl Firsts {
+    fn push(&mut self, key: &[u8], page: u32) {
+        self.keys.extend_from_slice(key);
+        self.ends.push(len32(self.keys.len()));
+        self.pages.push(page);
+    }
+
+    fn len(&self) -> usize {
+        self.pages.len()
+    }
+
+    fn key(&self, at: usize) -> &[u8] {
+        let from = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.keys[from as usize..self.ends[at] as usize]
+    }
+
+    /// How many of the keys, which rise, are not above `key`.
+    fn not_above(&self, key: &[u8]) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.key(middle) <= key {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    fn bytes(&self) -> usize {
+        self.keys.len() + (self.ends.len() + self.pages.len()) * size_of::<u32>()
     }
 }
 

@@ -52,7 +52,7 @@ const TOO_LONG: u32 = 256;
 
 impl Index {
     /// The indexes that a filter names.
-    pub(super) fn of(filter: &Filter) -> Vec<Self> {
+    pub(super) fn of(filter: &Filter) -> impl Iterator<Item = Self> + use<> {
         let kind = filter.kind.as_ref().map(|kind| match kind {
             KindFilter::Exact(_) => Self::Kind,
             KindFilter::Prefix(_) => Self::KindPrefix,
@@ -63,7 +63,7 @@ impl Index {
             filter.source.as_ref().map(|_| Self::Source),
             kind,
         ];
-        named.into_iter().flatten().collect()
+        named.into_iter().flatten()
     }
 
     /// Whether a row that it lists may belong to another value: it goes by hashes.

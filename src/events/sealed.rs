@@ -114,14 +114,13 @@ impl Sealed {
         self.part(Part::Page(number), || {
             let place = self.directory.page(number);
             let (from, to) = place.ok_or_else(|| self.index_fault())?;
-            let frame = match read(self.index.as_ref(), from, to, access) {
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    return Err(self.index_fault());
-                }
-                frame => frame?,
-            };
-            let body = index::page_body(&frame, number);
-            Ok(body.ok_or_else(|| self.index_fault())?.into())
+            let body = read(self.index.as_ref(), from, to, access, |frame| {
+                index::page_body(frame, number).map(Arc::from)
+            });
+            match body {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(self.index_fault()),
+                body => body?.ok_or_else(|| self.index_fault()),
+            }
         })
     }
 
@@ -195,7 +194,7 @@ impl Sealed {
         let start = self.directory.blocks[number as usize].start;
         let block = held.block.get_or(number, |number| {
             self.part(Part::Block(number), || {
-                Ok(self.expand(number, (from, to), access)?.into())
+                self.expand(number, (from, to), access)
             })
         })?;
         block
@@ -210,10 +209,12 @@ impl Sealed {
         number: u32,
         (from, to): (u32, u32),
         access: Access<'_>,
-    ) -> io::Result<Vec<u8>> {
-        let frame = read(self.blocks.as_ref(), from, to, access)?;
-        let (header, body) = frame::decode(&frame).map_err(|_| damaged())?;
-        let (at, bytes) = blocks::expand(&header, body).ok_or_else(damaged)?;
+    ) -> io::Result<Arc<[u8]>> {
+        let expanded = read(self.blocks.as_ref(), from, to, access, |frame| {
+            let (header, body) = frame::decode(frame).ok()?;
+            blocks::expand(&header, body)
+        })?;
+        let (at, bytes) = expanded.ok_or_else(damaged)?;
         let block = &self.directory.blocks[number as usize];
         (at == block.start).then_some(bytes).ok_or_else(damaged)
     }
@@ -321,9 +322,20 @@ impl Sealed {
         index::find_term(&page, key).ok_or_else(|| self.index_fault())
     }
 
-    pub(super) fn count(&self, term: Term<'_>, access: Access<'_>) -> io::Result<u32> {
-        let listed = self.listed(term, access)?;
-        Ok(listed.map_or(0, |listed| listed.count()))
+    pub(super) fn count(
+        &self,
+        term: Term<'_>,
+        access: Access<'_>,
+        few: &mut Vec<u32>,
+    ) -> io::Result<u32> {
+        match self.listed(term, access)? {
+            None => Ok(0),
+            Some(Listed::Rows(rows)) => {
+                few.extend_from_slice(&rows);
+                Ok(len32(rows.len()))
+            }
+            Some(Listed::Pages(count, _)) => Ok(count),
+        }
     }
 
     pub(super) fn rows_with(
@@ -409,15 +421,21 @@ impl Times for Sealed {
 }
 
 fn read_directory(index: &dyn DiskFile) -> Result<Directory, IndexFault> {
-    let header = read(index, 0, len32(HEADER_BYTES), Access::Disk).map_err(IndexFault::of)?;
-    let header = Header::decode(&header).map_err(|fault| match fault {
-        frame::Fault::Broken => IndexFault::Damaged,
-        frame::Fault::Unknown { version, codec } => IndexFault::Unknown { version, codec },
-    })?;
+    let header = read(index, 0, len32(HEADER_BYTES), Access::Disk, Header::decode);
+    let header = header
+        .map_err(IndexFault::of)?
+        .map_err(|fault| match fault {
+            frame::Fault::Broken => IndexFault::Damaged,
+            frame::Fault::Unknown { version, codec } => IndexFault::Unknown { version, codec },
+        })?;
     let len = u32::try_from(header.frame_bytes()).map_err(|_| IndexFault::Damaged)?;
-    let frame = read(index, 0, len, Access::Disk).map_err(IndexFault::of)?;
-    let (header, body) = frame::decode(&frame).map_err(|_| IndexFault::Damaged)?;
-    Directory::decode(&header, body).ok_or(IndexFault::Damaged)
+    let directory = read(index, 0, len, Access::Disk, |frame| {
+        let (header, body) = frame::decode(frame).ok()?;
+        Directory::decode(&header, body)
+    });
+    directory
+        .map_err(IndexFault::of)?
+        .ok_or(IndexFault::Damaged)
 }
 
 impl IndexFault {
@@ -429,22 +447,36 @@ impl IndexFault {
     }
 }
 
-/// The bytes of a file from one offset to another; fewer are damage. What is claimed takes memory only as far as the file has it.
-fn read(file: &dyn DiskFile, from: u32, to: u32, access: Access<'_>) -> io::Result<Vec<u8>> {
+/// Hands the bytes of a file from one offset to another to `work`; fewer are damage. What is claimed takes memory only as far as the file
+/// has it.
+fn read<T>(
+    file: &dyn DiskFile,
+    from: u32,
+    to: u32,
+    access: Access<'_>,
+    work: impl FnOnce(&[u8]) -> T,
+) -> io::Result<T> {
+    /// Most pages and compressed blocks are smaller: for those no memory is asked for and given back.
+    const SMALL_BYTES: usize = 12 << 10;
     /// More than the largest record takes in a block.
     const PIECE_BYTES: usize = 2 << 20;
     let len = to.checked_sub(from).ok_or_else(damaged)? as usize;
+    let read_into = |buffer: &mut [u8], at: usize| {
+        let read = access.read_at(file, buffer, u64::from(from) + at as u64)?;
+        (read == buffer.len()).then_some(()).ok_or_else(damaged)
+    };
+    if len <= SMALL_BYTES {
+        let mut bytes = [0; SMALL_BYTES];
+        read_into(&mut bytes[..len], 0)?;
+        return Ok(work(&bytes[..len]));
+    }
     let mut bytes = Vec::new();
     while bytes.len() < len {
         let at = bytes.len();
         bytes.resize(len.min(at + PIECE_BYTES), 0);
-        let offset = u64::from(from) + at as u64;
-        let read = access.read_at(file, &mut bytes[at..], offset)?;
-        if at + read < bytes.len() {
-            return Err(damaged());
-        }
+        read_into(&mut bytes[at..], at)?;
     }
-    Ok(bytes)
+    Ok(work(&bytes))
 }
 
 pub(super) fn damaged() -> io::Error {

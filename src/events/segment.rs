@@ -16,6 +16,7 @@ use std::{
 use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
+    bloom::Membership,
     columns::{Columns, Zone},
     disk::{Disk, DiskFile},
     hidden::{Hidden, Times},
@@ -325,9 +326,11 @@ impl Segment {
         columns: impl FnOnce(&Columns) -> T,
         sealed: impl FnOnce(&Sealed) -> T,
     ) -> T {
-        match self.source() {
-            Source::Columns(guard) => columns(&guard),
-            Source::Sealed(files) => sealed(&files),
+        let inner = self.inner.read();
+        match (&inner.columns, &inner.sealed) {
+            (Some(in_memory), _) => columns(in_memory),
+            (None, Some(files)) => sealed(files),
+            (None, None) => unreachable!("a segment has columns until it is sealed"),
         }
     }
 
@@ -531,10 +534,17 @@ impl View for Segment {
         }
     }
 
-    fn count(&self, term: Term<'_>, access: Access<'_>) -> io::Result<u32> {
+    fn membership(&self) -> Option<Arc<Membership>> {
+        let inner = self.inner.read();
+        let sealed = inner.sealed.as_ref()?;
+        let in_files = inner.columns.is_none();
+        in_files.then(|| sealed.directory.membership.clone())
+    }
+
+    fn count(&self, term: Term<'_>, access: Access<'_>, few: &mut Vec<u32>) -> io::Result<u32> {
         match self.source() {
-            Source::Columns(columns) => Ok(columns.count(term)),
-            Source::Sealed(sealed) => sealed.count(term, access),
+            Source::Columns(columns) => Ok(columns.count(term, few)),
+            Source::Sealed(sealed) => sealed.count(term, access, few),
         }
     }
 

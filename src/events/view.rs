@@ -4,7 +4,7 @@ use std::{cell::Cell, fmt, io, ops::Range, sync::Arc};
 
 use crate::ids::CorrelationId;
 
-use super::{columns::Zone, disk::DiskFile};
+use super::{bloom::Membership, columns::Zone, disk::DiskFile};
 
 /// What rows are listed by.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -95,8 +95,12 @@ pub(super) trait View: fmt::Debug + Send + Sync {
         out: &mut Vec<(Arc<str>, u32)>,
     ) -> io::Result<()>;
 
-    /// How many rows have the term, at the most.
-    fn count(&self, term: Term<'_>, access: Access<'_>) -> io::Result<u32>;
+    /// Tells of correlations, parents and ids that they are certainly not here; `None` where only the index can.
+    fn membership(&self) -> Option<Arc<Membership>>;
+
+    /// How many rows have the term, at the most. Where they are few and had to be listed to be counted they are added to `few`, as they
+    /// rise: all of them, or none.
+    fn count(&self, term: Term<'_>, access: Access<'_>, few: &mut Vec<u32>) -> io::Result<u32>;
 
     /// The rows in a range that have the term, added to `out` as they rise.
     fn rows_with(
