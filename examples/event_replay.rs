@@ -35,7 +35,7 @@ async fn main() -> anyhow::Result<()> {
     };
     println!(
         "It was short first when {} became {}. Why? The first cause first:",
-        tea(&short.before),
+        short.before.as_ref().map_or(0, tea),
         tea(&short.after)
     );
     let causes = events.causes(short.id).await?;

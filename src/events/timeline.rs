@@ -1,6 +1,9 @@
 //! From changes of state to the state at any time. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
@@ -36,6 +39,7 @@ use super::{Event, Timestamp, constructors::STATE_CHANGE};
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Timeline {
     changes: Vec<Change>,
+    untold: usize,
     /// Of each source the places of its changes.
     sources: BTreeMap<Arc<str>, Vec<usize>>,
 }
@@ -49,10 +53,10 @@ pub struct Change {
     pub time: Timestamp,
     /// Whose state.
     pub source: Arc<str>,
-    /// What changed it.
+    /// What changed it; empty where the event does not say.
     pub callback: Arc<str>,
-    /// The state before.
-    pub before: Value,
+    /// The state before; `None` where the event does not say.
+    pub before: Option<Value>,
     /// The state after.
     pub after: Value,
 }
@@ -73,14 +77,13 @@ pub struct Difference {
 impl Change {
     fn of(event: &Event) -> Option<Self> {
         let data = event.data().as_map()?;
-        let known = event.kind() == STATE_CHANGE;
-        known.then_some(())?;
+        let callback = data.get("callback").and_then(Value::as_str);
         Some(Self {
             id: event.id(),
             time: event.time(),
             source: event.source().into(),
-            callback: data.get("callback")?.as_str()?.into(),
-            before: data.get("old_state")?.clone(),
+            callback: callback.unwrap_or_default().into(),
+            before: data.get("old_state").cloned(),
             after: data.get("new_state")?.clone(),
         })
     }
@@ -98,7 +101,7 @@ impl Change {
         compare(
             &self.source,
             &Path::root(),
-            Some(&self.before),
+            self.before.as_ref(),
             Some(&self.after),
             &mut found,
         );
@@ -107,17 +110,39 @@ impl Change {
 }
 
 impl Timeline {
-    /// The timeline of these events, in whatever order they come. Events that are no `state_change` are left out.
+    /// The timeline of these events, in whatever order they come. Events that are no `state_change` are left out; those that are and
+    /// have no `new_state` in their data are counted, as [`Timeline::untold`].
     pub fn of(events: impl IntoIterator<Item = Event>) -> Self {
-        let changes = events.into_iter().filter_map(|event| Change::of(&event));
-        let mut changes: Vec<_> = changes.collect();
+        let (mut changes, mut untold) = (Vec::new(), HashSet::new());
+        for event in events
+            .into_iter()
+            .filter(|event| event.kind() == STATE_CHANGE)
+        {
+            match Change::of(&event) {
+                Some(change) => changes.push(change),
+                None => {
+                    untold.insert(event.id());
+                }
+            }
+        }
         changes.sort_by_key(|change| (change.time, change.id));
         changes.dedup_by_key(|change| change.id);
+        let untold = untold.len();
         let mut sources: BTreeMap<Arc<str>, Vec<usize>> = BTreeMap::new();
         for (at, change) in changes.iter().enumerate() {
             sources.entry(change.source.clone()).or_default().push(at);
         }
-        Self { changes, sources }
+        Self {
+            changes,
+            untold,
+            sources,
+        }
+    }
+
+    /// How many `state_change` events tell of no state: what they changed is missing here.
+    #[must_use]
+    pub fn untold(&self) -> usize {
+        self.untold
     }
 
     /// All changes, the earliest first.
@@ -165,13 +190,14 @@ impl Timeline {
     }
 
     /// The changes that began from another state than the change before them had left: something changed in between that no event tells
-    /// of, or an event is missing. Shortened states are not compared.
+    /// of, or an event is missing. Shortened states are not compared, nor where a change does not say from which it began.
     pub fn breaks(&self) -> impl Iterator<Item = &Change> {
         self.sources.values().flat_map(move |places| {
             places.windows(2).filter_map(move |pair| {
                 let (earlier, later) = (&self.changes[pair[0]], &self.changes[pair[1]]);
-                let comparable = !earlier.is_shortened() && !is_shortened(&later.before);
-                (comparable && earlier.after != later.before).then_some(later)
+                let began = later.before.as_ref()?;
+                let comparable = !earlier.is_shortened() && !is_shortened(began);
+                (comparable && earlier.after != *began).then_some(later)
             })
         })
     }
@@ -231,7 +257,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::events::StateChange;
+    use crate::events::{EventBuilder, StateChange};
 
     fn at(nanos: i64) -> Timestamp {
         Timestamp::from_nanos(nanos)
@@ -306,6 +332,34 @@ mod tests {
         assert_eq!(breaks, [2]);
         let broken = timeline.first_without(|state| state != &stock(2, 1));
         assert_eq!(broken.map(|change| change.id.get()), Some(2));
+    }
+
+    /// A change that said only what came of it was left out, and nobody was told.
+    #[test]
+    fn a_change_may_say_only_what_came_of_it_and_what_tells_of_no_state_is_counted() {
+        let said = |number: u64, data: Value| {
+            EventBuilder::new(EventId::new(number).expect("valid"), STATE_CHANGE)
+                .source("shelf")
+                .time(at(i64::try_from(number).expect("small") * 10))
+                .data(data)
+                .build()
+                .expect("valid")
+        };
+        let timeline = Timeline::of([
+            said(1, Value::from([("new_state", stock(5, 1))])),
+            said(2, Value::from([("callback", "sell")])),
+            change(3, 30, "shelf", stock(5, 1), stock(4, 1)),
+            said(4, Value::Null),
+            said(5, Value::from([("new_state", stock(1, 1))])),
+        ]);
+
+        assert_eq!(timeline.state("shelf", at(10)), Some(&stock(5, 1)));
+        assert_eq!(timeline.state("shelf", at(60)), Some(&stock(1, 1)));
+        let first = &timeline.changes()[0];
+        assert_eq!((&first.before, &*first.callback), (&None, ""));
+        assert_eq!(first.differences().len(), 1);
+        let counts = (timeline.changes().len(), timeline.untold());
+        assert_eq!((counts, timeline.breaks().count()), ((3, 2), 0));
     }
 
     #[test]

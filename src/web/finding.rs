@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response, Sse, sse},
 };
 use futures_util::{Stream, StreamExt, stream};
+use serde::Serialize;
 use serde_json::{Value as Answer, json};
 use tokio::{sync::OwnedSemaphorePermit, task};
 use tokio_util::sync::CancellationToken;
@@ -17,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Interface, body, error::ApiError, events::store_error, query::Given};
 use crate::{
     events::{
-        Change, Event, Page, Pages, Query, QueryError, QueryReader, Start, StoreError,
+        Change, Difference, Event, Pages, Query, QueryError, QueryReader, Start, StoreError,
         Subscription, Timeline, Timestamp, When,
     },
     ids::EventId,
+    value::Value,
 };
 
 /// The parameter with a query as text.
@@ -40,25 +42,31 @@ pub(super) async fn query(
     let accept = accept.and_then(|value| value.to_str().ok());
     if accept.is_some_and(|accept| accept.starts_with(body::JSON)) {
         let page = interface.events.query(query).await.map_err(store_error)?;
-        let Page {
-            events,
-            next,
-            unreadable,
-        } = page;
-        return beside(move || {
-            json!({ "version": 1, "events": events, "next": next, "unreadable": unreadable })
-        })
-        .await;
+        return beside(move || text(&page)).await;
     }
     lines(interface.events.pages(query)).await
 }
 
-/// Makes an answer beside the runtime: of many events that takes tenths of a second.
-async fn beside(answer: impl FnOnce() -> Answer + Send + 'static) -> Result<Response, ApiError> {
-    let making = task::spawn_blocking(move || answer().to_string());
-    let defect = |error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "defect", error);
-    let body = making.await.map_err(defect)?;
+/// Makes the text of an answer beside the runtime: of many events that takes tenths of a second.
+async fn beside(
+    text: impl FnOnce() -> serde_json::Result<String> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let defect = |why| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "defect", why);
+    let made = task::spawn_blocking(text).await;
+    let body = made.map_err(|error| defect(error.to_string()))?;
+    let body = body.map_err(|error| defect(error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, body::JSON)], body).into_response())
+}
+
+/// An answer as text, written once and straight from what was found.
+fn text(answer: &impl Serialize) -> serde_json::Result<String> {
+    #[derive(Serialize)]
+    struct Versioned<'a, T> {
+        version: u8,
+        #[serde(flatten)]
+        answer: &'a T,
+    }
+    serde_json::to_string(&Versioned { version: 1, answer })
 }
 
 /// The first page has to be there before the answer begins, so that what is refused is refused.
@@ -130,7 +138,7 @@ pub(super) async fn causes(
     let id = read_id(id)?;
     let causes = interface.events.causes(id).await.map_err(store_error)?;
     let causes = causes.ok_or_else(|| no_such(id))?;
-    beside(move || json!({ "version": 1, "events": causes.events, "end": causes.end })).await
+    beside(move || text(&causes)).await
 }
 
 pub(super) async fn effects(
@@ -142,15 +150,7 @@ pub(super) async fn effects(
     if effects.event.is_none() && effects.effects.is_empty() && effects.complete {
         return Err(no_such(id));
     }
-    beside(move || {
-        json!({
-            "version": 1,
-            "event": effects.event,
-            "effects": effects.effects,
-            "complete": effects.complete,
-        })
-    })
-    .await
+    beside(move || text(&effects)).await
 }
 
 /// States at a time (`at`, else now), or what differs between two (`from`, `to`); any filter says whose.
@@ -193,20 +193,45 @@ pub(super) async fn timeline(
         .timeline(query)
         .await
         .map_err(store_error)?;
-    beside(move || differences(&timeline, (from, to))).await
+    beside(move || text(&differences(&timeline, (from, to)))).await
 }
 
-fn differences(timeline: &Timeline, (from, to): (Timestamp, Timestamp)) -> Answer {
+#[derive(Serialize)]
+struct Between {
+    from: Timestamp,
+    to: Timestamp,
+    differences: Vec<Difference>,
+    breaks: Vec<EventId>,
+    untold: usize,
+}
+
+fn differences(timeline: &Timeline, (from, to): (Timestamp, Timestamp)) -> Between {
     let within = |change: &&Change| from < change.time && change.time <= to;
     let breaks = timeline.breaks().filter(within).map(|change| change.id);
-    let breaks: Vec<_> = breaks.collect();
-    json!({
-        "version": 1,
-        "from": from,
-        "to": to,
-        "differences": timeline.between(from, to),
-        "breaks": breaks,
-    })
+    Between {
+        from,
+        to,
+        differences: timeline.between(from, to),
+        breaks: breaks.collect(),
+        untold: timeline.untold(),
+    }
+}
+
+#[derive(Serialize)]
+struct Then<'t> {
+    at: Timestamp,
+    states: Vec<StateOf<'t>>,
+    changes: usize,
+    untold: usize,
+}
+
+#[derive(Serialize)]
+struct StateOf<'t> {
+    source: &'t str,
+    state: &'t Value,
+    since: Timestamp,
+    event: EventId,
+    truncated: bool,
 }
 
 async fn states(interface: &Interface, query: Query, at: Timestamp) -> Result<Response, ApiError> {
@@ -218,17 +243,20 @@ async fn states(interface: &Interface, query: Query, at: Timestamp) -> Result<Re
     beside(move || {
         let states = timeline.sources().filter_map(|source| {
             let change = timeline.change_at(source, at)?;
-            Some(json!({
-                "source": change.source,
-                "state": change.after,
-                "since": change.time,
-                "event": change.id,
-                "truncated": change.is_shortened(),
-            }))
+            Some(StateOf {
+                source: &change.source,
+                state: &change.after,
+                since: change.time,
+                event: change.id,
+                truncated: change.is_shortened(),
+            })
         });
-        let states: Vec<_> = states.collect();
-        let changes = timeline.changes().len();
-        json!({ "version": 1, "at": at, "states": states, "changes": changes })
+        text(&Then {
+            at,
+            states: states.collect(),
+            changes: timeline.changes().len(),
+            untold: timeline.untold(),
+        })
     })
     .await
 }

@@ -35,6 +35,11 @@ pub(in crate::cli) fn timeline(arguments: &Timeline, out: &mut Output) -> Result
         return out.line(answer);
     }
     let answer = answer.read()?;
+    if let Some(untold @ 1..) = answer["untold"].as_u64() {
+        eprintln_quietly(&format!(
+            "underpin: {untold} state_change event(s) have no `new_state` in their data, and are left out"
+        ));
+    }
     match &answer["states"] {
         Json::Array(states) => show_states(states, &when.zone, out),
         _ => show_differences(&answer, out),
