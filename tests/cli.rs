@@ -1204,6 +1204,23 @@ fn causes_effects_and_trees_are_shown_with_how_long_things_took() {
         stage.node.says(&["events", "why", "77"]).status.code(),
         Some(1)
     );
+
+    // Whatever is asked about, the earliest of those in a circle stood on top.
+    let circle = r#"{"id":"100","kind":"a","parent":"102","time":1}
+{"id":"101","kind":"b","parent":"100","time":2}
+{"id":"102","kind":"c","parent":"101","time":3}
+"#;
+    stage.node.import(
+        &stage.write("circle.ndjson", circle),
+        &["--format", "ndjson"],
+    );
+    let ids = |arguments: &[&str]| {
+        let shown = text(arguments);
+        let id = |line: &str| line.split_whitespace().last().map(str::to_owned);
+        shown.lines().filter_map(id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&["events", "effects", "101"]), ["101", "102", "100"]);
+    assert_eq!(ids(&["events", "why", "100"]), ["101", "102", "100"]);
 }
 
 #[test]
@@ -1248,6 +1265,19 @@ fn a_timeline_shows_states_and_what_changed() {
         stage.node.says(&["events", "timeline"]).status.code(),
         Some(2)
     );
+
+    let bare = r#"{"kind":"state_change","source":"lamp","data":{"new_state":"on"}}
+{"kind":"state_change","source":"lamp","data":{"lit":false}}
+"#;
+    stage
+        .node
+        .import(&stage.write("bare.ndjson", bare), &["--format", "ndjson"]);
+    let lamp = stage.node.says(&["events", "timeline", "lamp"]);
+    assert!(
+        String::from_utf8_lossy(&lamp.stdout).contains("\"on\""),
+        "{lamp:?}"
+    );
+    assert!(stderr(&lamp).contains("1 state_change event"), "{lamp:?}");
 }
 
 /// A command that goes on until it is killed, and the lines that it writes.

@@ -14,8 +14,8 @@ pub(in crate::cli) fn why(get: &Get, out: &mut Output) -> Result<(), Failure> {
         return out.line(answer);
     }
     let answer = answer.read()?;
-    let events: Vec<Json> = answer["events"].as_array().cloned().unwrap_or_default();
-    rows(&events, out)?;
+    let mut events: Vec<Json> = answer["events"].as_array().cloned().unwrap_or_default();
+    rows(events.len().saturating_sub(1), &mut events, out)?;
     let id = answer["end"]["id"].as_str().unwrap_or_default();
     match answer["end"]["end"].as_str() {
         Some("missing") => eprintln_quietly(&format!(
@@ -40,19 +40,25 @@ pub(in crate::cli) fn effects(get: &Get, out: &mut Output) -> Result<(), Failure
     let answer = answer.read()?;
     let effects = answer["effects"].as_array().into_iter().flatten();
     let event = Some(&answer["event"]).filter(|event| event.is_object());
-    let events: Vec<Json> = event
+    let mut events: Vec<Json> = event
         .into_iter()
         .chain(effects.map(|effect| &effect["event"]))
         .cloned()
         .collect();
-    rows(&events, out)?;
+    rows(0, &mut events, out)?;
     if answer["complete"] == false {
-        eprintln_quietly("underpin: there are more effects than are followed");
+        eprintln_quietly(
+            "underpin: these are not all: there are more than are followed, or some cannot be read",
+        );
     }
     Ok(())
 }
 
-fn rows(events: &[Json], out: &mut Output) -> Result<(), Failure> {
+/// Shows events with one of them on top, also where it has a parent among the others: parents may go in a circle.
+fn rows(top: usize, events: &mut [Json], out: &mut Output) -> Result<(), Failure> {
+    if let Some(Json::Object(top)) = events.get_mut(top) {
+        top.remove("parent");
+    }
     let zone = TimeZone::system();
     tree::arrange(events)
         .iter()
