@@ -186,6 +186,10 @@ impl<'w> QueryReader<'w> {
                     let why = "every condition must hold, there is no `or`; ask twice".into();
                     return Err((at, why));
                 }
+                "not" | "NOT" => {
+                    let why = "there is no `not`; data is compared with `!=`, as in data.ok!=true";
+                    return Err((at, why.into()));
+                }
                 _ => {}
             }
             let operator = scan.operator(&at)?;
@@ -477,10 +481,15 @@ mod tests {
             ("kind=\"a\"b=c", "b", "a space must stand"),
             ("=5", "=", "a field must stand before"),
             ("kind=a or kind=b", "or", "there is no `or`"),
+            ("not kind=b", "not", "there is no `not`"),
+            ("kind:paid", "kind:paid", "as in kind=paid"),
+            ("data.n=>5", ">", ">="),
             ("data.=5", "data.", "path"),
             ("data..x=5", "data..x", "path"),
             ("source=\"a\"*", "\"a\"*", "only a kind"),
             ("source=[1]", "[1]", "only data"),
+            ("source='till 1'", "'", "in double quotes"),
+            ("data.name='till'", "'", "in double quotes"),
             ("data.x=[1", "[1", "not JSON"),
             ("order=sideways", "sideways", "use time, -time"),
             ("kind=*.paid", "*.paid", "at the end of a kind"),

@@ -66,9 +66,13 @@ impl<'a> Scan<'a> {
             let why = if field.is_empty() {
                 "here a field must stand, as in kind=order.paid".into()
             } else {
+                // As other languages write it: `kind:order.paid`.
+                let (name, value) = field.split_once([':', '~']).unwrap_or((field, "…"));
                 format!(
-                    "`{}` needs an operator and a value, as in {0}=…",
-                    clip(field)
+                    "`{}` needs an operator and a value, as in {}={}",
+                    clip(field),
+                    clip(name),
+                    clip(value)
                 )
             };
             return Err((name.clone(), why));
@@ -90,8 +94,13 @@ impl<'a> Scan<'a> {
         match rest.chars().next() {
             None => Err((start..start, MISSING.into())),
             Some('"') => self.quoted(),
+            // It would be taken for text with quotes around it, and nothing be found.
+            Some('\'') => {
+                let why = "text stands in double quotes, as in source=\"till 1\"";
+                Err((start..start + 1, why.into()))
+            }
             Some('=' | '<' | '>' | '!') => {
-                let why = "here a value must stand; put it in quotes if it begins so";
+                let why = "here a value must stand, behind one of =, !=, <, <=, > and >=; put it in quotes if it begins so";
                 Err((start..start + 1, why.into()))
             }
             Some('{' | '[') => {
