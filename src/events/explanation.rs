@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{Page, Plan, search::Work};
 
@@ -21,8 +21,13 @@ pub struct Explanation {
     pub found: usize,
     /// Whether there are more.
     pub more: bool,
-    /// How long it took.
+    /// How long it took. Serialized as `took_ns`, in whole nanoseconds.
+    #[serde(rename = "took_ns", serialize_with = "nanoseconds")]
     pub took: Duration,
+}
+
+fn nanoseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// How one segment was searched.
