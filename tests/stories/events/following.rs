@@ -15,7 +15,7 @@ use underpin::{
     ractor::{Actor, ActorProcessingErr, ActorRef},
 };
 
-use super::support::{Store, event, id, kill, on, steps};
+use super::support::{Store, event, id, kill, on, steps, until};
 
 async fn follow(store: &Store, filter: Query, start: Start) -> Subscription {
     store
@@ -351,6 +351,59 @@ async fn a_stream_gives_events_as_they_are_pulled() {
         .await;
 
     assert_eq!(ids, (1..=300).collect::<Vec<_>>());
+}
+
+/// Whoever waited in a segment of which blocks were lost, with its index, was shown none of the rows that moved up to where it had been.
+#[tokio::test]
+async fn rows_that_move_up_where_a_block_was_lost_are_shown_to_whoever_waits_behind_them() {
+    let options = Options {
+        hot_bytes: 0,
+        cache_bytes: 0,
+        segment_bytes: 128 << 10,
+        ..Options::default()
+    };
+    for has_pulled in [false, true] {
+        let store = Store::with(options.clone()).await;
+        let put = async |ids: std::ops::RangeInclusive<u64>| {
+            let batch = ids.map(|number| event(number, "common", 1)).collect();
+            store.events.store_batch(batch).await.expect("stored");
+        };
+        let put_rare = async |number| {
+            let stored = store.events.store(event(number, "rare", 1)).await;
+            stored.expect("stored");
+        };
+        let mut rare = follow(&store, Query::new().kind("rare"), Start::Beginning).await;
+        put(1..=600).await;
+        if has_pulled {
+            put_rare(601).await;
+            assert_eq!(pull(&mut rare, 1).await, [601]);
+        }
+        put(602..=1000).await;
+        // It reads on to the end, and waits there.
+        tokio::time::pause();
+        let waits = tokio::time::timeout(Duration::from_secs(1), rare.next()).await;
+        tokio::time::resume();
+        assert!(waits.is_err(), "there is none yet: {waits:?}");
+        put_rare(1001).await;
+        put(1002..=4000).await;
+        put_rare(4001).await;
+        until("it is sealed", || store.events.stats().sealed > 0).await;
+
+        for (ending, step) in [("blocks", 1 << 20), ("index", 64)] {
+            let file = &store.files(ending)[0];
+            let mut bytes = std::fs::read(file).expect("readable");
+            for byte in bytes.iter_mut().skip(200).step_by(step) {
+                *byte ^= 1;
+            }
+            std::fs::write(file, bytes).expect("writable");
+        }
+        let all = store.events.stats().events;
+        let asked = store.events.count(Query::new().kind("common")).await;
+        assert!(matches!(asked, Err(StoreError::Index(_))), "{asked:?}");
+        until("it is opened anew", || store.events.stats().events < all).await;
+
+        assert_eq!(pull(&mut rare, 2).await, [1001, 4001]);
+    }
 }
 
 /// Producers, pruning and subscribers that begin at any time, all at once.

@@ -1,10 +1,16 @@
 //! Removing events.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use underpin::events::{EventBuilder, Options, Query, Retention, Timestamp};
+use underpin::events::{EventBuilder, Options, Order, Query, Retention, Timestamp};
 
-use super::support::{Store, correlation, event, id, ids_of, kill, steps, until};
+use super::support::{Store, correlation, event, id, ids_of, is_healthy, kill, steps, until};
 
 fn at(nanos: i64) -> Timestamp {
     Timestamp::from_nanos(nanos)
@@ -23,6 +29,64 @@ async fn f55_what_is_earlier_goes_and_what_is_of_that_very_time_stays() {
         let stats = store.events.stats();
         assert_eq!((stats.events, stats.stored, stats.pruned), (3, 5, 2));
     }
+}
+
+/// What was pruned between its finding and its reading was called damaged, and the store was degraded from then on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_pruned_while_it_is_asked_for_is_never_called_damaged() {
+    const EVENTS: u64 = 6000;
+    let store = Store::with(Options {
+        hot_bytes: 0,
+        cache_bytes: 0,
+        segment_bytes: 8 << 10,
+        ..Options::default()
+    })
+    .await;
+    let stored = Arc::new(AtomicU64::new(0));
+    let storing = {
+        let (events, stored) = (store.events.clone(), stored.clone());
+        tokio::spawn(async move {
+            for batch in steps(EVENTS).chunks(50) {
+                events.store_batch(batch.to_vec()).await.expect("stored");
+                stored.fetch_add(50, Ordering::Release);
+            }
+        })
+    };
+    let pruning = {
+        let (events, stored) = (store.events.clone(), stored.clone());
+        tokio::spawn(async move {
+            while stored.load(Ordering::Acquire) < EVENTS {
+                let behind = stored.load(Ordering::Acquire).saturating_sub(120);
+                let before = at(i64::try_from(behind).expect("small"));
+                events.prune_before(before).await.expect("pruned");
+            }
+        })
+    };
+    let asking = [0, 1].map(|oldest_first| {
+        let (events, stored) = (store.events.clone(), stored.clone());
+        tokio::spawn(async move {
+            let mut answers = 0;
+            while stored.load(Ordering::Acquire) < EVENTS {
+                let order = [Order::NewestFirst, Order::OldestFirst][oldest_first];
+                let page = events.query(Query::new().order(order).limit(200)).await;
+                let page = page.expect("it is answered");
+                assert_eq!(page.unreadable, [], "pruned, not damaged");
+                if let Some(event) = page.events.get(page.events.len() / 2) {
+                    events.get(event.id()).await.expect("there, or gone");
+                    answers += 1;
+                }
+            }
+            answers
+        })
+    });
+
+    storing.await.expect("no panic");
+    pruning.await.expect("no panic");
+    for answers in asking {
+        assert!(answers.await.expect("no panic") > 0, "it found something");
+    }
+    assert_eq!(store.events.stats().unreadable, 0);
+    assert!(is_healthy(&store.events), "{:?}", store.events.health());
 }
 
 #[tokio::test]
