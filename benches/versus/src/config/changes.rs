@@ -39,6 +39,11 @@ const RATE: &str = "ai.planning.sampling_rate";
 ///
 /// Not equal: `limit` is a bare ractor call that puts a number into a struct; only underpin validates, keeps history and has the
 /// change audited.
+///
+/// It came from 2.8 µs to 2.3 with one text for a path, fewer allocations and looks, and books that are read without a copy. Of the
+/// 19,700 instructions that are left, 6,400 read the 27 fields into their type, validate it and look at its shape, 2,700 publish, 2,600
+/// write the document anew, 1,650 read the path and 1,250 find out whether it may change; making memory and giving it back is 4,000 to
+/// 5,000 of all these, and what leaves the history was last touched a thousand changes ago.
 pub fn update(sides: &mut Sides) -> Result<()> {
     let service = Service::<Reference>::start()?;
     let config = service.config.clone();
@@ -91,6 +96,10 @@ async fn repeated(time: Duration, mut change: impl AsyncFnMut(u64)) -> f64 {
 /// Not equal: between two changes of underpin's, as many tasks run as there are followers, and what the next change needs is not in
 /// the caches of the cores any more; `limit` finds it there. `same-pace` has nobody who follows either, but between two changes as
 /// many tasks of somebody else's are woken and run: what underpin's caller waits beyond it is what followers cost.
+///
+/// With 10,000 it was seen at 7.3 to 10 µs, `limit` at 2.3 and `same-pace` at 11 to 20: the caller waits for no follower, but a change
+/// that comes after so much else finds its code and data some 13 ns a line away. No change of the same size comes to 1.3 times
+/// `limit` at this pace, whoever follows it.
 pub fn update_watched(sides: &mut Sides, followers: usize) -> Result<()> {
     for (who, followers) in [(UNDERPIN, followers), (LIMIT, 0)] {
         let service = Service::<Reference>::start()?;
