@@ -32,7 +32,12 @@ const PRODUCERS: usize = 64;
 /// same indexes, and one by source, in memory. `limit` appends the bytes of a batch with one write and `fdatasync`, and
 /// could not find any of them again; its file grows, where underpin writes small batches into room that it made ahead, so
 /// that underpin can be quicker than it. What is left between the two at 1000 is encoding, 300 ns an event, which the one
-/// caller does before anything can be written.
+/// caller does before anything can be written; what the events were given in is dropped while the disk is waited for.
+///
+/// Each side begins on a disk that owes nothing. What one side left to be written used to be paid for by the next, and the
+/// ratios of a whole run were not those of these rows alone: at 100 events 1.3 and 2.1 times the best engine. What is left
+/// is the disk. The sync of 300 kB takes 0.4 ms, and now and then 25, on every side; five runs in a row found 0.52 to 0.74
+/// of `limit` at 1000 events, and 1.6 to 3.2 times the best engine.
 pub(super) fn batches(sides: &mut Sides, size: usize) -> Result<()> {
     let folder = sides.folder()?;
     let runtime = Workers::Two.runtime();
