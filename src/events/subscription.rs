@@ -255,7 +255,7 @@ impl Subscription {
         to: &Address<M>,
         mut message: impl FnMut(Event, Permit) -> M,
     ) -> StoreError {
-        /// How soon an address that refuses what it has no place for is asked again.
+        /// How soon an address is asked again that has no place, or where nobody is waited for.
         const SOON: Duration = Duration::from_millis(5);
         loop {
             if let Err(error) = self.look_ahead().await {
@@ -266,9 +266,11 @@ impl Subscription {
                 while let Err(refused) = to.cast(|permit| message(event.clone(), permit)).await {
                     match refused {
                         NotSent::Down => {
-                            // Waits as long as it takes, in steps.
-                            let _ = to.wait_ready(Duration::from_mins(1)).await;
-                            tokio::task::yield_now().await;
+                            // Waits as long as it takes, in steps; a task that is to end is told at once.
+                            match to.wait_ready(Duration::from_mins(1)).await {
+                                Ok(()) => tokio::task::yield_now().await,
+                                Err(_) => tokio::time::sleep(SOON).await,
+                            }
                         }
                         _ => tokio::time::sleep(SOON).await,
                     }

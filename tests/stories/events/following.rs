@@ -1,6 +1,13 @@
 //! Subscriptions.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use parking_lot::Mutex;
@@ -11,7 +18,10 @@ use underpin::{
         SimulatedDisk, Start, StoreError, Subscription,
     },
     ids::EventId,
-    otp::{Address, Admission, ChildSpec, Groups, Intensity, Permit, Supervisor, SupervisorSpec},
+    otp::{
+        Address, Admission, ChildSpec, Groups, Intensity, Permit, Shutdown, StopKind, Supervisor,
+        SupervisorSpec,
+    },
     ractor::{Actor, ActorProcessingErr, ActorRef},
 };
 
@@ -630,6 +640,37 @@ async fn an_actor_that_is_restarted_is_told_on() {
     super::support::until("it is told", || fed.told.lock().contains(&id(2))).await;
     assert_eq!(*fed.told.lock(), [id(1), id(2)]);
     feeding.abort();
+}
+
+/// A child that is to end is told at once that nobody is there: a feed that is such a child asks again, and must not do so without a
+/// pause.
+#[tokio::test]
+async fn a_feed_that_is_to_end_while_nobody_is_there_asks_now_and_then() {
+    const OFTEN: usize = 1000;
+    let store = Store::memory().await;
+    store.events.store_batch(steps(1)).await.expect("stored");
+    let following = follow(&store, Query::new(), Start::Beginning).await;
+    let (following, asked) = (Mutex::new(Some(following)), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&asked);
+    let feed = ChildSpec::task("feed", move |_| {
+        let (following, asked) = (following.lock().take(), Arc::clone(&counted));
+        async move {
+            let mut following = following.expect("it is not restarted");
+            let told = |event, permit| {
+                assert!(asked.fetch_add(1, Ordering::SeqCst) < OFTEN, "too often");
+                told(event, permit)
+            };
+            Err(following.feed(&Address::new(), told).await.into())
+        }
+    });
+    let feed = feed.shutdown(Shutdown::Timeout(Duration::from_millis(100)));
+    let spec = SupervisorSpec::new("feeding", Intensity::new(0, Duration::from_secs(1)));
+    let supervisor = Supervisor::start(spec.child(feed)).await.expect("starts");
+    super::support::until("it asks", || asked.load(Ordering::SeqCst) > 0).await;
+
+    let stopped = supervisor.stop().await;
+
+    assert_eq!(stopped.children[0].how, StopKind::Killed, "{stopped:?}");
 }
 
 #[tokio::test]
