@@ -26,6 +26,7 @@
 mod correlation;
 mod error;
 mod event_id;
+mod fnv;
 mod generator;
 mod identity;
 mod node_id;
@@ -36,6 +37,7 @@ mod trace;
 pub use correlation::CorrelationId;
 pub use error::{IdError, IdentityError};
 pub use event_id::EventId;
+pub(crate) use fnv::Fnv;
 pub use generator::{IdBlock, IdGenerator};
 pub use identity::{Identity, Incarnation};
 pub use node_id::{NodeId, NodeName};

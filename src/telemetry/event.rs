@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{EventNameError, OwnedEmission};
+use crate::ids::Fnv;
 
 /// The name of an event: one to sixteen parts, such as `web, request, stop`.
 ///
@@ -22,7 +23,7 @@ pub struct EventName {
     parts: Parts,
     /// One part more, so that a span's names need no lists of their own.
     last: Option<&'static str>,
-    hash: u64,
+    hash: Fnv,
 }
 
 #[derive(Clone)]
@@ -128,7 +129,7 @@ impl EventName {
         }
         let hash = segments
             .iter()
-            .fold(HASH_START, |hash, part| hash_part(hash, part.as_bytes()));
+            .fold(Fnv::EMPTY, |hash, part| hash_part(hash, part.as_bytes()));
         Ok(Self {
             parts: Parts::Shared(segments.into_iter().map(String::into_boxed_str).collect()),
             last: None,
@@ -145,7 +146,7 @@ impl EventName {
             !parts.is_empty() && parts.len() <= Self::PARTS_MAX,
             "an event name has 1 to 16 parts"
         );
-        let mut hash = HASH_START;
+        let mut hash = Fnv::EMPTY;
         let mut at = 0;
         while at < parts.len() {
             assert!(!parts[at].is_empty(), "an event name has no empty part");
@@ -211,21 +212,9 @@ impl EventName {
     }
 }
 
-/// FNV-1a, since it can be computed while compiling (draft-eastlake-fnv).
-const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
-
-const fn hash_part(mut hash: u64, part: &[u8]) -> u64 {
-    let mut at = 0;
-    while at < part.len() {
-        hash = hash_byte(hash, part[at]);
-        at += 1;
-    }
+const fn hash_part(hash: Fnv, part: &[u8]) -> Fnv {
     // Not a byte of UTF-8: keeps `a, bc` and `ab, c` apart.
-    hash_byte(hash, 0xff)
-}
-
-const fn hash_byte(hash: u64, byte: u8) -> u64 {
-    (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3)
+    hash.and(part).and(&[0xff])
 }
 
 impl PartialEq for EventName {
@@ -238,7 +227,7 @@ impl Eq for EventName {}
 
 impl std::hash::Hash for EventName {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
+        state.write_u64(self.hash.get());
     }
 }
 
