@@ -574,6 +574,30 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "cluster")]
+    fn plain_programs_need_an_address_a_cookie_of_their_own_and_a_node_that_listens() {
+        let all = [
+            ["--cluster-listen", "127.0.0.1:0"],
+            ["--plain-listen", "127.0.0.1:0"],
+            ["--plain-cookie-file", "other"],
+        ];
+        let run = |without: Option<usize>| {
+            let said = all.iter().enumerate();
+            let said = said.filter(|(which, _)| Some(*which) != without);
+            let words = ["underpin", "run"]
+                .into_iter()
+                .chain(said.flat_map(|(_, it)| *it));
+            Cli::try_parse_from(words).map(drop)
+        };
+
+        assert!(run(None).is_ok());
+        for (which, [option, _]) in all.iter().enumerate() {
+            let refused = run(Some(which)).expect_err("one is missing").to_string();
+            assert!(refused.contains(option), "{refused}");
+        }
+    }
+
+    #[test]
     fn a_node_is_named_by_host_and_port() {
         for (given, url) in [
             ("http://127.0.0.1:4610", "http://127.0.0.1:4610"),

@@ -2,14 +2,16 @@
 
 use std::{
     collections::VecDeque,
-    io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::Arc,
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, time};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{connect, error::ClusterError, greet::Failed, shared::Shared};
@@ -23,10 +25,6 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    pub(super) fn listener(&self) -> io::Result<TcpListener> {
-        TcpListener::from_std(self.socket.try_clone()?)
-    }
-
     pub(super) fn bind(address: SocketAddr) -> Result<Self, ClusterError> {
         let listen = |source| ClusterError::Listen { address, source };
         let socket = StdListener::bind(address).map_err(listen)?;
@@ -39,7 +37,7 @@ impl Listening {
 /// How long to wait when the system gives no connection, for want of file descriptors for instance.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts until it is told to end. Connections go on without it.
+/// Accepts nodes until it is told to end. Connections go on without it.
 pub(super) async fn listen(
     ctx: ChildContext,
     shared: Arc<Shared>,
@@ -49,28 +47,49 @@ pub(super) async fn listen(
         ctx.cancelled().await;
         return Ok(());
     };
-    let listener = listening.listener()?;
-    let strangers = Arc::new(Strangers::new(shared.options.greeting_max));
-    loop {
-        let accepted = tokio::select! {
-            () = ctx.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, from)) => {
-                let (shared, life) = (Arc::clone(&shared), shared.life());
-                let place = strangers.enter(&shared);
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = life.cancelled() => {}
-                        () = place.evicted.cancelled() => {}
-                        ended = connect::accepted(shared, stream, &place) => told(from, ended),
-                    }
-                });
+    listening
+        .accept(&ctx, &shared, |stream, from, place| {
+            let (shared, life) = (Arc::clone(&shared), shared.life());
+            async move {
+                tokio::select! {
+                    () = life.cancelled() => {}
+                    ended = connect::accepted(shared, stream, &place) => told(from, ended),
+                }
             }
-            Err(error) => {
-                tracing::warn!(%error, "no connection could be accepted");
-                time::sleep(PAUSE).await;
+        })
+        .await
+}
+
+impl Listening {
+    /// Accepts until it is told to end, and has each who comes talked with until it has to make room.
+    pub(super) async fn accept<T: Future<Output = ()> + Send + 'static>(
+        &self,
+        ctx: &ChildContext,
+        shared: &Arc<Shared>,
+        talk: impl Fn(TcpStream, SocketAddr, Arc<Place>) -> T,
+    ) -> Result<(), BoxError> {
+        let listener = TcpListener::from_std(self.socket.try_clone()?)?;
+        let strangers = Arc::new(Strangers::new(shared.options.greeting_max));
+        loop {
+            let accepted = tokio::select! {
+                () = ctx.cancelled() => return Ok(()),
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, from)) => {
+                    let place = Arc::new(strangers.enter(shared));
+                    let talk = talk(stream, from, Arc::clone(&place));
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            () = place.evicted.cancelled() => {}
+                            () = talk => {}
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no connection could be accepted");
+                    time::sleep(PAUSE).await;
+                }
             }
         }
     }
@@ -89,7 +108,7 @@ fn told(from: SocketAddr, ended: Result<(), Failed>) {
 
 /// Those who have connected and not proven anything. The newest is let in and the oldest makes room: a node that knows the cookie
 /// needs milliseconds, so that whoever is old is none.
-pub(super) struct Strangers {
+struct Strangers {
     max: usize,
     places: Mutex<VecDeque<(u64, CancellationToken)>>,
 }
@@ -102,14 +121,14 @@ pub(super) struct Place {
 }
 
 impl Strangers {
-    pub(super) fn new(max: usize) -> Self {
+    fn new(max: usize) -> Self {
         Self {
             max,
             places: Mutex::default(),
         }
     }
 
-    pub(super) fn enter(self: &Arc<Self>, shared: &Shared) -> Place {
+    fn enter(self: &Arc<Self>, shared: &Shared) -> Place {
         let (number, evicted) = (shared.number(), CancellationToken::new());
         let mut places = self.places.lock();
         if places.len() >= self.max
@@ -128,11 +147,6 @@ impl Strangers {
 }
 
 impl Place {
-    /// Until it has to make room.
-    pub(super) async fn evicted(&self) {
-        self.evicted.cancelled().await;
-    }
-
     /// It has proven who it is.
     pub(super) fn give_back(&self) {
         self.strangers

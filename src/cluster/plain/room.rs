@@ -201,14 +201,20 @@ mod tests {
         let one_more = name(PROGRAMS_MAX);
         assert_eq!(plain.enter(&one_more, "", &session, now(1)), Entered::Full);
 
-        for round in 0..3 {
-            for number in 0..PROGRAMS_MAX {
-                let name = name(round * PROGRAMS_MAX + number);
-                plain.enter(&name, "", &session, now(2));
-                plain.leave(&name, &session, DownReason::Closed, now(3));
-            }
+        for number in 0..3 * PROGRAMS_MAX {
+            let (name, then) = (name(number), now(2 + number as u64));
+            plain.enter(&name, "", &session, then);
+            plain.leave(&name, &session, DownReason::Closed, then);
         }
-        assert!(plain.members(now(4)).len() <= PROGRAMS_MAX + 1);
+        plain.enter(&one_more, "", &session, now(5000));
+
+        let remembered = plain.members(now(5000)).into_iter();
+        let mut remembered: Vec<_> = remembered.map(|member| member.name).collect();
+        remembered.sort_unstable();
+        let mut newest: Vec<_> = (2 * PROGRAMS_MAX..3 * PROGRAMS_MAX).map(name).collect();
+        newest.push(one_more);
+        newest.sort_unstable();
+        assert_eq!(remembered, newest);
     }
 
     #[test]

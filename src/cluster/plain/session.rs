@@ -15,6 +15,7 @@ use tokio::{
     },
     time,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     protocol::{self, Heard, Status},
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     cluster::{
         cookie::Cookie,
-        listener::{Listening, Place, Strangers},
+        listener::{Listening, Place},
         member::{DownReason, MemberEvent},
         shared::Shared,
     },
@@ -37,8 +38,6 @@ const GREETING_BYTES_MAX: u64 = 4096;
 const FRAME_BYTES_MAX: u64 = 8 << 20;
 /// How often it is asked for a sign. None is waited for; but a connection that is no more ends, since nobody acknowledges its bytes.
 const PING: Duration = Duration::from_secs(5);
-/// How long to wait when the system gives no connection, for want of file descriptors for instance.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until it is told to end; connections end with it.
 pub(crate) async fn listen(
@@ -46,37 +45,23 @@ pub(crate) async fn listen(
     shared: Arc<Shared>,
     (listening, cookie): (Arc<Listening>, Cookie),
 ) -> Result<(), BoxError> {
-    let listener = listening.listener()?;
-    let strangers = Arc::new(Strangers::new(shared.options.greeting_max));
-    let life = tokio_util::sync::CancellationToken::new();
+    let life = CancellationToken::new();
     let _ends = life.clone().drop_guard();
-    loop {
-        let accepted = tokio::select! {
-            () = ctx.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, from)) => {
-                let place = strangers.enter(&shared);
-                let (shared, cookie, life) = (Arc::clone(&shared), cookie.clone(), life.clone());
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = life.cancelled() => {}
-                        () = place.evicted() => {}
-                        ended = converse(&shared, &cookie, stream, &place) => {
-                            if let Err(error) = ended {
-                                tracing::debug!(%from, %error, "a plain program was not let in");
-                            }
+    listening
+        .accept(&ctx, &shared, |stream, from, place| {
+            let (shared, cookie, life) = (Arc::clone(&shared), cookie.clone(), life.clone());
+            async move {
+                tokio::select! {
+                    () = life.cancelled() => {}
+                    ended = converse(&shared, &cookie, stream, &place) => {
+                        if let Err(error) = ended {
+                            tracing::debug!(%from, %error, "a plain program was not let in");
                         }
                     }
-                });
+                }
             }
-            Err(error) => {
-                tracing::warn!(%error, "no connection of a plain program could be accepted");
-                time::sleep(PAUSE).await;
-            }
-        }
-    }
+        })
+        .await
 }
 
 async fn converse(
