@@ -179,9 +179,9 @@ async fn about_config(config: Configuration, ask: ConfigAsk) -> Told<Setting> {
                 .subscribe(path.as_str())
                 .map_err(|error| error.to_string())?;
             let newer = async {
-                // The first notice is what is.
+                // The first notice is what is. A lower revision is that of a node that was started with other settings.
                 while let Some(notice) = subscription.recv().await {
-                    if notice.revision.0 > after {
+                    if notice.revision.0 != after {
                         break;
                     }
                 }

@@ -104,6 +104,39 @@ async fn settings_of_another_node_are_read_followed_and_with_leave_changed() {
     a.shutdown().await;
 }
 
+/// Whoever followed a setting of a node that was started anew without its changes heard of the value there 20 s later.
+#[tokio::test]
+async fn a_setting_is_followed_over_a_restart_of_its_node_also_where_its_revision_is_lower_then() {
+    let a = node("a", options()).await;
+    let join = || {
+        let address = a.cluster().expect("in one").address().to_owned();
+        options().join(address).allow_changes()
+    };
+    let b = node("b", join()).await;
+    let up = a.cluster().expect("in one");
+    up.wait_for(&name("b"), PATIENCE).await.expect("b is up");
+    let remote = at(&a, &name("b"));
+    let revision = remote.update("app.discount", 20_u32).await.expect("leave");
+    let mut following = remote.follow_setting("app.discount");
+    let followed = following.next().await.expect("it is there");
+    assert_eq!(
+        (followed.value, followed.revision),
+        (20_u32.into(), revision)
+    );
+
+    let next = tokio::spawn(async move { following.next().await });
+    b.shutdown().await;
+    let b = node("b", join()).await;
+
+    let soon = std::time::Duration::from_secs(15);
+    let followed = tokio::time::timeout(soon, next).await.expect("soon");
+    let followed = followed.expect("no panic").expect("it is back");
+    assert_eq!(followed.value, 5_u32.into());
+    assert!(followed.revision < revision);
+    b.shutdown().await;
+    a.shutdown().await;
+}
+
 #[tokio::test]
 async fn without_leave_another_node_changes_nothing() {
     let (a, b) = two(false).await;
@@ -172,6 +205,35 @@ async fn events_of_another_node_are_found_and_followed() {
     assert_eq!(all.next().await.expect("stored").data(), &Value::from(6));
     a.shutdown().await;
     b.shutdown().await;
+}
+
+#[tokio::test]
+async fn events_are_followed_over_a_restart_of_their_node_none_left_out_and_none_twice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let a = node("a", options()).await;
+    let at_a = a.cluster().expect("in one").address().to_owned();
+    let b = async || {
+        let builder = Node::builder()
+            .name("b")
+            .data_dir(folder.path())
+            .without_environment();
+        let started = builder.cluster(options().join(at_a.clone())).start().await;
+        started.expect("starts")
+    };
+    let mut following = at(&a, &name("b")).follow_events("kind=order", true);
+    for life in 0..3_u64 {
+        let b = b().await;
+        store(&b, "order", 2 * life).await;
+        let event = tokio::time::timeout(PATIENCE, following.next()).await;
+        let event = event.expect("in time").expect("stored");
+        assert_eq!(event.data(), &Value::from(2 * life));
+        store(&b, "order", 2 * life + 1).await;
+        let event = tokio::time::timeout(PATIENCE, following.next()).await;
+        let event = event.expect("in time").expect("stored");
+        assert_eq!(event.data(), &Value::from(2 * life + 1));
+        b.shutdown().await;
+    }
+    a.shutdown().await;
 }
 
 #[tokio::test]
