@@ -96,28 +96,44 @@ fn nodes_whose_cable_is_cut_one_way_lose_each_other_just_so() {
     whole_again(&mut a, &mut b, &runs);
 }
 
+/// With a cable of this test's own; `namespaces` has one that the system makes slow.
 #[test]
 fn a_slow_cable_makes_who_sends_wait_and_nobody_is_taken_for_dead() {
-    const SPEED: u32 = 128 << 10;
     let (cable, mut a, mut b) = two_players();
+    waits_for_a_slow_cable(
+        (&mut a, &mut b),
+        || cable.slow_from_a(SLOW),
+        || cable.heal(),
+    );
+}
+
+/// So many bytes a second.
+pub(crate) const SLOW: u32 = 128 << 10;
+
+/// A floods b over a slow cable: it waits in bounded memory, each takes the other for alive, and all comes when it is as it was.
+pub(crate) fn waits_for_a_slow_cable(
+    (a, b): (&mut Player, &mut Player),
+    slow: impl FnOnce(),
+    heal: impl FnOnce(),
+) {
     let before = a.resident_bytes();
-    cable.slow_from_a(SPEED);
+    slow();
 
     let begin = Instant::now();
     a.told("flood b 1000");
     until("there is no credit left, and time has passed", || {
-        let flow = flow(&mut a);
+        let flow = flow(a);
         flow.in_flight >= STUCK && begin.elapsed() > 4 * TIMEOUT
     });
     let grown = a.resident_bytes().saturating_sub(before);
     a.told("rest");
     let sent: u64 = a.says("flooded", 0).parse().expect("a number");
-    cable.heal();
+    heal();
 
     until("all has come", || {
         a.asked("counted b") == format!("{sent} {sent}")
     });
-    for player in [&a, &b] {
+    for player in [&*a, &*b] {
         let news = player.all();
         assert!(!news.iter().any(|line| line.contains("Down")), "{news:?}");
     }

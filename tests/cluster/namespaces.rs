@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     certificates::one_authority_and_another,
-    cut::{lose_each_other, run_of, whole_again},
+    cut::{SLOW, lose_each_other, run_of, waits_for_a_slow_cable, whole_again},
     player::{Part, Player},
     scene::until,
 };
@@ -27,13 +27,17 @@ struct Namespaces {
 }
 
 fn ip(arguments: &str) -> Result<(), String> {
-    let output = Command::new("ip").args(arguments.split(' ')).output();
-    let output = output.map_err(|error| format!("ip: {error}"))?;
+    run("ip", arguments)
+}
+
+fn run(program: &str, arguments: &str) -> Result<(), String> {
+    let output = Command::new(program).args(arguments.split(' ')).output();
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(format!("ip {arguments}: {}", words.trim()))
+    Err(format!("{program} {arguments}: {}", words.trim()))
 }
 
 impl Namespaces {
@@ -95,6 +99,21 @@ impl Namespaces {
         ip(&format!("-n {} route del blackhole {AT_B}/32", self.a)).expect("it is there");
     }
 
+    /// What a sends to b goes through a token bucket (tc-tbf(8)): netem, which can also delay and lose, is not in every kernel.
+    fn slow_from_a(&self, bytes_a_second: u32) -> Result<(), String> {
+        let bits = 8 * bytes_a_second;
+        let bucket = format!("tbf rate {bits}bit burst 32kbit latency 400ms");
+        run(
+            "tc",
+            &format!("-n {} qdisc add dev cable root {bucket}", self.a),
+        )
+    }
+
+    fn quick_from_a(&self) {
+        let gone = run("tc", &format!("-n {} qdisc del dev cable root", self.a));
+        gone.expect("it is there");
+    }
+
     fn players(&self) -> (Player, Player) {
         let part = |name, address| {
             let mut part = Part::new(name, &format!("{address}:{PORT}"));
@@ -151,6 +170,24 @@ fn two_machines_of_which_one_is_not_heard_lose_each_other_and_are_whole_again() 
 
     namespaces.heal_from_a();
     whole_again(&mut a, &mut b, &runs);
+}
+
+#[test]
+fn two_machines_whose_cable_is_slow_wait_for_it_and_are_not_taken_for_dead() {
+    let Some(namespaces) = Namespaces::new() else {
+        return;
+    };
+    if let Err(why) = namespaces.slow_from_a(SLOW) {
+        return eprintln!("NOT LOOKED AT, since no cable can be made slow here: {why}");
+    }
+    namespaces.quick_from_a();
+    let (mut a, mut b) = namespaces.players();
+
+    waits_for_a_slow_cable(
+        (&mut a, &mut b),
+        || namespaces.slow_from_a(SLOW).expect("as before"),
+        || namespaces.quick_from_a(),
+    );
 }
 
 #[test]
