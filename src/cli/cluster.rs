@@ -1,6 +1,6 @@
 //! `cluster`, and how `run` joins one.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -25,7 +25,10 @@ pub(super) fn join(builder: NodeBuilder, joining: &Joining) -> Result<NodeBuilde
     if joining.cluster_listen.is_none() && joining.join.is_empty() {
         return Ok(builder);
     }
-    let cookie = cookie(joining).map_err(|error| Failure::refused("cookie", error.to_string()))?;
+    let cookie = match &joining.cookie_file {
+        Some(file) => cookie_in(file)?,
+        None => Cookie::from_env(VARIABLE).map_err(|error| no_cookie(VARIABLE, &error))?,
+    };
     let timeout = Duration::from_millis(joining.cluster_timeout);
     let mut options = ClusterOptions::new(cookie).heartbeat(timeout / 4, timeout);
     if let Some(address) = joining.cluster_listen {
@@ -42,9 +45,7 @@ pub(super) fn join(builder: NodeBuilder, joining: &Joining) -> Result<NodeBuilde
         options = options.tls(tls.map_err(|error| Failure::refused("tls", error.to_string()))?);
     }
     if let (Some(address), Some(file)) = (joining.plain_listen, &joining.plain_cookie_file) {
-        let cookie = Cookie::from_file(file);
-        let cookie = cookie.map_err(|error| Failure::refused("cookie", error.to_string()))?;
-        options = options.plain(address, cookie);
+        options = options.plain(address, cookie_in(file)?);
     }
     if joining.insecure {
         options = options.insecure();
@@ -55,11 +56,17 @@ pub(super) fn join(builder: NodeBuilder, joining: &Joining) -> Result<NodeBuilde
     Ok(builder.cluster(options))
 }
 
-fn cookie(joining: &Joining) -> Result<Cookie, CookieError> {
-    match &joining.cookie_file {
-        Some(file) => Cookie::from_file(file),
-        None => Cookie::from_env(VARIABLE),
-    }
+fn cookie_in(file: &Path) -> Result<Cookie, Failure> {
+    Cookie::from_file(file).map_err(|error| no_cookie(&file.display().to_string(), &error))
+}
+
+/// Most errors say themselves where the cookie should have been.
+fn no_cookie(place: &str, error: &CookieError) -> Failure {
+    let words = match error {
+        CookieError::Length { .. } => format!("{place}: {error}"),
+        error => error.to_string(),
+    };
+    Failure::refused("cookie", words)
 }
 
 #[derive(Deserialize)]
@@ -67,6 +74,9 @@ struct Shown {
     name: String,
     id: Json,
     address: String,
+    /// Not said by nodes of before.
+    #[serde(default)]
+    has_left: bool,
     members: Vec<Member>,
     failures: Vec<Failed>,
 }
@@ -137,6 +147,9 @@ fn lines(shown: &Shown) -> Vec<String> {
         format!("at {}", shown.address)
     };
     let mut lines = vec![format!("{} (node {}), {at}", shown.name, shown.id)];
+    if shown.has_left {
+        lines.push("  it has left, and goes on alone until it is started anew".to_owned());
+    }
     let width = shown
         .members
         .iter()
@@ -244,6 +257,19 @@ mod tests {
                 "  p.h   alive for 5.0 s  node -  h:1  plain  3 actors, 1 groups",
                 "  cannot join: 10.0.0.1:1: the cookies differ",
             ]
+        );
+    }
+
+    #[test]
+    fn a_node_that_has_left_says_so() {
+        let shown = json!({
+            "name": "a", "id": 1, "address": "", "has_left": true, "members": [], "failures": [],
+        });
+        let shown: Shown = serde_json::from_value(shown).expect("as the node says it");
+
+        assert_eq!(
+            lines(&shown)[1],
+            "  it has left, and goes on alone until it is started anew"
         );
     }
 }

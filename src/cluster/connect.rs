@@ -15,6 +15,7 @@ use super::{
     serve,
     shared::Shared,
     state::{Linked, LostWhy},
+    tls::{self, Disagreement},
 };
 
 /// Dials an address and runs the connection until it ends. Tells the membership when it comes to nothing.
@@ -230,9 +231,13 @@ impl Drop for Abandoned<'_> {
 fn failure(address: &str, failed: Failed) -> ConnectError {
     let address = address.to_owned();
     match failed {
-        Failed::Io(source) => ConnectError::Io {
-            address,
-            source: Arc::new(source),
+        Failed::Io(source) => match tls::disagreement(&source) {
+            Some(Disagreement::NotTls) => ConnectError::Foreign { address },
+            Some(Disagreement::Certificate(why)) => ConnectError::Certificate { address, why },
+            None => ConnectError::Io {
+                address,
+                source: Arc::new(source),
+            },
         },
         Failed::Foreign | Failed::Asked => ConnectError::Foreign { address },
         Failed::Refused(refusal) => ConnectError::Refused { address, refusal },

@@ -345,6 +345,16 @@ pub enum ConnectError {
         /// The address.
         address: String,
     },
+    /// One of the two does not trust the certificate of the other.
+    #[error(
+        "{address}: {why}; give both nodes certificates of one authority, which are valid today and name the hosts that are dialled"
+    )]
+    Certificate {
+        /// The address.
+        address: String,
+        /// What is wrong, in the words of TLS.
+        why: String,
+    },
     /// The other node does not let this one in, or this one not the other.
     #[error("{address}: {refusal}")]
     Refused {
@@ -432,6 +442,9 @@ pub enum ClusterError {
         /// The address.
         address: String,
     },
+    /// This node has left.
+    #[error("this node has left the cluster; it can join again when its process is started anew")]
+    HasLeft,
     /// An option has a value that cannot work.
     #[error("{option} {problem}")]
     Option {

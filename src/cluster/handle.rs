@@ -1,4 +1,9 @@
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
@@ -250,10 +255,13 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`ClusterError::Option`] when it is no address.
+    /// [`ClusterError::Option`] when it is no address, [`ClusterError::HasLeft`] after [`leave`](Self::leave).
     pub fn join(&self, address: impl Into<String>) -> Result<(), ClusterError> {
         let address = address.into();
         super::options::check_address(&address)?;
+        if self.has_left() {
+            return Err(ClusterError::HasLeft);
+        }
         self.shared.tell(Message::Join { address });
         Ok(())
     }
@@ -274,6 +282,12 @@ impl Cluster {
         membership
             .call(|reply| Message::Leave { reply }, Duration::from_secs(5))
             .await
+    }
+
+    /// Whether this node was told to leave.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.shared.has_left.load(Ordering::Relaxed)
     }
 
     /// Lets other nodes call the actor at an address, by the name of the service. A service that is there already is replaced.

@@ -247,7 +247,9 @@ const FRAME_BYTES_MOST: u32 = 1 << 30;
 /// A host and a port, which need not be there yet.
 pub(super) fn check_address(address: &str) -> Result<(), ClusterError> {
     let parts = address.rsplit_once(':');
-    let is_good = parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let is_good = parts.is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
     if is_good && address.len() <= ADDRESS_BYTES_MAX {
         return Ok(());
     }
@@ -312,6 +314,7 @@ mod tests {
             "host:",
             ":80",
             "host:70000",
+            "host:0",
             &format!("{}:80", "x".repeat(260)),
         ] {
             assert!(options().join(bad).check().is_err(), "{bad}");

@@ -12,7 +12,7 @@ use tokio::{net::TcpStream, task};
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
     rustls::{
-        ClientConfig, RootCertStore, ServerConfig, crypto,
+        AlertDescription, ClientConfig, Error, RootCertStore, ServerConfig, crypto,
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
         server::WebPkiClientVerifier,
         version::TLS13,
@@ -202,5 +202,32 @@ impl fmt::Debug for Tls {
         f.debug_tuple("Tls")
             .field(&self.files)
             .finish_non_exhaustive()
+    }
+}
+/// What two sides do not agree on.
+pub(super) enum Disagreement {
+    /// The other side does not speak TLS.
+    NotTls,
+    /// One of them does not take the certificate of the other; why not.
+    Certificate(String),
+}
+
+/// What an error of a connection says about TLS, if anything.
+pub(super) fn disagreement(error: &io::Error) -> Option<Disagreement> {
+    let error = error.get_ref()?.downcast_ref::<Error>()?;
+    match error {
+        Error::InvalidMessage(_) => Some(Disagreement::NotTls),
+        Error::InvalidCertificate(_)
+        | Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::DecryptError
+            | AlertDescription::CertificateRequired,
+        ) => Some(Disagreement::Certificate(error.to_string())),
+        _ => None,
     }
 }

@@ -76,6 +76,7 @@ pub(super) fn complaints(cluster: &Cluster) -> Vec<Complaint> {
             } => None,
             ConnectError::Refused { .. }
             | ConnectError::Insecure { .. }
+            | ConnectError::Certificate { .. }
             | ConnectError::Foreign { .. } => Some(Complaint {
                 part: "node/cluster".into(),
                 kind: address.into(),
@@ -144,6 +145,7 @@ pub(super) fn shown(cluster: &Cluster) -> serde_json::Value {
         "incarnation": cluster.incarnation().to_string(),
         "listen": cluster.listen_addr(),
         "address": cluster.address(),
+        "has_left": cluster.has_left(),
         "plain_listen": cluster.plain_addr(),
         "members": cluster.members(),
         "failures": failures,

@@ -20,6 +20,9 @@ pub(crate) fn one_authority_and_another(at: [(&[String], &str); 2]) {
         let failures = stranger.cluster()["failures"].to_string();
         failures.contains("certificate")
     });
+    let health = stranger.says(&["status"]).stdout;
+    let health = String::from_utf8(health).expect("text");
+    assert!(health.contains("certificates of one authority"), "{health}");
     assert_eq!(a.cluster()["members"].as_array().map(Vec::len), Some(0));
     drop(stranger);
 

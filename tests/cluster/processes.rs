@@ -37,6 +37,8 @@ fn three_terminals_see_each_other_and_one_leaves() {
 
     let left = c.says(&["cluster", "leave"]);
     assert!(left.status.success(), "{left:?}");
+    let alone = String::from_utf8(c.says(&["cluster"]).stdout).expect("text");
+    assert!(alone.contains("it has left"), "{alone}");
     a.becomes("c", "left");
     b.becomes("c", "left");
     until("it is in the books", || {

@@ -91,6 +91,41 @@ async fn a_node_whose_life_ends_is_down_at_once_and_whole_again_when_it_is_back(
     );
 }
 
+/// As one does whose data was lost.
+#[tokio::test]
+async fn a_node_that_comes_back_with_another_id_is_the_same_node() {
+    let (a, b) = two_nodes().await;
+    let address = b.cluster.listen_addr().expect("it listens");
+    b.kill();
+    eventually("it is down", async || {
+        a.member("b").state == MemberState::Down
+    })
+    .await;
+    drop(b);
+
+    let b = TestNode::start("b", 9, options().listen(address)).await;
+
+    a.sees("b").await;
+    b.sees("a").await;
+    assert_eq!(a.member("b").id.map(NodeId::get), Some(9));
+    assert_eq!(a.cluster.members().len(), 1);
+}
+
+#[tokio::test]
+async fn nodes_talk_over_ip_version_6() {
+    let Ok(_) = TcpListener::bind("[::1]:0") else {
+        return eprintln!("NOT LOOKED AT, since this machine has no IPv6");
+    };
+    let at_v6 = || options().listen("[::1]:0".parse().expect("an address"));
+    let a = TestNode::start("a", 1, at_v6()).await;
+    let b = TestNode::start("b", 2, at_v6().join(a.address())).await;
+
+    a.sees("b").await;
+    b.sees("a").await;
+
+    assert!(a.member("b").address.starts_with("[::1]:"));
+}
+
 #[tokio::test]
 async fn a_node_that_stops_has_left_and_is_not_down() {
     let (a, b) = two_nodes().await;
@@ -109,6 +144,11 @@ async fn a_node_can_leave_and_go_on_alone() {
 
     b.cluster.leave().await.expect("the room runs");
 
+    assert_eq!((a.cluster.has_left(), b.cluster.has_left()), (false, true));
+    assert!(matches!(
+        b.cluster.join(a.address()),
+        Err(ClusterError::HasLeft)
+    ));
     assert_eq!(monitor.next().await, Some(MemberEvent::Left(name("b"))));
     assert_eq!((a.cluster.connected(), b.cluster.connected()), (0, 0));
     let alone = TestNode::start("c", 3, options().join(b.address())).await;
