@@ -158,7 +158,6 @@ impl Drop for Room {
         self.shared.links.store(Arc::default());
         for (link, _) in self.links.values() {
             link.close(LostWhy::Closed);
-            self.shared.groups.forget(link.node());
         }
     }
 }
@@ -207,7 +206,6 @@ impl Room {
     fn lost(&mut self, link: LinkNumber) {
         if let Some((link, counted)) = self.links.remove(&link) {
             self.shared.figures.lost(&link, counted);
-            self.shared.groups.forget_link(&link);
         }
     }
 
@@ -277,7 +275,7 @@ impl Room {
                 // First everybody finds it, so that who joins a group from now on is told over it.
                 self.publish();
                 if let Some((link, _)) = self.links.get(&link) {
-                    self.shared.groups.introduce(link);
+                    self.shared.groups.introduce(&self.shared, link.node());
                 }
             }
             // Only in answer to a greeting, which sees to it itself.
@@ -314,12 +312,10 @@ impl Room {
             News::Down(why) => ("down", MemberEvent::Down(name.clone(), reason(why))),
             News::Left => ("left", MemberEvent::Left(name.clone())),
         };
-        match news {
-            News::Down(_) | News::Left => {
-                self.shared.groups.forget(name);
-                tracing::warn!(node = %name, ?news, "a node is gone");
-            }
-            _ => tracing::info!(node = %name, ?news, "a node"),
+        if let News::Down(_) = news {
+            tracing::warn!(node = %name, ?news, "a node is gone");
+        } else {
+            tracing::info!(node = %name, ?news, "a node");
         }
         self.shared.figures.event(word);
         // The lists first: whoever hears of it looks at them.
@@ -397,10 +393,12 @@ fn reason(why: LostWhy) -> DownReason {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, AtomicUsize};
-
     use super::*;
-    use crate::cluster::reader::tests::{link, shared};
+    use crate::cluster::{
+        Delivery,
+        groups::ClusterGroup,
+        reader::tests::{link, shared},
+    };
 
     fn room(shared: &Arc<Shared>) -> Room {
         let rules = Rules {
@@ -415,75 +413,108 @@ mod tests {
         }
     }
 
-    /// Members were counted before the connection could be found: who joined in between was never told of there.
-    #[tokio::test(start_paused = true)]
-    async fn members_are_counted_for_a_new_node_when_whoever_joins_can_find_it() {
-        let shared = shared();
-        let (counted, found) = (
-            Arc::new(AtomicUsize::new(0)),
-            Arc::new(AtomicBool::new(true)),
-        );
-        shared.groups.open_counted("readers", {
-            let (shared, counted, found) = (Arc::clone(&shared), counted.clone(), found.clone());
-            move || {
-                counted.fetch_add(1, Ordering::Relaxed);
-                found.fetch_and(shared.links.load().len() == 1, Ordering::Relaxed);
-                1
-            }
-        });
-
-        let greeted = room(&shared).greeted(link(&shared), None);
-
-        assert_eq!(greeted, Ok(()));
-        assert_eq!(counted.load(Ordering::Relaxed), 1);
-        assert!(found.load(Ordering::Relaxed));
+    fn group(shared: &Arc<Shared>, name: &str) -> ClusterGroup<u64> {
+        ClusterGroup::open(Arc::clone(shared), name)
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_comes_late_over_a_connection_that_is_over_makes_no_members() {
-        let shared = shared();
-        let (link, mut room) = (link(&shared), room(&shared));
-        room.greeted(Arc::clone(&link), None).expect("let in");
-        shared.groups.learn(&link, true, &[("readers", 3)]);
-        let names = || shared.groups.counted_elsewhere("readers");
-        assert_eq!(names(), 3);
+    struct Member;
 
-        link.close(LostWhy::Closed);
-        room.step(&Input::Lost {
-            link: link.number(),
-            why: LostWhy::Closed,
-        });
-        assert_eq!(names(), 0);
-        shared.groups.learn(&link, false, &[("readers", 3)]);
+    impl Actor for Member {
+        type Msg = Delivery<u64>;
+        type State = ();
+        type Arguments = ();
 
-        assert_eq!(names(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn names_of_groups_fit_into_the_shortest_frame() {
-        let shared = shared();
-        for n in 0..600 {
-            let name = format!("{n:>256}");
-            shared.groups.open_counted(&name, || 1);
+        async fn pre_start(
+            &self,
+            _: ActorRef<Delivery<u64>>,
+            (): (),
+        ) -> Result<(), ActorProcessingErr> {
+            Ok(())
         }
-        shared.groups.open_counted(&"x".repeat(257), || 1);
-        let link = link(&shared);
+    }
 
-        shared.groups.introduce(&link);
-
+    /// How many members of which groups a node was told of, frame by frame.
+    async fn told(link: &Link) -> Vec<(String, u32)> {
         let mut bytes = Vec::new();
         assert!(link.outbox.next(&mut bytes).await);
-        let (mut rest, mut told) = (&bytes[..], 0);
+        let (mut rest, mut told) = (&bytes[..], Vec::new());
         while !rest.is_empty() {
             let frame = crate::cluster::wire::next_frame(rest, 64 << 10).expect("short");
             let (body, taken) = frame.expect("whole");
             let Ok(Frame::Members { groups, .. }) = Frame::read(body) else {
                 panic!("another frame");
             };
-            assert!(groups.iter().all(|(name, _)| name.len() == 256));
-            told += groups.len();
+            told.extend(
+                groups
+                    .iter()
+                    .map(|(name, count)| ((*name).to_owned(), *count)),
+            );
             rest = &rest[taken..];
         }
-        assert_eq!(told, 600);
+        told
+    }
+
+    /// Members were counted before the connection could be found: who joined in between was never told of there. So now they are told
+    /// over the connection that can be found.
+    #[tokio::test(start_paused = true)]
+    async fn a_new_node_is_told_of_members_when_whoever_joins_can_find_it() {
+        let shared = shared();
+        let (link, mut room) = (link(&shared, 1), room(&shared));
+        let (member, _) = Actor::spawn(None, Member, ()).await.expect("starts");
+        group(&shared, "readers").join(&member).expect("lives");
+        shared.groups.introduce(&shared, link.node());
+        assert_eq!(link.outbox.backlog(), 0, "it cannot be found yet");
+
+        room.greeted(Arc::clone(&link), None).expect("let in");
+
+        assert_eq!(told(&link).await, [("readers".to_owned(), 1)]);
+    }
+
+    /// What came late over a connection that had just been replaced took the place of what had come over the new one, until the next
+    /// change.
+    #[tokio::test(start_paused = true)]
+    async fn members_are_those_that_were_told_over_the_connection_in_use() {
+        let shared = shared();
+        let [old, new] = [1, 2].map(|number| link(&shared, number));
+        let readers = group(&shared, "readers");
+        let mut room = room(&shared);
+        room.greeted(Arc::clone(&old), None).expect("let in");
+        old.counts.learn(true, &[("readers", 3)]);
+        assert_eq!(readers.count(), 3);
+        let silent = shared.options.timeout * 3 / 4;
+        let heard = [(old.number(), Duration::ZERO)];
+        room.state.step(&Input::Tick { heard: &heard }, silent, 0.5);
+
+        room.greeted(Arc::clone(&new), None).expect("let in");
+        assert_eq!(readers.count(), 0, "it has said nothing yet");
+        new.counts.learn(true, &[("readers", 2)]);
+        old.counts.learn(false, &[("readers", 5)]);
+        room.lost(old.number());
+
+        assert_eq!(readers.count(), 2);
+        room.step(&Input::Lost {
+            link: new.number(),
+            why: LostWhy::Closed,
+        });
+        assert_eq!(readers.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_of_groups_fit_into_the_shortest_frame() {
+        let shared = shared();
+        let (member, _) = Actor::spawn(None, Member, ()).await.expect("starts");
+        let names = (0..600).map(|n| format!("{n:>256}"));
+        for name in names.chain(["x".repeat(257)]) {
+            group(&shared, &name).join(&member).expect("lives");
+        }
+        let link = link(&shared, 1);
+
+        room(&shared)
+            .greeted(Arc::clone(&link), None)
+            .expect("let in");
+
+        let told = told(&link).await;
+        assert!(told.iter().all(|(name, _)| name.len() == 256));
+        assert_eq!(told.len(), 600);
     }
 }

@@ -10,6 +10,8 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
+use crate::ids::Fnv;
+
 /// What every message costs beside its bytes: about what it takes in memory while it waits for its service.
 pub(super) const EACH: usize = 256;
 
@@ -32,12 +34,8 @@ impl Lane {
         Self::of(b'g', name)
     }
 
-    /// FNV-1a with 64 bits.
     fn of(kind: u8, name: &str) -> Self {
-        let bytes = std::iter::once(kind).chain(name.bytes());
-        Self(bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-        }))
+        Self(Fnv::EMPTY.and(&[kind]).and(name.as_bytes()).get())
     }
 }
 
@@ -127,6 +125,11 @@ impl Window {
     /// The peer has dealt with this much.
     pub(super) fn grant(&mut self, lane: Lane, bytes: u32) {
         self.0.take(lane, u64::from(bytes));
+    }
+
+    /// What it was taken for is dealt with.
+    pub(super) fn give_back(&mut self, charge: Charge) {
+        self.0.take(charge.lane, charge.cost);
     }
 
     pub(super) fn used(&self) -> u64 {

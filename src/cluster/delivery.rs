@@ -3,6 +3,7 @@
 use std::{
     fmt,
     ops::Deref,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,12 +14,12 @@ use parking_lot::Mutex;
 use ractor::Message;
 use tokio::sync::Notify;
 
-use super::credit::Charge;
+use super::credit::{Charge, Window};
 
 /// One broadcast, as a member of a [`ClusterGroup`](super::ClusterGroup) gets it. It dereferences to what was sent.
 ///
-/// Keep it until the work is done, and drop it then. What came from another node uses up that node's credit for the group while any
-/// member here has its delivery of it: so senders wait, or are told that the node is full, when members are slow. Who takes
+/// Keep it until the work is done, and drop it then. It uses up the credit that its sender's node has for the group while any member
+/// here has its delivery of it: so senders wait, or are told that the node is full, when members are slow. Who takes
 /// [the payload out](Self::into_payload) at once, to put it into a queue of its own for instance, bounds that queue itself. Drop it before
 /// waiting for a broadcast of one's own: members that wait for each other's credit would wait for ever.
 #[derive(Clone)]
@@ -29,7 +30,7 @@ pub struct Delivery<T> {
 }
 
 impl<T> Delivery<T> {
-    /// As one that was sent at this node, where there is no credit to hold.
+    /// As one that was sent, with no credit to hold.
     pub fn new(payload: T) -> Self {
         Self {
             payload,
@@ -37,7 +38,7 @@ impl<T> Delivery<T> {
         }
     }
 
-    pub(super) fn from_afar(payload: T, held: Held) -> Self {
+    pub(super) fn holding(payload: T, held: Held) -> Self {
         Self {
             payload,
             held: Some(held),
@@ -72,24 +73,23 @@ pub(super) struct Held(#[expect(dead_code, reason = "its end is what counts")] A
 
 struct Guard {
     charge: Charge,
-    dealt: Arc<Dealt>,
+    lender: Arc<dyn Lender>,
+}
+
+/// Whoever wants the credit back.
+trait Lender: Send + Sync {
+    fn dealt_with(&self, charge: Charge);
 }
 
 impl Held {
-    pub(super) fn new(charge: Charge, dealt: &Arc<Dealt>) -> Self {
-        let dealt = Arc::clone(dealt);
-        dealt.held.fetch_add(charge.cost, Ordering::Relaxed);
-        Self(Arc::new(Guard { charge, dealt }))
+    fn of(charge: Charge, lender: Arc<dyn Lender>) -> Self {
+        Self(Arc::new(Guard { charge, lender }))
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.dealt
-            .held
-            .fetch_sub(self.charge.cost, Ordering::Relaxed);
-        self.dealt.charges.lock().push(self.charge);
-        self.dealt.came.notify_one();
+        self.lender.dealt_with(self.charge);
     }
 }
 
@@ -110,6 +110,12 @@ impl Dealt {
         }
     }
 
+    /// A broadcast came.
+    pub(super) fn hold(self: &Arc<Self>, charge: Charge) -> Held {
+        self.held.fetch_add(charge.cost, Ordering::Relaxed);
+        Held::of(charge, Arc::clone(self) as Arc<dyn Lender>)
+    }
+
     pub(super) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }
@@ -121,5 +127,53 @@ impl Dealt {
 
     pub(super) fn take(&self) -> Vec<Charge> {
         std::mem::take(&mut *self.charges.lock())
+    }
+}
+
+impl Lender for Dealt {
+    fn dealt_with(&self, charge: Charge) {
+        self.held.fetch_sub(charge.cost, Ordering::Relaxed);
+        self.charges.lock().push(charge);
+        self.came.notify_one();
+    }
+}
+
+/// The credit that this node has with its own members.
+pub(super) struct Home {
+    window: Mutex<Window>,
+    freed: Notify,
+}
+
+impl Home {
+    pub(super) fn new(window: u32) -> Self {
+        Self {
+            window: Mutex::new(Window::new(window)),
+            freed: Notify::new(),
+        }
+    }
+
+    /// Credit, where there is any.
+    pub(super) fn try_hold(self: &Arc<Self>, charge: Charge) -> Option<Held> {
+        let taken = self.window.lock().take(charge);
+        taken.then(|| Held::of(charge, Arc::clone(self) as Arc<dyn Lender>))
+    }
+
+    /// Waits for credit. Cancel safe.
+    pub(super) async fn hold(self: &Arc<Self>, charge: Charge) -> Held {
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if let Some(held) = self.try_hold(charge) {
+                return held;
+            }
+            freed.await;
+        }
+    }
+}
+
+impl Lender for Home {
+    fn dealt_with(&self, charge: Charge) {
+        self.window.lock().give_back(charge);
+        self.freed.notify_waiters();
     }
 }

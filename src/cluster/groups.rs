@@ -6,42 +6,39 @@ use std::{
     fmt,
     marker::PhantomData,
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::future;
 use parking_lot::Mutex;
 use ractor::{ActorCell, ActorRef, Message};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 
 use super::{
+    counts::GROUP_BYTES_MAX,
     credit::{Charge, Lane, cost},
-    delivery::{Delivery, Held},
+    delivery::{Delivery, Held, Home},
     error::{Part, RemoteError},
     frame::Frame,
-    link::{Link, carried},
+    link::{Link, carried, within},
     service::{decode, encode},
     shared::Shared,
-    state::LinkNumber,
 };
 use crate::{
     ids::NodeName,
     otp::{BoxError, Broadcast, ChildContext, Group, GroupEvent, Groups, JoinError, NotJoined},
 };
 
-/// How many groups one other node may tell of.
-const GROUPS_MAX: usize = 65_536;
-
-/// The longest name of a group that others are told of.
-const GROUP_BYTES_MAX: usize = 256;
-
 /// How many groups one frame tells of: so many of the longest names fit into the shortest frame that a node may read, of 64 KiB.
 const GROUPS_IN_FRAME: usize = 200;
 
-/// The groups that this node shares, and who is in them elsewhere.
+/// The groups that this node shares. How many members another node has is at its connection.
 pub(super) struct SharedGroups {
     groups: Groups,
     opened: Mutex<HashMap<Arc<str>, Opened>>,
-    remote: Mutex<HashMap<NodeName, Told>>,
+    /// What this node's own members have of its own broadcasts.
+    home: Arc<Home>,
 }
 
 /// Fans out what came, or says why it cannot be read.
@@ -53,19 +50,12 @@ struct Opened {
     count: Arc<dyn Fn() -> usize + Send + Sync>,
 }
 
-/// What a node told of its members, over which connection.
-#[derive(Default)]
-struct Told {
-    link: LinkNumber,
-    counts: HashMap<Arc<str>, u32>,
-}
-
 impl SharedGroups {
-    pub(super) fn new(groups: Groups) -> Self {
+    pub(super) fn new(groups: Groups, window: u32) -> Self {
         Self {
             groups,
             opened: Mutex::default(),
-            remote: Mutex::default(),
+            home: Arc::new(Home::new(window)),
         }
     }
 
@@ -88,45 +78,11 @@ impl SharedGroups {
         }
     }
 
-    /// Another node tells how many members it has. What comes over a connection that is over is old.
-    pub(super) fn learn(&self, link: &Link, whole: bool, groups: &[(&str, u32)]) {
-        let mut remote = self.remote.lock();
-        // Under the lock: who forgets a node has closed its connection before.
-        if link.closing.is_cancelled() {
+    /// Tells a node that has just been connected of all members here, over the connection that whoever joins from now on finds, too.
+    pub(super) fn introduce(&self, shared: &Shared, node: &NodeName) {
+        let Some(link) = shared.link(node) else {
             return;
-        }
-        let told = remote.entry(link.node().clone()).or_default();
-        if whole || told.link != link.number() {
-            told.counts.clear();
-        }
-        told.link = link.number();
-        for (group, count) in groups {
-            if *count == 0 {
-                told.counts.remove(*group);
-            } else if told.counts.len() < GROUPS_MAX && group.len() <= GROUP_BYTES_MAX {
-                told.counts.insert((*group).into(), *count);
-            }
-        }
-    }
-
-    /// A connection is over: what was told over it does not hold any more.
-    pub(super) fn forget_link(&self, link: &Link) {
-        let mut remote = self.remote.lock();
-        if remote
-            .get(link.node())
-            .is_some_and(|told| told.link == link.number())
-        {
-            remote.remove(link.node());
-        }
-    }
-
-    /// A node is not connected any more: its members are not reached.
-    pub(super) fn forget(&self, node: &NodeName) {
-        self.remote.lock().remove(node);
-    }
-
-    /// Tells a node that has just been connected of all members here.
-    pub(super) fn introduce(&self, link: &Link) {
+        };
         let opened = self.opened.lock();
         let mut groups: Vec<(&str, u32)> = Vec::new();
         for (name, opened) in &*opened {
@@ -174,39 +130,6 @@ impl SharedGroups {
             self.announce(shared, &group);
         }
     }
-
-    /// Opens a group whose members are counted by this.
-    #[cfg(test)]
-    pub(super) fn open_counted(
-        &self,
-        name: &str,
-        count: impl Fn() -> usize + Send + Sync + 'static,
-    ) {
-        let deliver = Arc::new(|_: &[u8], _| Err("nobody is there".to_owned()));
-        let count = Arc::new(count);
-        self.opened
-            .lock()
-            .insert(name.into(), Opened { deliver, count });
-    }
-
-    #[cfg(test)]
-    pub(super) fn counted_elsewhere(&self, group: &str) -> usize {
-        self.elsewhere(group).values().sum()
-    }
-
-    fn elsewhere(&self, group: &str) -> BTreeMap<NodeName, usize> {
-        let remote = self.remote.lock();
-        let has = |told: &Told| told.counts.get(group).copied();
-        let counts = remote
-            .iter()
-            .filter_map(|(node, told)| Some((node.clone(), has(told)?)));
-        counts.map(|(node, count)| (node, count as usize)).collect()
-    }
-
-    fn names_elsewhere(&self, names: &mut Vec<Arc<str>>) {
-        let remote = self.remote.lock();
-        names.extend(remote.values().flat_map(|told| told.counts.keys().cloned()));
-    }
 }
 
 fn as_count(count: usize) -> u32 {
@@ -236,8 +159,9 @@ pub(super) async fn follow(ctx: ChildContext, shared: Arc<Shared>) -> Result<(),
 /// A group whose members may be at any node, who understand `M`; what is broadcast is a `T`, of which an `M` is made for each out of
 /// its [`Delivery`]. From [`Cluster::group`](super::Cluster::group). Cheap to clone.
 ///
-/// What other nodes broadcast is bounded at each node: by the credit that each of them has for the group, up to half of the node's
-/// window, until the members have dropped their deliveries. Each member has a copy of its own of what was sent.
+/// What is broadcast is bounded at each node: by the credit that each other node, and the node itself, has for the group, up to half of
+/// the node's window, until the members have dropped their deliveries. A message costs 256 bytes and its own: for members of the same
+/// node those of a `T` itself, and not of what it points to. Each member has a copy of its own of what was sent.
 ///
 /// Membership is eventually consistent: a node hears of a join elsewhere a moment later. The members of a node that is down are gone
 /// from the group, and there again when it is back.
@@ -247,8 +171,7 @@ pub struct ClusterGroup<T, M = Delivery<T>> {
     payload: PhantomData<fn(T)>,
 }
 
-/// What is sent, and over which connections.
-type Outgoing = (Vec<u8>, Vec<Arc<Link>>);
+type Links = Vec<Arc<Link>>;
 
 /// Whom a broadcast reached.
 #[derive(Debug, Clone)]
@@ -258,7 +181,7 @@ pub struct ClusterBroadcast {
     pub here: Broadcast,
     /// Other nodes to which it was sent, once to each.
     pub nodes: usize,
-    /// Nodes that have members and to which it was not sent, and why.
+    /// Nodes that have members and to which it was not sent, and why; this node, too.
     pub failed: Vec<(NodeName, RemoteError)>,
 }
 
@@ -272,7 +195,7 @@ where
         let (for_delivery, for_count) = (group.clone(), group.clone());
         let opened = Opened {
             deliver: Arc::new(move |payload, held| {
-                let delivery = Delivery::<T>::from_afar(decode(payload)?, held);
+                let delivery = Delivery::<T>::holding(decode(payload)?, held);
                 Ok(for_delivery.broadcast_with(|| M::from(delivery.clone())))
             }),
             count: Arc::new(move || for_count.local_members().len()),
@@ -336,7 +259,12 @@ where
     /// How many members each node has, this one included; a node without any is not there.
     #[must_use]
     pub fn members(&self) -> BTreeMap<NodeName, usize> {
-        let mut members = self.shared.groups.elsewhere(self.name());
+        let links = self.shared.links.load();
+        let elsewhere = links.iter().filter_map(|(node, link)| {
+            let count = link.counts.of(self.name())?;
+            Some((node.clone(), count as usize))
+        });
+        let mut members: BTreeMap<_, _> = elsewhere.collect();
         let here = self.group.local_members().len();
         if here > 0 {
             members.insert(self.shared.me.name.clone(), here);
@@ -350,41 +278,67 @@ where
         self.members().values().sum()
     }
 
-    /// Sends to every member at every node, as often as it joined: to those of this node at once and without a bound, to all other nodes
-    /// at the same time. It is done when each of them has taken it: where a node has too much on its way for this group, that takes
-    /// until its members have dealt with some of it, or the node is down. That it was sent to a node does not say that it arrived.
+    /// Sends to every member at every node, as often as it joined, to all nodes at the same time. It is done when each node has taken it:
+    /// where a node, or this one, has too much of this group that its members have not dealt with, that takes until they have dealt with
+    /// some of it, the node is down, or `timeout` is over; then the node is named in [`failed`](ClusterBroadcast::failed), and a retry to
+    /// it is safe. That it was sent to a node does not say that it arrived.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves out the nodes to which it was not sent yet.
-    pub async fn broadcast(&self, payload: &T) -> ClusterBroadcast {
-        let (mut broadcast, outgoing) = self.begin(payload);
-        let Some((bytes, links)) = outgoing else {
-            return broadcast;
+    pub async fn broadcast(&self, payload: &T, timeout: Duration) -> ClusterBroadcast {
+        let deadline = Instant::now().checked_add(timeout);
+        let home = &self.shared.groups.home;
+        let here = match home.try_hold(self.charge_here()) {
+            Some(held) => Ok(self.send_here(payload, &held)),
+            None => Err(home.hold(self.charge_here())),
         };
-        let (charge, frame) = self.publish(&bytes);
+        let outgoing = self.outgoing(payload);
+        let here = async {
+            match here {
+                Ok(sent) => Some(sent),
+                Err(waits) => within(deadline, waits)
+                    .await
+                    .map(|held| self.send_here(payload, &held)),
+            }
+        };
+        let (bytes, links) = match &outgoing {
+            Ok((bytes, links)) => (&bytes[..], &links[..]),
+            Err(_) => (&[][..], &[][..]),
+        };
+        let (charge, frame) = self.publish(bytes);
         let sending = links.iter().map(async |link| {
             link.check_size(self.name(), bytes.len())?;
-            link.cast(charge, &frame).await
+            let sent = within(deadline, link.cast(charge, &frame)).await;
+            sent.unwrap_or_else(|| Err(full(link.node())))
         });
-        let sent = future::join_all(sending).await;
-        for (link, sent) in links.iter().zip(sent) {
-            broadcast.note(link.node(), sent);
+        let (here, sent) = future::join(here, future::join_all(sending)).await;
+        let mut broadcast = self.begun(here);
+        match &outgoing {
+            Ok((_, links)) => broadcast.note_all(links.iter().zip(sent)),
+            Err((why, links)) => {
+                broadcast.note_all(links.iter().map(|link| (link, Err(why.clone()))));
+            }
         }
         broadcast
     }
 
-    /// The same without ever waiting: a node to which too much is on its way is left out, and named.
+    /// The same without ever waiting: a node that has too much of this group already is left out, and named.
     pub fn try_broadcast(&self, payload: &T) -> ClusterBroadcast {
-        let (mut broadcast, outgoing) = self.begin(payload);
-        let Some((bytes, links)) = outgoing else {
-            return broadcast;
-        };
-        let (charge, frame) = self.publish(&bytes);
-        for link in links {
-            let fits = link.check_size(self.name(), bytes.len());
-            let sent = fits.and_then(|()| link.try_cast(charge, &frame));
-            broadcast.note(link.node(), sent);
+        let held = self.shared.groups.home.try_hold(self.charge_here());
+        let here = held.map(|held| self.send_here(payload, &held));
+        let mut broadcast = self.begun(here);
+        match self.outgoing(payload) {
+            Ok((bytes, links)) => {
+                let (charge, frame) = self.publish(&bytes);
+                broadcast.note_all(links.iter().map(|link| {
+                    let fits = link.check_size(self.name(), bytes.len());
+                    (link, fits.and_then(|()| link.try_cast(charge, &frame)))
+                }));
+            }
+            Err((why, links)) => {
+                broadcast.note_all(links.iter().map(|link| (link, Err(why.clone()))));
+            }
         }
         broadcast
     }
@@ -402,49 +356,69 @@ where
         (charge, frame)
     }
 
-    /// Sends to the members here, and gives what is to be sent to which nodes.
-    fn begin(&self, payload: &T) -> (ClusterBroadcast, Option<Outgoing>) {
-        let here = self
-            .group
-            .broadcast_with(|| M::from(Delivery::new(payload.clone())));
-        let mut broadcast = ClusterBroadcast {
-            here,
-            nodes: 0,
-            failed: Vec::new(),
-        };
-        let nodes = self.shared.groups.elsewhere(self.name());
-        if nodes.is_empty() {
-            return (broadcast, None);
+    /// What a broadcast costs at this node, where nothing is written: what is in the payload itself.
+    fn charge_here(&self) -> Charge {
+        Charge {
+            lane: Lane::group(self.name()),
+            cost: cost(size_of::<T>()),
         }
+    }
+
+    fn send_here(&self, payload: &T, held: &Held) -> Broadcast {
+        self.group
+            .broadcast_with(|| M::from(Delivery::holding(payload.clone(), held.clone())))
+    }
+
+    /// `None` where this node has too much already.
+    fn begun(&self, here: Option<Broadcast>) -> ClusterBroadcast {
+        let failed = here.is_none().then(|| {
+            let me = &self.shared.me.name;
+            (me.clone(), full(me))
+        });
+        ClusterBroadcast {
+            here: here.unwrap_or_else(|| Broadcast {
+                sent: 0,
+                unreached: self.group.local_members().len(),
+            }),
+            nodes: 0,
+            failed: failed.into_iter().collect(),
+        }
+    }
+
+    /// What is to be sent, and over which connections; or why it cannot be written.
+    fn outgoing(&self, payload: &T) -> Result<(Vec<u8>, Links), (RemoteError, Links)> {
         let links = self.shared.links.load();
-        let mut reached = Vec::new();
-        for node in nodes.into_keys() {
-            match links.get(&node) {
-                Some(link) => reached.push(Arc::clone(link)),
-                None => broadcast.note(&node.clone(), Err(RemoteError::NoConnection { node })),
-            }
+        let with_members = links
+            .values()
+            .filter(|link| link.counts.of(self.name()).is_some());
+        let links: Links = with_members.cloned().collect();
+        if links.is_empty() {
+            return Ok((Vec::new(), links));
         }
         match encode(payload) {
-            Ok(bytes) => (broadcast, Some((bytes, reached))),
+            Ok(bytes) => Ok((bytes, links)),
             Err(why) => {
-                let unreadable = RemoteError::Unreadable {
-                    what: Part::Request,
-                    why,
-                };
-                for link in reached {
-                    broadcast.note(link.node(), Err(unreadable.clone()));
-                }
-                (broadcast, None)
+                let what = Part::Request;
+                Err((RemoteError::Unreadable { what, why }, links))
             }
         }
     }
 }
 
+fn full(node: &NodeName) -> RemoteError {
+    RemoteError::Full { node: node.clone() }
+}
+
 impl ClusterBroadcast {
-    fn note(&mut self, node: &NodeName, sent: Result<(), RemoteError>) {
-        match sent {
-            Ok(()) => self.nodes += 1,
-            Err(error) => self.failed.push((node.clone(), error)),
+    fn note_all<'a>(
+        &mut self,
+        sent: impl Iterator<Item = (&'a Arc<Link>, Result<(), RemoteError>)>,
+    ) {
+        for (link, sent) in sent {
+            match sent {
+                Ok(()) => self.nodes += 1,
+                Err(error) => self.failed.push((link.node().clone(), error)),
+            }
         }
     }
 }
@@ -473,7 +447,9 @@ pub(super) fn which_groups(shared: &Shared) -> Vec<Arc<str>> {
             names.push(Arc::clone(name));
         }
     }
-    shared.groups.names_elsewhere(&mut names);
+    for link in shared.links.load().values() {
+        names.extend(link.counts.names());
+    }
     names.sort_unstable();
     names.dedup();
     names

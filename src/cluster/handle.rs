@@ -95,7 +95,10 @@ impl Cluster {
         let plain = options.plain.clone();
         let plain = plain.map(|(address, cookie)| Ok((Listening::bind(address)?, cookie)));
         let plain = plain.transpose()?;
-        let (groups, figures) = (SharedGroups::new(groups.clone()), Figures::new(telemetry));
+        let (groups, figures) = (
+            SharedGroups::new(groups.clone(), options.window),
+            Figures::new(telemetry),
+        );
         let listen_addr = listening.as_ref().map(|listening| listening.address);
         Ok(Self {
             shared: Shared::new(options, me, listen_addr, groups, figures),

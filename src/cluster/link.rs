@@ -16,6 +16,7 @@ use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    counts::Counts,
     credit::{Charge, Lane, cost},
     error::{Failure, Part, RemoteError},
     frame::{Carried, Frame, OVERHEAD, Peer},
@@ -45,6 +46,8 @@ pub(super) struct Link {
     pub(super) closing: CancellationToken,
     /// How many requests of the peer are under way here.
     pub(super) serving: AtomicU64,
+    /// How many members of groups the peer has.
+    pub(super) counts: Counts,
     /// What the peer told of others and was not looked at.
     told: Mutex<Vec<Peer>>,
     /// Why it ended, said before the end shows.
@@ -118,6 +121,7 @@ impl Link {
             pending: Mutex::default(),
             closing,
             serving: AtomicU64::new(0),
+            counts: Counts::default(),
             told: Mutex::default(),
             why: Mutex::default(),
         })
@@ -365,7 +369,8 @@ impl Drop for Asked<'_> {
     }
 }
 
-async fn within<F: Future>(deadline: Option<Instant>, work: F) -> Option<F::Output> {
+/// `None` when it was not done in time.
+pub(super) async fn within<F: Future>(deadline: Option<Instant>, work: F) -> Option<F::Output> {
     match deadline {
         None => Some(work.await),
         Some(deadline) => tokio::time::timeout_at(deadline, work).await.ok(),

@@ -13,8 +13,8 @@
 //! * A peer can do what the gateway offers, and nothing else: call the services that were given to [`Cluster::serve`], watch them, send
 //!   to groups that were opened. There is no stop and no kill, no name of this process that it could take, and no actor that it sees.
 //! * Memory for a peer is bounded: by its window of credit, each message with 256 bytes of its own, and two frames; by four times
-//!   both for what it does not read; by 4,096 requests under way. What was broadcast holds credit until the members have dropped their
-//!   [`Delivery`] of it. A stranger has a place among 128, for 5 s, and costs a few KiB.
+//!   both for what it does not read; by 4,096 requests under way. What was broadcast, also by a node to members of its own, holds credit
+//!   until the members have dropped their [`Delivery`] of it. A stranger has a place among 128, for 5 s, and costs a few KiB.
 //! * A service or group that is stuck keeps nobody from the others of its node: it gets half of what a node may have on its way there.
 //! * Two nodes in one process share nothing.
 //! * A program of plain `ractor_cluster` may be a member, too ([`ClusterOptions::plain`]): it is seen, and reaches nothing here.
@@ -37,6 +37,7 @@ mod actor;
 mod ask;
 mod connect;
 mod cookie;
+mod counts;
 mod credit;
 mod delivery;
 mod error;

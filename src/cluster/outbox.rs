@@ -159,11 +159,6 @@ impl Outbox {
         self.inner.lock().window.used()
     }
 
-    #[cfg(test)]
-    fn is_closed(&self) -> bool {
-        self.inner.lock().closed
-    }
-
     /// Nothing more is taken. What waits is still written by [`next`](Self::next).
     pub(super) fn close(&self) {
         self.inner.lock().closed = true;
@@ -337,7 +332,8 @@ mod tests {
             outbox.control(&Frame::Pong { sent });
         }
 
-        assert!(cut_off.is_cancelled() && outbox.is_closed());
+        assert!(cut_off.is_cancelled());
+        assert_eq!(outbox.try_send(CHARGE, &cast(b"0")), Err(Unsent::Closed));
         assert!(outbox.backlog() < 10_000, "{}", outbox.backlog());
     }
 }

@@ -135,11 +135,64 @@ async fn q12_after_a_cut_everybody_is_where_it_is() {
     becomes(&a.cluster.group("writers"), &[("b", 1)]).await;
     assert_eq!(a.member("b").incarnation, before, "nobody was started anew");
     eventually("it is sent to all", async || {
-        at_a.broadcast(&Note(7)).await.nodes == 1
+        at_a.broadcast(&Note(7), PATIENCE).await.nodes == 1
     })
     .await;
     assert_eq!(heard.recv().await, Some(Note(7)));
     assert!(heard.try_recv().is_err(), "it came once");
+}
+
+/// Three nodes, of which one is cut off from both others again and again, and on both sides members come and go meanwhile.
+#[tokio::test]
+async fn q12_whoever_came_and_went_on_either_side_of_a_cut_is_where_it_is_at_all_nodes() {
+    let (to_a, to_b) = (Cable::lay().await, Cable::lay().await);
+    let soon = (Duration::from_millis(50), Duration::from_millis(500));
+    let behind = |cable: &Cable| {
+        let options = options().heartbeat(soon.0, soon.1);
+        options.advertise(cable.address())
+    };
+    let a = TestNode::start("a", 1, behind(&to_a)).await;
+    let b = TestNode::start("b", 2, behind(&to_b).join(a.address())).await;
+    to_a.leads_to(&a);
+    to_b.leads_to(&b);
+    // It listens nowhere, so that all that it says to the others goes over the cables.
+    let c = ClusterOptions::new(cookie()).heartbeat(soon.0, soon.1);
+    let c = c.reconnect(soon.0, soon.1).join(to_a.address());
+    let c = TestNode::start("c", 3, c.join(to_b.address())).await;
+    let groups = [group(&a), group(&b), group(&c)];
+    let mut readers = Vec::new();
+    for group in &groups {
+        let (reader, heard) = listener().await;
+        group.join(&reader).expect("lives");
+        readers.push((reader, heard));
+    }
+    for group in &groups {
+        becomes(group, &[("a", 1), ("b", 1), ("c", 1)]).await;
+    }
+
+    for round in 1..=3_usize {
+        to_a.cut();
+        to_b.cut();
+        becomes(&groups[2], &[("c", round)]).await;
+        becomes(&groups[0], &[("a", round), ("b", 1)]).await;
+        groups[0].join(&readers[0].0).expect("lives");
+        groups[1].leave(&readers[1].0).expect("a member");
+        groups[2].join(&readers[2].0).expect("lives");
+        groups[1].join(&readers[1].0).expect("lives");
+        to_a.heal();
+        to_b.heal();
+        for group in &groups {
+            becomes(group, &[("a", round + 1), ("b", 1), ("c", round + 1)]).await;
+        }
+    }
+    let reached = groups[1].broadcast(&Note(7), PATIENCE).await;
+    assert_eq!((reached.here.sent, reached.nodes), (1, 2));
+    for (times, (_, heard)) in [4, 1, 4].into_iter().zip(&mut readers) {
+        for _ in 0..times {
+            assert_eq!(heard.recv().await, Some(Note(7)));
+        }
+        assert!(heard.try_recv().is_err(), "as often as it joined");
+    }
 }
 
 #[tokio::test]
@@ -221,7 +274,7 @@ async fn a_broadcast_reaches_all_members_at_all_nodes_with_one_frame_for_each_no
     becomes(&groups[0], &[("a", 50), ("b", 50), ("c", 50)]).await;
     let before = a.member("b").connection.expect("connected").messages_sent;
 
-    let reached = groups[0].broadcast(&Note(7)).await;
+    let reached = groups[0].broadcast(&Note(7), PATIENCE).await;
 
     assert_eq!(
         (reached.here.sent, reached.nodes, reached.failed.len()),
@@ -300,13 +353,16 @@ async fn a_member_that_is_slow_bounds_what_other_nodes_broadcast_and_not_what_is
     while heard.try_recv().is_ok() {}
     let waiting = tokio::spawn({
         let at_a = at_a.clone();
-        async move { at_a.broadcast(&Note(u32::MAX)).await }
+        async move { at_a.broadcast(&Note(u32::MAX), PATIENCE).await }
     });
     eventually("the other node has it before the slow one", async || {
         heard.try_recv().is_ok_and(|note| note.0 == u32::MAX)
     })
     .await;
     assert!(!waiting.is_finished());
+    let at_once = at_a.broadcast(&Note(0), Duration::ZERO).await;
+    let full = [(name("b"), RemoteError::Full { node: name("b") })];
+    assert_eq!((at_once.nodes, &at_once.failed[..]), (1, &full[..]));
     // The slow group keeps nobody from the rest of its node.
     let counter = a.cluster.remote::<Counter>(&name("b"));
     let told = counter.call(&Ask::Add(1), PATIENCE).await;
@@ -316,6 +372,33 @@ async fn a_member_that_is_slow_bounds_what_other_nodes_broadcast_and_not_what_is
 
     let reached = waiting.await.expect("no panic");
     assert_eq!((reached.nodes, reached.failed.len()), (2, 0));
+}
+
+/// What was broadcast to members of one's own node lay in their mailboxes without a bound.
+#[tokio::test]
+async fn a_member_that_is_slow_bounds_what_its_own_node_broadcasts() {
+    const MOST: usize = (64 << 10) / 256;
+    let a = TestNode::start("a", 1, options().window_bytes(64 << 10)).await;
+    let at_a = bounded(&a);
+    let (slow, mut hoarded) = hoarder().await;
+    at_a.join(&slow).expect("lives");
+
+    let mut kept = Vec::new();
+    let full = eventually_full(&at_a, &mut hoarded, &mut kept, MOST).await;
+
+    assert!(full <= MOST, "{full} are kept");
+    let reached = at_a.broadcast(&Note(0), Duration::ZERO).await;
+    let full = [(name("a"), RemoteError::Full { node: name("a") })];
+    assert_eq!(&reached.failed[..], &full[..]);
+    assert_eq!((reached.here.sent, reached.here.unreached), (0, 1));
+    let waiting = tokio::spawn(async move { at_a.broadcast(&Note(1), PATIENCE).await });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    kept.clear();
+    let reached = waiting.await.expect("no panic");
+    assert_eq!((reached.here.sent, reached.failed.len()), (1, 0));
+    let note = tokio::time::timeout(PATIENCE, hoarded.recv()).await;
+    assert!(note.expect("in time").is_some_and(|note| note.0 == 1));
 }
 
 /// Broadcasts until a node is full, and takes what its member has. Gives how many it has.

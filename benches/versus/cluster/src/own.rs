@@ -235,7 +235,7 @@ impl Own {
         let note = Note(ByteBuf::from([7; BYTES]));
         let begin = Instant::now();
         for _ in 0..count {
-            let told = self.group.broadcast(&note).await;
+            let told = self.group.broadcast(&note, PATIENCE).await;
             ensure!(told.nodes == 1, "{told:?}");
             *sent += 1;
             self.number(Ask::Until(*sent)).await?;
