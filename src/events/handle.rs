@@ -23,7 +23,7 @@ pub struct Events {
 
 impl Events {
     /// A store that is not open yet: it is once a supervisor has started its [`Events::child_spec`]. In
-    /// [`Durability::Memory`] the disk is never touched.
+    /// [`Durability::Memory`](super::Durability::Memory) the disk is never touched.
     #[must_use]
     pub fn new(
         options: Options,
@@ -64,7 +64,7 @@ impl Events {
         let _ = self.service.send(Message::RetainNow);
     }
 
-    /// Changes [`Options::hot_bytes`]. Fewer let the oldest go at once, under [`Durability::Memory`] with what is stored next.
+    /// Changes [`Options::hot_bytes`]. Fewer let the oldest go at once, under [`Durability::Memory`](super::Durability::Memory) with what is stored next.
     pub fn set_hot_bytes(&self, bytes: usize) {
         self.shared.change(|options| options.hot_bytes = bytes);
     }
