@@ -735,7 +735,10 @@ fn changes_are_tried_explained_compared_and_taken_back() {
         String::from_utf8_lossy(&tried.stdout).contains("breaks: `underpin.health.crash_loop`")
     );
     let would = text(&["config", "set", "app.x", "2", "--dry-run"]);
-    assert!(would.contains("app.x: [1] -> 2\nwould be made"), "{would}");
+    assert!(
+        would.contains("app.x: [1] -> [2]\nwould be made"),
+        "{would}"
+    );
     let outdated = node.says(&["config", "set", "app.x", "2", "--expect", "0"]);
     assert!(stderr(&outdated).contains("read again"), "{outdated:?}");
 
