@@ -189,6 +189,9 @@ impl<M: Message> Address<M> {
     /// `post_stop` runs, once. Whether it is started again is its supervisor's decision, by this reason. OTP's
     /// `gen_server:stop`.
     ///
+    /// It is told at once, as by its supervisor: its [`cancellation`](super::ChildContext::cancellation) fires, so a handler that
+    /// waits for that as well may cut its message short, and one that waits for somebody's restart gives that up.
+    ///
     /// Gives the reason it ended with: another one when something went wrong at its end, or when it was ending already.
     ///
     /// # Errors

@@ -1,18 +1,20 @@
 //! Those that wait for a place at one gate: first come, first served, and whoever sleeps is passed by.
 
 use std::{
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence},
     },
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use crossbeam_utils::CachePadded;
 use tokio::{
-    runtime::Handle,
+    runtime::{self, Handle},
     sync::{Mutex, MutexGuard, Notify},
+    task::unconstrained,
     time,
 };
 
@@ -30,8 +32,9 @@ pub(super) struct Line {
     asleep: AtomicBool,
     /// How many stand behind the first.
     behind: AtomicUsize,
-    /// A task looks whether the first in line sleeps.
-    watched: AtomicBool,
+    /// The runtimes in which a task looks whether the first in line sleeps. None relies on another one's: that may be there and not
+    /// be driven.
+    watched: parking_lot::Mutex<Vec<runtime::Id>>,
     /// The first in line sleeps, or nobody looks any more.
     changed: Notify,
 }
@@ -110,9 +113,14 @@ impl Door {
 
     async fn queue<'a>(&self, line: &'a Arc<Line>) -> Queued<'a> {
         let _behind = Waiting::new(&line.behind);
+        let lock = pin!(line.first.lock());
+        let mut turn = ToCome {
+            line,
+            lock: Some(lock),
+        };
         tokio::select! {
             biased;
-            first = line.first.lock() => Queued::First(first),
+            first = &mut turn => Queued::First(first),
             permit = self.pass_by(line) => Queued::PassedBy(permit),
         }
     }
@@ -148,16 +156,34 @@ impl Line {
         self.asleep.load(Ordering::Relaxed)
     }
 
-    /// Sees to it that somebody looks whether the first in line sleeps: one for the whole line, while anybody stands behind the first.
+    /// Sees to it that somebody looks whether the first in line sleeps: one in each runtime that those behind the first come from, mostly
+    /// one for the whole line.
     fn watch(self: &Arc<Self>, gate: &Arc<Gate>, limit: usize) {
-        if let Ok(runtime) = Handle::try_current()
-            && !self.watched.swap(true, Ordering::SeqCst)
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let id = runtime.id();
         {
-            let watch = Watch {
-                line: Arc::clone(self),
-                looks: false,
-            };
-            runtime.spawn(watch.look(Arc::downgrade(gate), limit));
+            let mut watched = self.watched.lock();
+            if watched.contains(&id) {
+                return;
+            }
+            watched.push(id);
+        }
+        let watch = Watch {
+            line: Arc::clone(self),
+            runtime: id,
+            looks: false,
+        };
+        runtime.spawn(watch.look(Arc::downgrade(gate), limit));
+    }
+
+    /// The first one let a place lie, and this many turns had come to their end by then. One that ends now says that it is awake after
+    /// this says the contrary, or is seen here.
+    fn fall_asleep(&self, turns: u64) {
+        self.asleep.store(true, Ordering::SeqCst);
+        if self.turns.load(Ordering::SeqCst) != turns {
+            self.asleep.store(false, Ordering::SeqCst);
         }
     }
 }
@@ -165,6 +191,7 @@ impl Line {
 /// Looks whether the first in line sleeps.
 struct Watch {
     line: Arc<Line>,
+    runtime: runtime::Id,
     looks: bool,
 }
 
@@ -180,8 +207,10 @@ impl Watch {
             time::sleep(PATIENCE).await;
             let taken = gate.strong_count().saturating_sub(1);
             let now = (taken < limit).then(|| line.turns.load(Ordering::SeqCst));
-            if now.is_some() && now == let_lie {
-                line.asleep.store(true, Ordering::SeqCst);
+            if let Some(turns) = now
+                && now == let_lie
+            {
+                line.fall_asleep(turns);
                 line.changed.notify_waiters();
             }
             let_lie = now;
@@ -190,13 +219,13 @@ impl Watch {
 }
 
 impl Drop for Watch {
-    /// Those behind find somebody else to look, where it ended with its runtime, or as another one came. In a runtime that is over, or
-    /// has no timers, they would find nobody, again and again.
+    /// Those behind find somebody else to look, where it ended with its runtime, or as another one came. In a runtime that is over they
+    /// would find nobody, again and again; one that has no timers stays noted as one in which somebody looks.
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;
         }
-        self.line.watched.store(false, Ordering::SeqCst);
+        self.line.watched.lock().retain(|id| *id != self.runtime);
         if self.looks {
             self.line.changed.notify_waiters();
         }
@@ -206,6 +235,41 @@ impl Drop for Watch {
 enum Queued<'a> {
     First(MutexGuard<'a, ()>),
     PassedBy(Permit),
+}
+
+/// The turn of one that stands behind the first. When it has come unseen, and whoever it came to goes, it is over like any other.
+struct ToCome<'a, 'f, F: Future<Output = MutexGuard<'a, ()>>> {
+    line: &'a Line,
+    /// Until it was seen to come.
+    lock: Option<Pin<&'f mut F>>,
+}
+
+impl<'a, F: Future<Output = MutexGuard<'a, ()>>> Future for ToCome<'a, '_, F> {
+    type Output = MutexGuard<'a, ()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(lock) = &mut self.lock else {
+            return Poll::Pending;
+        };
+        let first = std::task::ready!(lock.as_mut().poll(cx));
+        self.lock = None;
+        Poll::Ready(first)
+    }
+}
+
+impl<'a, F: Future<Output = MutexGuard<'a, ()>>> Drop for ToCome<'a, '_, F> {
+    fn drop(&mut self) {
+        let Some(lock) = self.lock.take() else {
+            return;
+        };
+        let mut nobody = Context::from_waker(Waker::noop());
+        if let Poll::Ready(first) = pin!(unconstrained(lock)).poll(&mut nobody) {
+            drop(Turn {
+                line: self.line,
+                _first: first,
+            });
+        }
+    }
 }
 
 /// Somebody is first in line, and awake when this goes.
@@ -381,6 +445,72 @@ mod tests {
             let passed = time::timeout(Duration::from_secs(1), second).await;
             drop(passed.expect("gets in"));
         });
+    }
+
+    /// One look was for all: its runtime was there, and never looked again.
+    #[test]
+    fn a_line_is_looked_after_also_where_one_before_it_was_in_a_runtime_that_does_not_look() {
+        let undriven = runtime::Builder::new_current_thread().enable_time().build();
+        let timeless = runtime::Builder::new_current_thread().build();
+        for side in [undriven, timeless] {
+            let side = side.expect("can be built");
+            let door = Door::new(Admission::wait(1));
+            let held = door.try_enter().expect("first place");
+            side.block_on(async {
+                let (mut first, mut second) = (Box::pin(door.enter()), Box::pin(door.enter()));
+                assert!(futures_util::poll!(first.as_mut()).is_pending());
+                assert!(futures_util::poll!(second.as_mut()).is_pending());
+                tokio::task::yield_now().await;
+            });
+            drop(held);
+
+            let main = runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build();
+            main.expect("can be built").block_on(async {
+                let held = door.try_enter().expect("nobody waits");
+                let (mut sleeper, mut second) = (Box::pin(door.enter()), Box::pin(door.enter()));
+                assert!(futures_util::poll!(sleeper.as_mut()).is_pending());
+                assert!(futures_util::poll!(second.as_mut()).is_pending());
+                drop(held);
+                let passed = time::timeout(Duration::from_secs(1), second).await;
+                drop(passed.expect("gets in"));
+            });
+        }
+    }
+
+    #[test]
+    fn one_whose_turn_ends_while_it_is_said_to_sleep_is_awake() {
+        let line = Line::default();
+        line.turns.store(1, Ordering::SeqCst);
+
+        line.fall_asleep(0);
+        assert!(!line.sleeps());
+        line.fall_asleep(1);
+        assert!(line.sleeps());
+    }
+
+    /// The line behind it was passed by until the next turn had ended.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_sleeps_any_more_when_one_goes_that_never_saw_its_turn() {
+        let door = Door::new(Admission::wait(1));
+        let held = door.try_enter().expect("first place");
+        let mut line: Vec<_> = (0..3).map(|_| Box::pin(door.enter())).collect();
+        for caller in &mut line {
+            assert!(futures_util::poll!(caller.as_mut()).is_pending());
+        }
+        drop(line.remove(0));
+        drop(held);
+        time::sleep(3 * PATIENCE).await;
+        drop(door.try_enter().expect("the first one sleeps"));
+
+        drop(line.remove(0));
+
+        assert!(door.try_enter().is_none(), "there is a line again");
+        let permit = line.remove(0).await;
+        assert_eq!((door.admitted(), door.gate().waiting()), (1, 0));
+        drop(permit);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

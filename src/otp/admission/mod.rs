@@ -28,8 +28,8 @@ pub use permit::Permit;
 /// ```
 ///
 /// Callers that wait get their places in the order in which they came. One whose future is not polled (the other branch of a
-/// `select!` takes its time) is passed by after a twentieth to a tenth of a second, and keeps its turn. A task that runs in the tokio
-/// runtime of one that waits, with its timers, sees to that while several wait; without such a runtime nobody is passed by.
+/// `select!` takes its time) is passed by after a twentieth to a tenth of a second, and keeps its turn. While several wait, a task in
+/// the tokio runtime of each sees to that. Those in a runtime without timers, or in none, rely on others to see to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
     limit: usize,
