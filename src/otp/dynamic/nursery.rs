@@ -15,6 +15,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use ractor::{ActorId, ActorRef};
 use tokio::{sync::oneshot, time::Instant};
@@ -38,6 +39,9 @@ use crate::otp::{
 pub(super) type Begun = Result<ChildRef, oneshot::Receiver<Result<ChildRef, SupervisorError>>>;
 /// The answer of an end to wait for.
 type Parting = oneshot::Receiver<Result<(), SupervisorError>>;
+
+/// Done when nothing is left of what came of a start.
+pub(super) type Rest = BoxFuture<'static, ()>;
 
 /// Where the supervisor stands.
 pub(super) struct Place {
@@ -66,7 +70,7 @@ pub(super) struct Room {
     /// Starts that are being made, outside of the lock.
     pub(super) launching: usize,
     /// Those of them that outlast the supervisor: somebody waits for what comes of them.
-    pub(super) late: HashMap<u64, oneshot::Sender<Started>, RandomState>,
+    pub(super) late: HashMap<u64, oneshot::Sender<Rest>, RandomState>,
     /// The restarts of all.
     pub(super) window: Window,
     next_key: u64,
@@ -89,7 +93,7 @@ pub(super) enum News {
     /// To those who monitor it, when it is dropped.
     Over(Started),
     /// To whoever waits for a start that was still being made when its supervisor ended.
-    Late(Option<oneshot::Sender<Started>>, Started),
+    Late(Option<oneshot::Sender<Rest>>, Rest),
     /// To those who asked for its end: they hear of it last.
     Answer(Vec<StopReply>, Result<(), SupervisorError>),
 }
@@ -152,7 +156,7 @@ impl Nursery {
                 let told = catch_unwind(AssertUnwindSafe(|| match one {
                     News::Report(report) => self.place.reports.publish(report),
                     News::Over(child) => drop(child),
-                    News::Late(waits, child) => drop(waits.map(|waits| waits.send(child))),
+                    News::Late(waits, rest) => drop(waits.map(|waits| waits.send(rest))),
                     News::Answer(replies, answer) => {
                         for reply in replies {
                             let _ = reply.send(answer.clone());
@@ -314,11 +318,10 @@ impl Room {
             for reply in replies.drain(..) {
                 let _ = reply.send(Err(SupervisorError::Leaked(Arc::clone(&name))));
             }
-            let (tell, told) = oneshot::channel::<Started>();
+            let (tell, told) = oneshot::channel::<Rest>();
             let gone = async {
-                if let Ok(mut started) = told.await {
-                    started.kill();
-                    started.gone().await;
+                if let Ok(rest) = told.await {
+                    rest.await;
                 }
             };
             if let Some(task) = spawn(gone) {

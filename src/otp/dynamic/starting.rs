@@ -9,7 +9,7 @@ use super::{
     ChildRef,
     child::{Child, Life},
     message::Message,
-    nursery::{Begun, Birth, News, Nursery, Room},
+    nursery::{Begun, Birth, News, Nursery, Rest, Room},
 };
 use crate::otp::{
     ChildSpec, ChildState, Lifecycle, Report, SupervisorError,
@@ -73,14 +73,15 @@ impl Nursery {
                 incarnation,
             });
         };
+        let deadline = self.place.office.deadline();
         let late = self.with(|room| {
             room.launching -= 1;
             let Some(child) = room.children.get_mut(&key) else {
                 // It went with the supervisor's end meanwhile.
-                return Some((launch, room.late.remove(&key)));
+                let rest: Rest = Box::pin(launch.undo(Arc::clone(&spec), deadline));
+                return Some((rest, room.late.remove(&key)));
             };
             // In the lock, so that it is not done before it is known.
-            let deadline = self.place.office.deadline();
             let slow = launch.go_on(ChildSpec::clone(&spec), deadline, done);
             let starting = Life::Starting(Box::new((slow, reply)));
             if let Life::Launching(replies) = std::mem::replace(&mut child.life, starting)
@@ -90,8 +91,15 @@ impl Nursery {
             }
             None
         });
-        // What there is of the start, and then whoever waits for that.
-        let _ = late.map(discard);
+        if let Some((rest, waits)) = late {
+            let _ = discard(spec);
+            // Without anybody who waits, it is cut off here.
+            let _ = discard(match waits {
+                Some(waits) => waits.send(rest).err(),
+                None => Some(rest),
+            });
+            return Err(SupervisorError::Down);
+        }
         Ok(Err(wait))
     }
 
@@ -126,9 +134,13 @@ impl Nursery {
         let Some(child) = room.children.get(&key) else {
             // It went with the supervisor's end meanwhile, and what has started goes, too.
             let waits = room.late.remove(&key);
-            let started = outcome.ok().flatten();
-            room.news
-                .extend(started.map(|child| News::Late(waits, child)));
+            if let Ok(Some(mut started)) = outcome {
+                let rest = Box::pin(async move {
+                    started.kill();
+                    started.gone().await;
+                });
+                room.news.push(News::Late(waits, rest));
+            }
             return Err(SupervisorError::Down);
         };
         let id = Arc::clone(&child.spec.id);

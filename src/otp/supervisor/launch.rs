@@ -95,6 +95,15 @@ impl Launch {
         }
     }
 
+    /// Nobody is left that wants it: takes it back, and is done when nothing of it is left.
+    pub(in crate::otp) async fn undo(self, spec: Arc<ChildSpec>, deadline: Deadline) {
+        let life = Arc::clone(&self.life);
+        // Also when what it drops panics.
+        let _verdict = OnDrop(Some(move || life.finish_from_left()));
+        let mut launch = self;
+        launch.take_back(&spec, deadline).await;
+    }
+
     /// Goes on in a task of its own. `done` is called when it has come to its end, also by a panic.
     pub(in crate::otp) fn go_on(
         self,

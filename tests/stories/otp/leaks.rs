@@ -1,16 +1,19 @@
 //! Children that do not even end when they are killed: until they have, they keep their name, their address and their monitors.
 
 use std::{
+    pin::pin,
     sync::{Arc, Condvar, Mutex, OnceLock, mpsc},
+    task::Poll,
     thread,
     time::Duration,
 };
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
 use tracing_subscriber::{Layer, layer::SubscriberExt as _, registry::LookupSpan};
 use underpin::{
     otp::{
-        Address, AddressStatus, ChildSpec, ChildState, Down, DynamicSupervisor,
+        Address, AddressStatus, ChildRef, ChildSpec, ChildState, Down, DynamicSupervisor,
         DynamicSupervisorSpec, ExitReason, HealthProbe, Intensity, Keys, Lifecycle, Registry,
         Restart, Shutdown, StopKind, Supervisor, SupervisorError,
     },
@@ -351,11 +354,32 @@ async fn starts_wait_while_somebody_is_slow_to_hear_of_dynamic_children() {
     many.stop().await;
 }
 
+/// Has this child started by a thread of its own, for a start that blocks it.
+fn start_aside(
+    many: &DynamicSupervisor,
+    child: ChildSpec,
+) -> oneshot::Receiver<Result<ChildRef, SupervisorError>> {
+    let (tell, told) = oneshot::channel();
+    let (many, runtime) = (many.clone(), tokio::runtime::Handle::current());
+    thread::spawn(move || drop(tell.send(runtime.block_on(many.start_child(child)))));
+    told
+}
+
+/// Has it ended, with the time that it waits for a start that is still being made.
+async fn terminate(outer: &Supervisor, id: &str) {
+    let mut ending = pin!(outer.terminate_child(id));
+    loop {
+        if let Poll::Ready(ended) = futures_util::poll!(ending.as_mut()) {
+            return ended.expect("it ends");
+        }
+        tokio::time::advance(MS).await;
+    }
+}
+
 /// The next life of a dynamic supervisor began beside a start that its last one had been making for longer than it waits, and that
 /// child ran unseen when it had started after all.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test(start_paused = true)]
 async fn a_dynamic_supervisors_next_life_waits_for_a_start_that_blocked_its_thread() {
-    let _awake = Awake::keep();
     let spec = DynamicSupervisorSpec::new("many", Intensity::new(1000, Duration::from_secs(1)));
     let many = spec.handle();
     let outer = Supervisor::start(lenient("outer").child(spec.child_spec()))
@@ -370,25 +394,70 @@ async fn a_dynamic_supervisors_next_life_waits_for_a_start_that_blocked_its_thre
         let _ = until.lock().expect("nobody panics").recv();
         (Holder(Arc::clone(&holds)), ())
     });
-    let start = tokio::task::spawn_blocking({
-        let (many, runtime) = (many.clone(), tokio::runtime::Handle::current());
-        move || runtime.block_on(many.start_child(child))
-    });
-    tokio::task::block_in_place(|| blocked.recv()).expect("it starts");
+    let start = start_aside(&many, child);
+    blocked.recv().expect("it starts");
 
-    outer.terminate_child("many").await.expect("it ends");
+    terminate(&outer, "many").await;
     let refused = outer.restart_child("many").await;
     let refused = refused.expect_err("a start is still made").to_string();
     assert!(refused.contains("did not end"), "{refused}");
     drop(release);
 
-    assert_eq!(start.await.expect("ends"), Err(SupervisorError::Down));
+    let start = start.await.expect("the thread ends");
+    assert_eq!(start, Err(SupervisorError::Down));
     outer.restart_child("many").await.expect("it is gone");
     // Its spec has gone, too.
     assert_eq!(Arc::strong_count(&held), 1);
     assert_eq!(at.status(), AddressStatus::Vacant);
     assert_eq!(many.count_children().expect("runs").specs, 0);
     outer.stop().await;
+}
+
+/// What a nested supervisor had started by then was killed, and the next life did not wait for that.
+#[tokio::test(start_paused = true)]
+async fn a_nested_supervisor_that_starts_too_late_takes_its_children_back_before_the_next_life() {
+    let spec = DynamicSupervisorSpec::new("many", Intensity::new(1000, Duration::from_secs(1)));
+    let many = spec.handle();
+    let outer = Supervisor::start(lenient("outer").child(spec.child_spec()))
+        .await
+        .expect("starts");
+    let ((begun, blocked), (release, until)) = (mpsc::channel(), mpsc::channel::<()>());
+    let until = Mutex::new(until);
+    let (at, notes) = (Address::new(), Notes::default());
+    let endless = ChildSpec::actor("endless", &Address::new(), move |_| {
+        let _ = begun.send(());
+        let _ = until.lock().expect("nobody panics").recv();
+        (Endless, ())
+    });
+    let inner = lenient("inner")
+        .child(probe("a", &at, &notes))
+        .child(endless);
+    let start = start_aside(&many, ChildSpec::supervisor(inner));
+    blocked.recv().expect("it starts");
+
+    terminate(&outer, "many").await;
+    assert_eq!(notes.take(), ["start a"]);
+    drop(release);
+    let start = start.await.expect("the thread ends");
+    assert_eq!(start, Err(SupervisorError::Down));
+    outer.restart_child("many").await.expect("it is gone");
+
+    assert_eq!(notes.take(), ["stop a"]);
+    assert_eq!(at.status(), AddressStatus::Vacant);
+    outer.stop().await;
+}
+
+/// Its start never ends.
+struct Endless;
+
+impl Actor for Endless {
+    type Msg = Do;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Do>, (): ()) -> Result<(), ActorProcessingErr> {
+        std::future::pending().await
+    }
 }
 
 /// Something that is held for as long as it lives.
