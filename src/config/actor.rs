@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{
     Alarm, AlarmKind, Author, Kind, Preview, Record, Reloaded, UpdateError,
+    keeper::Mended,
     load::{Fresh, checksum},
     message::Message,
     reload::Reload,
@@ -33,6 +34,8 @@ pub(super) struct Life {
     myself: ActorRef<Message>,
     /// The disk will be tried again.
     mends_later: bool,
+    /// Since when a write of an earlier life is waited for.
+    busy_since: Option<Instant>,
     _notifier: Notifier,
     _alive: Alive,
 }
@@ -111,6 +114,7 @@ impl Life {
             shared,
             myself,
             mends_later: false,
+            busy_since: None,
         }
     }
 
@@ -175,6 +179,8 @@ impl Life {
         match &outcome {
             Ok(()) => self.shared.published.clear(AlarmKind::NotPersisting),
             Err(error) => {
+                // What is told from here on is this.
+                self.busy_since = None;
                 self.raise(error);
                 if matches!(
                     error,
@@ -195,14 +201,41 @@ impl Life {
         };
         let overlay = self.to_keep(&self.shared.published.state(), None);
         let mend = move |verdict: &Verdict| keeper.mend(&overlay, verdict);
-        match self.on_disk(mend).await {
-            None | Some(Ok(true)) => self.shared.published.clear(AlarmKind::NotPersisting),
-            Some(Ok(false)) => {}
+        let outcome = self.on_disk(mend).await;
+        if matches!(outcome, Some(Ok(Mended::Busy))) {
+            self.wait_for_an_earlier_write();
+            return;
+        }
+        let was_stuck = self
+            .busy_since
+            .take()
+            .is_some_and(|since| self.is_stuck(since));
+        match outcome {
+            None | Some(Ok(Mended::Written)) => {
+                self.shared.published.clear(AlarmKind::NotPersisting);
+            }
+            // The write that was told of has ended after all.
+            Some(Ok(_)) if was_stuck => self.shared.published.clear(AlarmKind::NotPersisting),
+            Some(Ok(_)) => {}
             Some(Err(error)) => {
                 self.raise(&error);
                 self.mend_later();
             }
         }
+    }
+
+    /// It was begun before this mending, and nothing is wrong with that unless it takes longer than any may.
+    fn wait_for_an_earlier_write(&mut self) {
+        let since = *self.busy_since.get_or_insert_with(Instant::now);
+        if self.is_stuck(since) {
+            let limit = self.shared.options.persist_timeout;
+            self.raise(&UpdateError::DiskStuck { limit });
+        }
+        self.mend_later();
+    }
+
+    fn is_stuck(&self, since: Instant) -> bool {
+        since.elapsed() >= self.shared.options.persist_timeout
     }
 
     /// Works on the disk, for as long as that may take. `None` when it was done in the very last moment.

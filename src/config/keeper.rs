@@ -29,6 +29,16 @@ struct OnDisk {
     closed: Option<String>,
 }
 
+/// What came of bringing the disk in step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mended {
+    /// Nothing had to be written.
+    Nothing,
+    Written,
+    /// An earlier write has not ended yet.
+    Busy,
+}
+
 impl Keeper {
     pub(super) fn new(kept: Kept) -> Self {
         Self {
@@ -45,13 +55,15 @@ impl Keeper {
     }
 
     /// Brings the disk in step with what readers see: writes what the start found out, and the overlay when another one stands there,
-    /// or may stand there. Whether anything had to be written; nothing has where nothing may be. It does not wait for a write that is
-    /// under way: nobody asked for it, and those who ask for something would wait with it.
-    pub(super) fn mend(&self, overlay: &Overlay, verdict: &Verdict) -> Result<bool, Unkept> {
-        let mut on_disk = match self.lock(Duration::ZERO) {
-            Err(Unkept::Closed(_)) => return Ok(false),
-            locked => locked?,
+    /// or may stand there; nothing where nothing may be written. It does not wait for a write that is under way: nobody asked for it, and
+    /// those who ask for something would wait with it.
+    pub(super) fn mend(&self, overlay: &Overlay, verdict: &Verdict) -> Result<Mended, Unkept> {
+        let Some(mut on_disk) = self.on_disk.try_lock() else {
+            return Ok(Mended::Busy);
         };
+        if on_disk.closed.is_some() {
+            return Ok(Mended::Nothing);
+        }
         let is_pending = on_disk.broken.is_some() || on_disk.good_files.is_some();
         self.write_pending(&mut on_disk)?;
         // Another revision stands there when the server died between writing and publishing.
@@ -59,7 +71,11 @@ impl Keeper {
         if is_other {
             self.write_locked(&mut on_disk, overlay, verdict)?;
         }
-        Ok(is_pending || is_other)
+        Ok(if is_pending || is_other {
+            Mended::Written
+        } else {
+            Mended::Nothing
+        })
     }
 
     /// Writes the overlay, and before it what the files say, when that is new. On an error the old overlay stands, or it is
@@ -213,7 +229,10 @@ mod tests {
         let mended = keeper.mend(&published, &verdict());
         let again = keeper.mend(&published, &verdict());
 
-        assert_eq!((mended.ok(), again.ok()), (Some(true), Some(false)));
+        assert_eq!(
+            (mended.ok(), again.ok()),
+            (Some(Mended::Written), Some(Mended::Nothing))
+        );
         let bytes = disk
             .read(OVERLAY)
             .expect("it is readable")
@@ -242,7 +261,7 @@ mod tests {
             let mended = keeper.mend(&Overlay::default(), &Verdict::default());
 
             go_on.send(()).expect("it hangs");
-            assert!(matches!(mended, Err(Unkept::Not(_))));
+            assert_eq!(mended.ok(), Some(Mended::Busy));
         });
     }
 

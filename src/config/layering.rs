@@ -152,18 +152,18 @@ struct Stack<'a> {
 type Found = Result<(Value, Vec<Typed>), Vec<Fault>>;
 
 impl Stack<'_> {
-    /// Reads the given texts as what they are most likely meant to be, and those that do not fit in their other reading. Each one is
-    /// tried once, so this ends.
+    /// Reads the given texts as what they are most likely meant to be, and those that do not fit in their other readings. Each
+    /// one is tried once, so this ends.
     fn read_given(&self) -> Result<([Layer; 3], Found), Vec<Problem>> {
         let read_one = |given: &Given| given.said.read(self.below.get(&given.path));
         let mut readings: Vec<Reading> = self.given.iter().map(read_one).collect();
         let (mut layers, mut found) = self.read(&readings)?;
-        while let Some((index, second)) = found
+        while let Some((index, next)) = found
             .as_ref()
             .err()
             .and_then(|faults| self.other_reading(faults, &mut readings))
         {
-            let first = std::mem::replace(&mut readings[index].first, second);
+            let first = std::mem::replace(&mut readings[index].first, next);
             let (other_layers, other) = self.read(&readings)?;
             let faults = other.as_ref().err().into_iter().flatten();
             if faults
@@ -183,8 +183,8 @@ impl Stack<'_> {
         let mistyped = |given: &Given| faults.iter().any(|fault| fault.is_mistyped(&given.path));
         let mut candidates = self.given.iter().zip(readings).enumerate();
         candidates.find_map(|(index, (given, reading))| {
-            let second = reading.second.take_if(|_| mistyped(given))?;
-            Some((index, second))
+            let next = reading.others.pop_front_if(|_| mistyped(given))?;
+            Some((index, next))
         })
     }
 
@@ -405,13 +405,17 @@ fn refused(
     }
     let full = joined(table, &path);
     let at = place(&full);
-    // An item of a list has a line of its own.
-    let item = Path::parse(&full.replace('[', ".").replace(']', "")).ok();
-    let named = item.as_ref().or(at.as_ref());
+    // An item of a list has a line of its own. What looks like one may be a key of a table.
+    let item = full.replace('[', ".").replace(']', "");
+    let named = [Path::parse(&full).ok(), Path::parse(&item).ok(), at.clone()];
+    let mut origins = named
+        .iter()
+        .flatten()
+        .filter_map(|path| found_origin(layers, path));
     let fault = Fault {
         mistyped: is_type.then(|| full.clone()),
         problem: Problem::Refused {
-            origin: named.map_or(Origin::Default, |named| origin(layers, named)),
+            origin: origins.next().unwrap_or(Origin::Default),
             path: full,
             kind,
             reason,
@@ -421,6 +425,9 @@ fn refused(
 }
 
 fn origin(layers: &[Layer], path: &Path) -> Origin {
-    let found = layers.iter().rev().find_map(|layer| layer.origin(path));
-    found.unwrap_or(Origin::Default)
+    found_origin(layers, path).unwrap_or(Origin::Default)
+}
+
+fn found_origin(layers: &[Layer], path: &Path) -> Option<Origin> {
+    layers.iter().rev().find_map(|layer| layer.origin(path))
 }

@@ -167,15 +167,14 @@ fn both<'a>(
     parts: &'a [Reading],
     whole: impl Fn(&mut dyn Iterator<Item = &'a Value>) -> Value,
 ) -> Reading {
-    let others = parts.iter().any(|part| part.second.is_some());
+    let most = parts.iter().map(|part| part.others.len()).max();
+    let others = (0..most.unwrap_or(0)).map(|at| {
+        let other = |part: &'a Reading| part.others.get(at).or(part.others.back());
+        let mut others = parts.iter().map(|part| other(part).unwrap_or(&part.first));
+        whole(&mut others)
+    });
     let mut firsts = parts.iter().map(|part| &part.first);
-    let mut seconds = parts
-        .iter()
-        .map(|part| part.second.as_ref().unwrap_or(&part.first));
-    Reading {
-        first: whole(&mut firsts),
-        second: others.then(|| whole(&mut seconds)),
-    }
+    Reading::new(whole(&mut firsts), others)
 }
 
 #[cfg(test)]

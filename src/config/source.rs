@@ -1,6 +1,6 @@
 //! From text to layers: variables, flags, and how layers lie over one another. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use toml::de::DeValue;
 
@@ -35,11 +35,18 @@ pub(super) enum Said {
     Parts(Vec<Part>),
 }
 
-/// A reading of a given text, and the other reading that is tried when the first does not fit the type.
+/// A reading of a given text, and the others that are tried in turn when the first does not fit the type.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Reading {
     pub(super) first: Value,
-    pub(super) second: Option<Value>,
+    pub(super) others: VecDeque<Value>,
+}
+
+impl Reading {
+    pub(super) fn new(first: Value, others: impl IntoIterator<Item = Value>) -> Self {
+        let others = others.into_iter().collect();
+        Self { first, others }
+    }
 }
 
 impl Said {
@@ -254,32 +261,19 @@ pub(super) fn read_value(text: &str, like: Option<&Value>) -> Reading {
     match (parsed, like) {
         (None, Some(Value::List(_))) => {
             let (first, texts) = (items(text, Some), items(text, |_| None));
-            let second = if texts == first { plain } else { texts };
-            Reading {
-                first,
-                second: Some(second),
-            }
+            let other = if texts == first { plain } else { texts };
+            Reading::new(first, [other])
         }
         (Some(value), Some(Value::List(_)))
             if value.as_list().is_none() && value.as_map().is_none() =>
         {
-            Reading {
-                first: Value::from(vec![value]),
-                second: Some(Value::from(vec![plain])),
-            }
+            // As it is before it is taken for a text: `false` in place of a list may switch it off.
+            let texts = Value::from(vec![plain]);
+            Reading::new(Value::from(vec![value.clone()]), [value, texts])
         }
-        (None, _) => Reading {
-            first: plain,
-            second: None,
-        },
-        (Some(value), Some(Value::Text(_))) => Reading {
-            first: plain,
-            second: Some(value),
-        },
-        (Some(value), _) => Reading {
-            first: value,
-            second: Some(plain),
-        },
+        (None, _) => Reading::new(plain, []),
+        (Some(value), Some(Value::Text(_))) => Reading::new(plain, [value]),
+        (Some(value), _) => Reading::new(value, [plain]),
     }
 }
 
@@ -381,10 +375,13 @@ mod tests {
         assert_eq!(read_value("[3]", Some(&list)).first, json("[3]"));
         assert_eq!(read_value("", Some(&list)).first, json("[]"));
         assert_eq!(read_value("3", Some(&list)).first, json("[3]"));
-        assert_eq!(read_value("3", Some(&list)).second, Some(json(r#"["3"]"#)));
         assert_eq!(
-            read_value("1, 2", Some(&list)).second,
-            Some(json(r#"["1", "2"]"#))
+            read_value("3", Some(&list)).others,
+            [json("3"), json(r#"["3"]"#)]
+        );
+        assert_eq!(
+            read_value("1, 2", Some(&list)).others,
+            [json(r#"["1", "2"]"#)]
         );
         assert_eq!(
             read_value("{a = 1}", Some(&list)).first,

@@ -9,9 +9,9 @@ use super::{
 use crate::value::{Path, Value, ValueError};
 
 impl State {
-    /// What a text given by a person means at `path`: its likely reading, or the other one when only that has the right type.
+    /// What a text given by a person means at `path`: its likely reading, or another one when that does not have the right type.
     pub(super) fn read_text(&self, path: &Path, text: &str) -> Value {
-        let Reading { first, second } = source::read_value(text, self.document.get(path));
+        let Reading { first, others } = source::read_value(text, self.document.get(path));
         let is_mistyped = |value: &Value| {
             let writes = [(path.clone(), value.clone())];
             let settled = self
@@ -19,10 +19,11 @@ impl State {
                 .and_then(|document| self.settle(document, &writes));
             matches!(settled, Err(UpdateError::WrongType { .. }))
         };
-        match second {
-            Some(second) if is_mistyped(&first) && !is_mistyped(&second) => second,
-            _ => first,
+        if others.is_empty() || !is_mistyped(&first) {
+            return first;
         }
+        let mut others = others.into_iter();
+        others.find(|other| !is_mistyped(other)).unwrap_or(first)
     }
 
     /// What is wrong with the type of a value, unless that would tell a secret.

@@ -383,6 +383,51 @@ async fn f104_a_server_killed_while_it_writes_leaves_the_old_state_everywhere() 
     assert_eq!(*restarted.config.load(), *node.config.load());
 }
 
+/// It was an alarm at once, which stood until the next change.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_outlives_the_server_is_an_alarm_only_while_it_takes_too_long() {
+    let disk = Arc::new(TestDisk::default());
+    let node = on(&disk).await;
+    disk.stick(true);
+    let hanging = tokio::spawn({
+        let config = node.config.clone();
+        async move { config.update("interface.max_results", 8).await }
+    });
+    let waited = disk.clone();
+    tokio::task::spawn_blocking(move || waited.wait_until_somebody_waits())
+        .await
+        .expect("somebody waits");
+    node.kill_server();
+    assert!(hanging.await.expect("no panic").is_err());
+    // It answers when it has looked at the disk.
+    let answer = || async {
+        let change = node.config.propose().set("interface.max_results", 9);
+        change.dry_run().await.expect("it is looked at");
+    };
+
+    answer().await;
+    assert!(kinds(&node).is_empty(), "a write may take a while");
+
+    let (mut waited, step) = (Duration::ZERO, Duration::from_millis(500));
+    while kinds(&node).is_empty() && waited < Duration::from_mins(1) {
+        // The clock stands while a thread is at the disk.
+        tokio::time::advance(step).await;
+        waited += step;
+        answer().await;
+    }
+    assert!(waited >= Options::default().persist_timeout);
+    assert_eq!(kinds(&node), [AlarmKind::NotPersisting]);
+
+    disk.stick(false);
+    let cleared = async {
+        while !kinds(&node).is_empty() {
+            tokio::time::sleep(step).await;
+        }
+    };
+    let cleared = tokio::time::timeout(Duration::from_mins(1), cleared).await;
+    cleared.expect("the disk is in step again");
+}
+
 #[tokio::test]
 async fn a_crash_at_any_step_of_a_write_leaves_the_old_or_the_new_state() {
     let disk = Arc::new(TestDisk::default());

@@ -320,6 +320,54 @@ fn what_is_wrong_in_a_list_is_told_with_its_own_line() {
 }
 
 #[test]
+fn a_key_that_looks_like_an_item_of_a_list_is_told_with_its_own_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("node.toml");
+    fs::write(&file, "[app.limits]\nx = 1\n\"x[1]\" = -1\n").expect("it is written");
+
+    let refused = refused(Sources::new::<FreeTable, Cluster>().file(&file)).to_string();
+
+    assert!(refused.contains("`app.limits.x[1]`"), "{refused}");
+    assert!(refused.contains("node.toml, line 3"), "{refused}");
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Watched {
+    All(bool),
+    Only(Vec<String>),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default)]
+struct Watching {
+    tables: Watched,
+}
+
+impl Default for Watching {
+    fn default() -> Self {
+        Self {
+            tables: Watched::Only(vec!["orders".to_owned()]),
+        }
+    }
+}
+
+impl Schema for Watching {}
+
+#[test]
+fn a_switch_that_may_be_a_list_as_well_is_no_list_of_its_words() {
+    let of = |text: &str| {
+        let sources = Sources::new::<FreeTable, Watching>();
+        let loaded = loaded(sources.environment([("UNDERPIN__APP__TABLES", text)]));
+        loaded.value("app.tables").map(|tables| tables.to_json())
+    };
+
+    assert_eq!(of("false"), Ok("false".to_owned()));
+    assert_eq!(of("carts"), Ok(r#"["carts"]"#.to_owned()));
+    assert_eq!(of("80"), Ok(r#"["80"]"#.to_owned()));
+}
+
+#[test]
 fn numbered_variables_are_the_items_of_a_list() {
     let loaded = load(Sources::new::<FreeTable, Cluster>().environment([
         ("UNDERPIN__APP__SERVERS__1__HOST", "b"),

@@ -503,10 +503,16 @@ async fn an_alarm_that_is_not_about_the_files_has_them_read_no_more_often() {
     tokio::time::sleep(Options::default().watch_every * 10).await; // the clock is paused
 
     assert_eq!(node.counted("reloads"), 0);
-    stage.write("[app.interface]\nmax_results = 7\n");
-    while node.counted("reloads") == 0 {
-        tokio::time::sleep(Options::default().watch_every).await;
-    }
+    // Of another length, since it may have the same time.
+    stage.write("[app.interface]\nmax_results = 70\n");
+    let reloaded = async {
+        while node.counted("reloads") == 0 {
+            tokio::time::sleep(Options::default().watch_every).await;
+        }
+    };
+    let soon = Options::default().watch_every * 100;
+    let reloaded = tokio::time::timeout(soon, reloaded).await;
+    reloaded.expect("the files are watched");
 }
 
 #[tokio::test(start_paused = true)]
