@@ -367,11 +367,13 @@ impl Shared {
         } else if opened.quarantined > 0 {
             reasons.push("the log has damaged places between whole writes; they are in files named *.damaged".into());
         }
-        if opened.foreign > 0 {
-            let n = opened.foreign;
+        let log = self.log.load_full();
+        let newest = log.as_ref().and_then(|log| log.segments().last().cloned());
+        if let Some(newest) = newest.filter(|_| opened.foreign > 0) {
+            let (n, newest) = (opened.foreign, &newest.name);
             reasons.push(format!(
-                "{n} of the log's segments are of another log and were copied here; move them to a folder of their own and import what \
-                 `underpin events export` writes of them"
+                "{n} segments are of another log than the newest segment, {newest}; move those that were copied here to a folder of their \
+                 own and import what `underpin events export` writes of them"
             ));
         }
         if let Some(waiting) = self.waits_for_disk().filter(|waited| *waited >= STUCK) {
@@ -380,7 +382,7 @@ impl Shared {
                 "the disk has not ended a write for {seconds} s; nothing is stored until it does"
             ));
         }
-        if let Some(log) = self.log.load_full() {
+        if let Some(log) = log {
             reasons.extend(log.rolled.trouble());
             for segment in log.with_damaged_index() {
                 let name = &segment.name;

@@ -57,7 +57,7 @@ pub struct Opened {
     pub quarantined: usize,
     /// Indexes of sealed segments that were damaged or missing, and were made anew.
     pub rebuilt: usize,
-    /// Segments of other logs than the newest segment's. Somebody copied them here; what is in them is found as well.
+    /// Segments of other logs than the newest segment's. Somebody copied them here, or that one; what is in them is found as well.
     pub foreign: usize,
     /// How long it took.
     pub took: Duration,

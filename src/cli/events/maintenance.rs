@@ -35,7 +35,7 @@ pub(in crate::cli) fn verify(place: &Place, out: &mut Output) -> Result<ExitCode
         tell_gaps(&verified, out)?;
         if verified.foreign > 0 {
             out.line(format_args!(
-                "{} segments are of another log than the newest one: they were copied here",
+                "{} segments are of another log than the newest one: either they were copied here, or that one",
                 verified.foreign
             ))?;
         }

@@ -339,6 +339,25 @@ async fn a_backup_that_fails_leaves_nothing_behind_and_can_be_taken_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_that_meets_the_file_of_somebody_else_leaves_it_as_it_is_and_takes_its_own_back() {
+    let folder = sealed_folder().await;
+    let newest = files(folder.path(), "seg").pop().expect("a segment");
+    let blocks = files(folder.path(), "blocks").pop().expect("blocks");
+    // What is copied, and what is linked, as by a second backup into the same folder.
+    for met in [newest, blocks] {
+        let copy = tempfile::tempdir().expect("folder for the test");
+        let theirs = copy.path().join(met.file_name().expect("a name"));
+        let put = |_: events::Progress| fs::write(&theirs, "theirs").expect("writable");
+
+        let failed = events::backup(folder.path(), copy.path(), &put);
+
+        assert!(matches!(failed, Err(OpenError::NotEmpty(_))), "{failed:?}");
+        assert_eq!(fs::read_to_string(&theirs).expect("it stays"), "theirs");
+        assert_eq!(fs::read_dir(copy.path()).expect("readable").count(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn segments_of_another_store_are_told_and_cost_nothing() {
     let (folder, other) = (sealed_folder().await, sealed_folder().await);
     let blocks = files(other.path(), "blocks").remove(0);
@@ -347,6 +366,9 @@ async fn segments_of_another_store_are_told_and_cost_nothing() {
         fs::copy(&file, folder.path().join(name)).expect("copied");
     }
 
+    let newest = files(folder.path(), "seg").pop().expect("a segment");
+    let newest = newest.file_name().expect("a name").to_string_lossy();
+
     let (verified, _) = verify(folder.path());
     let (store, numbers) = numbers_in(&folder).await;
 
@@ -354,7 +376,7 @@ async fn segments_of_another_store_are_told_and_cost_nothing() {
     assert_eq!(store.events.stats().opened.foreign, 1);
     assert!(matches!(
         store.events.health(),
-        EventsHealth::Degraded { reasons } if reasons[0].contains("another log")
+        EventsHealth::Degraded { reasons } if reasons[0].contains(&format!("the newest segment, {newest}"))
     ));
     for number in 1..=EVENTS {
         assert!(numbers.contains(&number), "{number}");
