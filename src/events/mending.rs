@@ -7,7 +7,7 @@ use super::{
     blocks,
     disk::Disk,
     error::OpenError,
-    naming::{parse_segment_name, sealed_names},
+    naming::{parse_segment_name, sealed_names, segments_of},
     recovery::{self, Damage},
     sealing::{self, read_whole},
     wire::len32,
@@ -100,33 +100,12 @@ impl Remade {
 }
 
 /// Decides between a segment's first file and what was made of it, where both are there, and lets the other go: a crash came before its
-/// sealing was finished, and the first file is the truth. Only where that was damaged since and what was made of it is whole, it is the
-/// first file that goes, to a side file; answers whether it did.
-pub(super) fn settle(disk: &dyn Disk, name: &str) -> Result<bool, OpenError> {
-    let (_, index) = sealed_names(name);
-    let made = match read_file(disk, &index) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        found => Some(found.map_err(|error| failed(&index, error))?),
-    };
-    if let Some(made) = made
-        && !first_is_whole(disk, name, &made)?
-    {
-        put_aside(disk, name).map_err(|error| failed(name, error))?;
-        return Ok(true);
-    }
-    sealing::remove_sealed(disk, name);
-    Ok(false)
-}
-
-/// Whether the first file of a segment is as good as its blocks and this index.
-fn first_is_whole(disk: &dyn Disk, name: &str, index: &[u8]) -> Result<bool, OpenError> {
+/// sealing was finished, and the first file is the truth. Where that is whole, what was made of it goes unread. Only where it was damaged
+/// since, it is the first file that goes to a side file, or what was made of it if that is not whole either; answers how many files did.
+pub(super) fn settle(disk: &dyn Disk, name: &str) -> Result<usize, OpenError> {
     let Some((base, log)) = parse_segment_name(name) else {
-        return Ok(true);
+        return Ok(0);
     };
-    let remade = Remade::of(disk, name, (base, log))?;
-    if !remade.damage.is_empty() || remade.index != index {
-        return Ok(true);
-    }
     let bytes = read_file(disk, name).map_err(|error| failed(name, error))?;
     let unknown = |unknown: recovery::Unknown| OpenError::Unknown {
         file: name.to_owned(),
@@ -134,7 +113,53 @@ fn first_is_whole(disk: &dyn Disk, name: &str, index: &[u8]) -> Result<bool, Ope
         codec: unknown.codec,
     };
     let scan = recovery::scan_growing(&bytes, log, base).map_err(unknown)?;
-    Ok(scan.damage.is_empty() && scan.end() >= remade.len)
+    let summary = scan.summary(base);
+    let is_sound = summary.damage.is_empty() && summary.holes.is_empty();
+    let next = base_after(disk, (base, log))?;
+    // Where no segment follows, only what was made of it says whether its end is missing.
+    if is_sound && next == Some(summary.last + 1) {
+        sealing::remove_sealed(disk, name);
+        return Ok(0);
+    }
+    let is_truth = is_sound && next.is_none();
+    let (blocks, index) = sealed_names(name);
+    match len_if_whole(disk, name, (base, log)) {
+        Ok(Some(len)) if !is_sound || scan.end() < len => put_all_aside(disk, &[name]),
+        Ok(None) if !is_truth => put_all_aside(disk, &[&index, &blocks]),
+        Err(error) if !is_truth => Err(error),
+        _ => {
+            sealing::remove_sealed(disk, name);
+            Ok(0)
+        }
+    }
+}
+
+/// The first sequence number of the segment that follows in the same log.
+fn base_after(disk: &dyn Disk, (base, log): (u64, u64)) -> Result<Option<u64>, OpenError> {
+    let files = disk.list().map_err(OpenError::Folder)?;
+    let all = segments_of(&files).into_iter();
+    let mut later = all.filter(|named| named.log == log && named.base > base);
+    Ok(later.next().map(|named| named.base))
+}
+
+/// How long a segment was before it was sealed, where its blocks and its index are whole.
+fn len_if_whole(disk: &dyn Disk, name: &str, place: (u64, u64)) -> Result<Option<u32>, OpenError> {
+    let (_, index) = sealed_names(name);
+    let made = match read_file(disk, &index) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        made => made.map_err(|error| failed(&index, error))?,
+    };
+    let remade = Remade::of(disk, name, place)?;
+    let is_whole = remade.damage.is_empty() && remade.index == made;
+    Ok(is_whole.then_some(remade.len))
+}
+
+fn put_all_aside(disk: &dyn Disk, names: &[&str]) -> Result<usize, OpenError> {
+    let mut aside = 0;
+    for name in names {
+        aside += usize::from(put_aside(disk, name).map_err(|error| failed(name, error))?);
+    }
+    Ok(aside)
 }
 
 fn failed(file: &str, error: io::Error) -> OpenError {

@@ -112,7 +112,7 @@ impl<'a> FolderReader<'a> {
         let mut opened = Opened::default();
         let unfinished = unfinished(&files);
         for name in &unfinished {
-            opened.quarantined += usize::from(mending::settle(disk, name)?);
+            opened.quarantined += mending::settle(disk, name)?;
         }
         if !unfinished.is_empty() {
             files = disk.list().map_err(OpenError::Folder)?;

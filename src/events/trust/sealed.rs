@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    super::{disk::Disk as _, log::Appended, options::Durability, simulated::SimulatedDisk},
+    super::{
+        disk::Disk as _, log::Appended, naming::sealed_names, options::Durability,
+        simulated::SimulatedDisk,
+    },
     Rig, on_all_processors, options, prepare,
 };
 
@@ -165,6 +168,54 @@ fn a_first_file_that_was_damaged_beside_what_was_made_of_it_costs_nothing() {
     assert_eq!((rig.reported(), rig.read()), (false, events));
     let made = |name: &String| name.starts_with(&first[..33]) && *name != first;
     assert!(!disk.names().iter().any(made), "it is made again");
+}
+
+#[test]
+fn a_whole_first_file_is_the_truth_whatever_stands_beside_it_and_a_damaged_one_lets_nothing_go() {
+    let disk = SimulatedDisk::new(6);
+    let mut rig = Rig::open(&disk, &options(Durability::Always), None);
+    for id in 1..=20 {
+        rig.log.append(&prepare(&[(id, 0, vec![7; 300])], None));
+        rig.turn();
+    }
+    let (events, first) = (rig.read(), disk.names()[0].clone());
+    let whole = disk.bytes(&first).expect("it is there");
+    rig.seal().expect("a healthy disk");
+    let disk = rig.stop();
+    let (blocks, index) = sealed_names(&first);
+    let made = [&blocks, &index].map(|name| (name, disk.bytes(name).expect("it was sealed")));
+    let put = |of_index: &dyn Fn(&mut Vec<u8>), of_blocks: &dyn Fn(&mut Vec<u8>)| {
+        for (name, bytes) in &made {
+            let mut bytes = bytes.clone();
+            let change = if *name == &index { of_index } else { of_blocks };
+            change(&mut bytes);
+            disk.put(name, &bytes);
+        }
+    };
+    let none = |_: &mut Vec<u8>| {};
+    let last = |bytes: &mut Vec<u8>| *bytes.last_mut().expect("some") ^= 1;
+    let later_version = |bytes: &mut Vec<u8>| {
+        bytes[4] = 9;
+        let sum = crc32c::crc32c(&bytes[..48]);
+        bytes[48..52].copy_from_slice(&sum.to_le_bytes());
+    };
+
+    put(&none, &later_version);
+    disk.put(&first, &whole);
+    let rig = Rig::open(&disk, &options(Durability::Always), None);
+    assert_eq!((rig.reported(), rig.read()), (false, events));
+    rig.stop();
+    assert_eq!((disk.bytes(&blocks), disk.bytes(&index)), (None, None));
+
+    put(&last, &none);
+    let flipped = [&whole[..2000], &[!whole[2000]], &whole[2001..]].concat();
+    disk.put(&first, &flipped);
+    let rig = Rig::open(&disk, &options(Durability::Always), None);
+    // The index, the blocks, and the place.
+    assert_eq!((rig.opened.gaps.len(), rig.opened.quarantined), (1, 3));
+    assert_eq!((disk.bytes(&blocks), disk.bytes(&index)), (None, None));
+    let kept = disk.bytes(&format!("{blocks}.0.damaged"));
+    assert_eq!(kept.as_ref(), Some(&made[0].1));
 }
 
 #[test]
