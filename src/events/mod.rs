@@ -21,10 +21,10 @@
 //! # Files
 //!
 //! A folder holds segments, `<first sequence number>-<log id>.seg` (16 hexadecimal digits each), or instead of one, once it is sealed, its
-//! blocks and their index under the same name with `.blocks` and `.index`; side files with damaged bytes, `<file>.<offset>.damaged`; and the
-//! file `lock`, which is locked while a store has the folder open. While a `.seg` is there it is the truth, and what was made of it counts
-//! for nothing, unless the former is damaged and the latter whole. Every file but the lock and the side files is a row of *frames* and
-//! nothing else. All numbers are little-endian, every checksum is CRC-32C (RFC 3720, appendix B.4).
+//! blocks and their index under the same name with `.blocks` and `.index`; side files with damaged bytes, `<file>.<offset>.damaged`; for a
+//! moment `<log id>.room`, zeros that tell whether a full disk has room again; and the file `lock`, which is locked while a store has the
+//! folder open. While a `.seg` is there it is the truth, and what was made of it counts for nothing, unless the former is damaged and the
+//! latter whole. Segments, blocks and indexes are rows of *frames* and nothing else. All numbers are little-endian, every checksum is CRC-32C (RFC 3720, appendix B.4).
 //!
 //! *Frame*: a header of 52 bytes, then the body.
 //!
@@ -146,6 +146,8 @@ mod finding;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+#[cfg(test)]
+mod handing_over;
 mod handle;
 #[cfg(test)]
 mod healing;

@@ -122,20 +122,18 @@ impl Events {
             .open_log()
             .ok_or_else(|| down(self.shared.why_down()))?;
         self.admit_at_once(&log, &mut prepared)?;
-        self.hand_over_admitted(&log, prepared)
+        self.hand_over_admitted(Admitted::to(log, &prepared), prepared)
     }
 
-    fn hand_over_admitted(&self, log: &Arc<Log>, prepared: Prepared) -> Result<(), StoreError> {
-        match log.append(&prepared) {
+    fn hand_over_admitted(&self, admitted: Admitted, prepared: Prepared) -> Result<(), StoreError> {
+        match admitted.log.append(&prepared) {
             Appended::Stored | Appended::Waiting(_) => {
+                admitted.was_taken();
                 self.count_stored(&prepared);
             }
-            Appended::Known(..) => {
-                self.shared.count_duplicates(1);
-                log.admission.add_permits(prepared.admitted as usize);
-            }
+            Appended::Known(..) => self.shared.count_duplicates(1),
             Appended::Unsure(unsure) => {
-                return self.hand_over_looked_up(log, prepared, &unsure);
+                return self.hand_over_looked_up(admitted, prepared, unsure);
             }
             // Without a checkpoint there are never too many.
             Appended::TooManyCheckpoints => {}
@@ -148,34 +146,28 @@ impl Events {
     }
 
     /// Whether the id is there already has to be looked up on the disk. That is done beside the caller where there is a runtime, for a
-    /// limited number of events; from then on it is stored as by those who wait, also where the log is opened anew meanwhile.
+    /// limited number of events; from then on it is stored as by those who wait, also where the log is opened anew meanwhile. It keeps
+    /// the room that it was given.
     fn hand_over_looked_up(
         &self,
-        log: &Arc<Log>,
+        admitted: Admitted,
         mut prepared: Prepared,
-        unsure: &[(u64, Arc<Segment>)],
+        unsure: Unsure,
     ) -> Result<(), StoreError> {
-        let refused = |error| {
-            log.admission.add_permits(prepared.admitted as usize);
-            Err(error)
-        };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return match look_up(unsure) {
-                Ok(looked_up) => {
-                    prepared.looked_up.extend(looked_up);
-                    self.hand_over_admitted(log, prepared)
-                }
-                Err(error) => refused(error),
-            };
+            prepared.looked_up.extend(look_up(&unsure)?);
+            return self.hand_over_admitted(admitted, prepared);
         };
-        let Ok(turn) = self.shared.looking_up.clone().try_acquire_owned() else {
-            return refused(StoreError::Full);
-        };
-        log.admission.add_permits(prepared.admitted as usize);
+        let turn = self.shared.looking_up.clone().try_acquire_owned();
+        let turn = turn.map_err(|_| StoreError::Full)?;
         let events = self.clone();
         runtime.spawn(async move {
-            let _turn = turn;
-            match events.put(prepared, ()).await {
+            let stored = async {
+                prepared.looked_up.extend(ask_the_disk(unsure).await?);
+                drop(turn);
+                events.put_admitted(admitted, prepared, ()).await
+            };
+            match stored.await {
                 // What is handed over is not compared.
                 Err(StoreError::Conflict { .. }) => events.shared.count_duplicates(1),
                 Err(error) if error.is_uncounted_refusal() => events.count_refused(),
@@ -213,47 +205,54 @@ impl Events {
     }
 
     /// What the events were `given` in is dropped while the disk is waited for: of a thousand that takes as long as their encoding.
-    async fn put(
+    pub(super) async fn put(
         &self,
         mut prepared: Prepared,
         given: impl Send,
     ) -> Result<ImportOutcome, StoreError> {
-        let mut outcome = ImportOutcome::default();
         if self.shared.options.durability == Durability::Memory
             && let Some(log) = &*self.shared.log.load()
             && let Appended::Stored = log.append(&prepared)
         {
             // There was nothing to wait for, neither for room nor for a disk.
-            outcome.stored = self.count_stored(&prepared);
-            return Ok(outcome);
+            return Ok(ImportOutcome {
+                stored: self.count_stored(&prepared),
+                skipped: 0,
+            });
         }
-        let mut log = self
+        let log = self
             .shared
             .view()
             .await
             .inspect_err(|_| self.count_refused())?;
+        let admitted = self.admit(log, &mut prepared).await?;
+        self.put_admitted(admitted, prepared, given).await
+    }
+
+    async fn put_admitted(
+        &self,
+        mut admitted: Admitted,
+        mut prepared: Prepared,
+        given: impl Send,
+    ) -> Result<ImportOutcome, StoreError> {
+        let mut outcome = ImportOutcome::default();
         loop {
-            if !self.admit(&log, &mut prepared).await? {
-                log = self
-                    .shared
-                    .other_than(Some(&log))
-                    .await
-                    .inspect_err(|_| self.count_refused())?;
-                continue;
-            }
-            match log.append(&prepared) {
+            match admitted.log.append(&prepared) {
                 Appended::Stored => {
+                    admitted.was_taken();
                     outcome.stored += self.count_stored(&prepared);
                     return Ok(outcome);
                 }
                 Appended::Waiting(commit) => {
+                    admitted.was_taken();
                     drop(given);
                     self.wait(&commit).await?;
                     outcome.stored += self.count_stored(&prepared);
                     return Ok(outcome);
                 }
                 Appended::Known(known, commit) => {
-                    log.admission.add_permits(prepared.admitted as usize);
+                    let log = admitted.log.clone();
+                    drop(admitted);
                     self.compare(&prepared, &known).await?;
                     self.wait(&commit).await?;
                     outcome.skipped += known.len() as u64;
@@ -263,48 +262,66 @@ impl Events {
                     if prepared.events == 0 && prepared.checkpoint.is_none() {
                         return Ok(outcome);
                     }
+                    admitted = self.admit(log, &mut prepared).await?;
                 }
                 Appended::Unsure(unsure) => {
-                    log.admission.add_permits(prepared.admitted as usize);
-                    let looked = tokio::task::spawn_blocking(move || look_up(&unsure)).await;
-                    let looked = looked.map_err(|error| StoreError::Panicked(error.to_string()))?;
-                    prepared.looked_up.extend(looked?);
+                    prepared.looked_up.extend(ask_the_disk(unsure).await?);
                 }
-                Appended::TooManyCheckpoints => {
-                    log.admission.add_permits(prepared.admitted as usize);
-                    return Err(StoreError::TooManyCheckpoints);
-                }
+                Appended::TooManyCheckpoints => return Err(StoreError::TooManyCheckpoints),
                 Appended::Refused(_) => {
-                    log = self
-                        .shared
-                        .other_than(Some(&log))
-                        .await
-                        .inspect_err(|_| self.count_refused())?;
+                    let log = self.log_after(&admitted.log, &mut prepared).await?;
+                    admitted = self.admit(log, &mut prepared).await?;
                 }
             }
         }
     }
 
-    /// Waits for room, or is refused; false if the log was closed meanwhile.
-    async fn admit(&self, log: &Log, prepared: &mut Prepared) -> Result<bool, StoreError> {
-        match self.admit_at_once(log, prepared) {
-            Ok(()) => Ok(true),
-            Err(StoreError::Full) if self.shared.options.admission == Admission::Wait => {
-                let bytes = self.bytes_to_admit(prepared);
-                let waited = self.shared.options.answer_wait;
-                match tokio::time::timeout(waited, log.admission.acquire_many(bytes)).await {
-                    Ok(Ok(permit)) => {
-                        permit.forget();
+    /// Waits for room, or is refused; where the log was closed meanwhile, in the one after it.
+    async fn admit(
+        &self,
+        mut log: Arc<Log>,
+        prepared: &mut Prepared,
+    ) -> Result<Admitted, StoreError> {
+        loop {
+            match self.admit_at_once(&log, prepared) {
+                Ok(()) => return Ok(Admitted::to(log, prepared)),
+                Err(StoreError::Full) if self.shared.options.admission == Admission::Wait => {
+                    let bytes = self.bytes_to_admit(prepared);
+                    let waited = self.shared.options.answer_wait;
+                    let room = log.admission.acquire_many(bytes);
+                    let is_open = match tokio::time::timeout(waited, room).await {
+                        Ok(Ok(permit)) => {
+                            permit.forget();
+                            true
+                        }
+                        Ok(Err(_closed)) => false,
+                        Err(_) => {
+                            return Err(StoreError::Full).inspect_err(|_| self.count_refused());
+                        }
+                    };
+                    if is_open {
                         prepared.admitted = bytes;
-                        Ok(true)
+                        return Ok(Admitted::to(log, prepared));
                     }
-                    Ok(Err(_closed)) => Ok(false),
-                    Err(_) => Err(StoreError::Full).inspect_err(|_| self.count_refused()),
                 }
+                Err(StoreError::Full) => {
+                    return Err(StoreError::Full).inspect_err(|_| self.count_refused());
+                }
+                Err(_closed) => {}
             }
-            Err(StoreError::Full) => Err(StoreError::Full).inspect_err(|_| self.count_refused()),
-            Err(_closed) => Ok(false),
+            log = self.log_after(&log, prepared).await?;
         }
+    }
+
+    /// The log that was opened after this one. What the disk said of that one does not hold there: rows may have moved.
+    async fn log_after(
+        &self,
+        closed: &Arc<Log>,
+        prepared: &mut Prepared,
+    ) -> Result<Arc<Log>, StoreError> {
+        prepared.looked_up.clear();
+        let other = self.shared.other_than(Some(closed)).await;
+        other.inspect_err(|_| self.count_refused())
     }
 
     async fn wait(&self, commit: &Commit) -> Result<(), StoreError> {
@@ -341,6 +358,38 @@ impl Events {
     fn count_refused(&self) {
         self.shared.count_refused(1);
     }
+}
+
+/// Room in a log, given back unless the log took what it is for.
+struct Admitted {
+    log: Arc<Log>,
+    bytes: u32,
+}
+
+impl Admitted {
+    fn to(log: Arc<Log>, prepared: &Prepared) -> Self {
+        let bytes = prepared.admitted;
+        Self { log, bytes }
+    }
+
+    /// The batch gives it back.
+    fn was_taken(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.log.admission.add_permits(self.bytes as usize);
+    }
+}
+
+/// Ids, and the segments on the disk that may have them.
+type Unsure = Vec<(u64, Arc<Segment>)>;
+
+async fn ask_the_disk(unsure: Unsure) -> Result<Vec<(u64, u64, Option<u32>)>, StoreError> {
+    let looked = tokio::task::spawn_blocking(move || look_up(&unsure)).await;
+    looked.map_err(|error| StoreError::Panicked(error.to_string()))?
 }
 
 async fn bytes_of(segment: &Arc<Segment>, row: u32, id: EventId) -> Result<Vec<u8>, StoreError> {

@@ -219,8 +219,30 @@ impl Writer {
 
     fn idle(&mut self, must_write: bool) -> Result<(), Failure> {
         self.sync().map_err(Failure::new)?;
-        self.at_rest = !self.log.append_mark(must_write);
+        let can_write = must_write && self.is_there_room();
+        let marked = self.log.append_mark(can_write);
+        // What has to be written and cannot be is tried again.
+        self.at_rest = !marked && can_write == must_write;
         Ok(())
+    }
+
+    /// Whether the disk takes as much as a segment begins with. To find that out with the log would fail it at every look, and use up its
+    /// supervisor's patience.
+    fn is_there_room(&self) -> bool {
+        // A crash may leave it; the next look removes it.
+        let name = format!("{:016x}.room", self.log.id());
+        let tried = || {
+            let file = self.disk.create(&name)?;
+            file.write_at(&self.zeros, 0)?;
+            file.sync()
+        };
+        let outcome = tried().and_then(|()| self.disk.remove(&name));
+        if let Err(error) = &outcome {
+            tracing::debug!(%error, "the disk takes nothing yet");
+            // Where it was not even created there is nothing to remove.
+            let _ = self.disk.remove(&name);
+        }
+        outcome.is_ok()
     }
 
     fn finish(&mut self, witness: &impl Witness) -> Result<(), Failure> {
