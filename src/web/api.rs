@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderMap, HeaderName, StatusCode, header, uri::Authority},
+    http::{HeaderMap, HeaderName, Method, StatusCode, header, uri::Authority},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
@@ -13,13 +13,23 @@ use axum::{
 use serde_json::json;
 use tokio::time;
 
-use super::{Interface, cluster, error::ApiError, events, finding, guard, page, settings, tree};
+use super::{
+    Interface, cluster,
+    error::ApiError,
+    events, finding,
+    guard::{self, Sender},
+    page, settings, tree,
+};
 use crate::telemetry::Format;
 
 /// The largest body of a request. An import sends batches of about 1 MiB; one event may be 1 MB.
 const BODY_BYTES_MAX: usize = 16 << 20;
 /// How long a request may take, its answer's body not counted.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What browsers say of where a request comes from (Fetch Metadata Request Headers, W3C).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// Where it is, what its methods do, and who answers.
 type Path = (&'static str, &'static [Does], MethodRouter<Interface>);
@@ -242,7 +252,16 @@ fn names(request: &Request) -> Result<(), guard::Outside> {
     let origin = the_one(request, &header::ORIGIN)?;
     // An absolute request names the host in its address, which is what counts (RFC 9112, section 3.2.2).
     let address = request.uri().authority().map(Authority::as_str);
-    guard::check(address.or(host), origin)
+    let site = the_one(request, &SEC_FETCH_SITE)?;
+    let mode = the_one(request, &SEC_FETCH_MODE)?;
+    guard::check(Sender {
+        host: address.or(host),
+        origin,
+        site,
+        goes_to_the_page: mode == Some("navigate")
+            && request.method() == Method::GET
+            && request.uri().path() == "/",
+    })
 }
 
 /// What a header says that may be there once.

@@ -801,6 +801,8 @@ async fn only_requests_that_name_this_machine_are_let_in() {
         &["Host: localhost"],
         &["Host: [::1]:4610"],
         &[&own, &own_page],
+        &[&own, "Sec-Fetch-Site: same-origin"],
+        &[&own, "Sec-Fetch-Site: none", "Sec-Fetch-Mode: navigate"],
     ] {
         let answer = head(&node, "GET /api/v1/status", fields).await;
         assert_eq!(answer.status, 200, "{fields:?}");
@@ -825,12 +827,34 @@ async fn only_requests_that_name_this_machine_are_let_in() {
             &[&own, "Origin: http://example.com"],
         ),
         ("GET /nothing", &["Host: example.com"]),
+        // A picture, a script or a link on somebody else's page: no origin is named.
+        (
+            "GET /api/v1/events/stream",
+            &[&own, "Sec-Fetch-Site: cross-site"],
+        ),
+        ("GET /livez", &[&own, "Sec-Fetch-Site: same-site"]),
+        (
+            "GET /api/v1/events",
+            &[
+                &own,
+                "Sec-Fetch-Site: cross-site",
+                "Sec-Fetch-Mode: navigate",
+            ],
+        ),
+        ("GET /", &[&own, "Sec-Fetch-Site: cross-site"]),
     ] {
         let answer = head(&node, request, fields).await;
         assert_eq!(answer.status, 403, "{request} {fields:?}");
         assert_eq!(answer.code(), "forbidden");
         assert_eq!(answer.header("access-control-allow-origin"), None);
     }
+
+    let link = [
+        &*own,
+        "Sec-Fetch-Site: cross-site",
+        "Sec-Fetch-Mode: navigate",
+    ];
+    assert_eq!(head(&node, "GET /", &link).await.status, 200);
     node.shutdown().await;
 }
 

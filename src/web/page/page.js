@@ -77,8 +77,8 @@ async function tree() {
 async function events() {
   const wanted = at("query").value.trim();
   const given = new URLSearchParams(wanted ? { q: wanted } : {});
-  if (!/\border=/.test(wanted)) given.set("order", "-time");
-  if (!/\blimit=/.test(wanted)) given.set("limit", EVENTS);
+  if (!/(^|\s)order=/.test(wanted)) given.set("order", "-time");
+  if (!/(^|\s)limit=/.test(wanted)) given.set("limit", EVENTS);
   const trouble = at("trouble");
   let found;
   try {

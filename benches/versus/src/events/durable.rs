@@ -34,10 +34,10 @@ const PRODUCERS: usize = 64;
 /// that underpin can be quicker than it. What is left between the two at 1000 is encoding, 300 ns an event, which the one
 /// caller does before anything can be written; what the events were given in is dropped while the disk is waited for.
 ///
-/// Each side begins on a disk that owes nothing. What one side left to be written used to be paid for by the next, and the
-/// ratios of a whole run were not those of these rows alone: at 100 events 1.3 and 2.1 times the best engine. What is left
-/// is the disk. The sync of 300 kB takes 0.4 ms, and now and then 25, on every side; five runs in a row found 0.52 to 0.74
-/// of `limit` at 1000 events, and 1.6 to 3.2 times the best engine.
+/// Each engine and each log begins on a disk that owes nothing, so that what one left to be written is not paid for by the next: in a
+/// whole run 1.3 times the best engine was seen at 100 events, in these rows alone 2.1 times, and that is the likely cause. What is
+/// left is the disk: the sync of 300 kB takes 0.4 ms, and now and then 25, on every side. 0.52 to 0.74 of `limit` was seen at 1000
+/// events, and 1.6 to 3.3 times the best engine.
 pub(super) fn batches(sides: &mut Sides, size: usize) -> Result<()> {
     let folder = sides.folder()?;
     let runtime = Workers::Two.runtime();

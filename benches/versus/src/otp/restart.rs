@@ -27,10 +27,10 @@ use crate::{
 ///
 /// Seen: between 1.1 and 2.1 times `ractor`, by how calm the machine is, with an older build just as with this one when the two are
 /// run in turns; 1.16 to 1.20 where each side has a process of its own, on two workers and on one. It is not work: a restart takes
-/// 62,500 instructions, with `ractor` it takes 74,000 (callgrind, one worker), since what unwinds is shorter. What is left is that the
-/// caller is woken twice more: its first call has reached the actor that panics, and is told how that one died once everything of it
-/// is gone; its second one waits until the address is filled. On two workers each may wake a thread, which is what a busy machine
-/// makes dear. The floor with these two promises is those two wakes.
+/// 62,500 instructions, with `ractor` it takes 74,000 (callgrind, one worker), since what unwinds is shorter. What differs is
+/// how often somebody is woken: the caller twice more, as its first call has reached the actor that panics, and is told how that one
+/// died once everything of it is gone, and its second one waits until the address is filled. On two workers each may wake a thread,
+/// which is what a busy machine makes dear. These two are promises and stay.
 pub(super) fn sides(sides: &mut Sides) -> Result<()> {
     let runtime = Workers::Two.runtime();
     sides.add(UNDERPIN, move |time| Ok(drive(&runtime, underpin(time))));
