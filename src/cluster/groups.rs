@@ -280,8 +280,9 @@ where
 
     /// Sends to every member at every node, as often as it joined, to all nodes at the same time. It is done when each node has taken it:
     /// where a node, or this one, has too much of this group that its members have not dealt with, that takes until they have dealt with
-    /// some of it, the node is down, or `timeout` is over; then the node is named in [`failed`](ClusterBroadcast::failed), and a retry to
-    /// it is safe. That it was sent to a node does not say that it arrived.
+    /// some of it, the node is down, or `timeout` is over; then the node is named in [`failed`](ClusterBroadcast::failed), and has
+    /// nothing of it. Another broadcast of the same comes once more to those that this one reached. That it was sent to a node does not
+    /// say that it arrived.
     ///
     /// # Cancel safety
     ///
@@ -289,8 +290,8 @@ where
     pub async fn broadcast(&self, payload: &T, timeout: Duration) -> ClusterBroadcast {
         let deadline = Instant::now().checked_add(timeout);
         let home = &self.shared.groups.home;
-        let here = match home.try_hold(self.charge_here()) {
-            Some(held) => Ok(self.send_here(payload, &held)),
+        let here = match self.try_here(payload) {
+            Some(sent) => Ok(sent),
             None => Err(home.hold(self.charge_here())),
         };
         let outgoing = self.outgoing(payload);
@@ -325,9 +326,7 @@ where
 
     /// The same without ever waiting: a node that has too much of this group already is left out, and named.
     pub fn try_broadcast(&self, payload: &T) -> ClusterBroadcast {
-        let held = self.shared.groups.home.try_hold(self.charge_here());
-        let here = held.map(|held| self.send_here(payload, &held));
-        let mut broadcast = self.begun(here);
+        let mut broadcast = self.begun(self.try_here(payload));
         match self.outgoing(payload) {
             Ok((bytes, links)) => {
                 let (charge, frame) = self.publish(&bytes);
@@ -362,6 +361,18 @@ where
             lane: Lane::group(self.name()),
             cost: cost(size_of::<T>()),
         }
+    }
+
+    /// `None` where this node's members have too much already.
+    fn try_here(&self, payload: &T) -> Option<Broadcast> {
+        let held = self.shared.groups.home.try_hold(self.charge_here());
+        if held.is_none() && self.group.local_members().is_empty() {
+            return Some(Broadcast {
+                sent: 0,
+                unreached: 0,
+            });
+        }
+        held.map(|held| self.send_here(payload, &held))
     }
 
     fn send_here(&self, payload: &T, held: &Held) -> Broadcast {

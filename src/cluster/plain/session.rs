@@ -36,7 +36,8 @@ use crate::{
 const GREETING_BYTES_MAX: u64 = 4096;
 /// All actors and groups that are remembered of one program come in one message, if need be.
 const FRAME_BYTES_MAX: u64 = 8 << 20;
-/// How often it is asked for a sign. None is waited for; but a connection that is no more ends, since nobody acknowledges its bytes.
+/// How often it is asked for a sign. None is waited for; but a connection that is no more ends, since nobody acknowledges its bytes, and
+/// so does one from which so long nothing is read.
 const PING: Duration = Duration::from_secs(5);
 
 /// Accepts until it is told to end; connections end with it.
@@ -211,8 +212,7 @@ impl Wire {
                 _ = pings.tick() => {
                     let ping = protocol::ping(shared.clock.now().as_secs());
                     state.pinged = Some(shared.clock.now());
-                    self.write.write_all(&ping).await?;
-                    self.session.sent.fetch_add(ping.len() as u64, Relaxed);
+                    self.say(&ping).await?;
                 }
                 whole = state.read(&mut self.read, &mut frame) => {
                     self.session.received.fetch_add(whole?, Relaxed);
@@ -263,8 +263,9 @@ impl Wire {
     }
 
     async fn say(&mut self, frame: &[u8]) -> io::Result<()> {
+        time::timeout(PING, self.write.write_all(frame)).await??;
         self.session.sent.fetch_add(frame.len() as u64, Relaxed);
-        self.write.write_all(frame).await
+        Ok(())
     }
 }
 

@@ -53,9 +53,10 @@ pub(super) struct Reader<'a> {
     /// The other side has said that it leaves: it says nothing more.
     has_left: bool,
     under_way: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// How many casts have been handed over since others could run, and how many wait for a place.
+    /// How many casts have been handed over since others could run, and whether one of them found no place. One that goes on waiting
+    /// is no reason to read more slowly what is for others.
     handed_over: usize,
-    casts_waiting: usize,
+    found_no_place: bool,
     calls: HashMap<u64, AbortHandle, foldhash::fast::RandomState>,
     watches: HashMap<u64, AbortHandle, foldhash::fast::RandomState>,
 }
@@ -71,7 +72,7 @@ impl<'a> Reader<'a> {
             has_left: false,
             under_way: FuturesUnordered::new(),
             handed_over: 0,
-            casts_waiting: 0,
+            found_no_place: false,
             calls: HashMap::default(),
             watches: HashMap::default(),
         }
@@ -114,7 +115,7 @@ impl<'a> Reader<'a> {
     /// How many turns the services need to deal with what they got since the last time.
     fn turns(&mut self) -> usize {
         let handed_over = std::mem::take(&mut self.handed_over);
-        if self.casts_waiting > 0 {
+        if std::mem::take(&mut self.found_no_place) {
             TURNS_MAX
         } else {
             handed_over.div_ceil(TURN).min(TURNS_MAX)

@@ -282,7 +282,9 @@ async fn a_service_gets_its_turns_before_more_is_read_for_it_and_one_that_is_stu
     assert_eq!((reader.turns(), reader.turns()), (1, 0));
 
     reader.cast(Carried::default(), "narrow", many(2), charge(2));
-    assert_eq!((reader.turns(), reader.casts_waiting), (TURNS_MAX, 2));
+    // Those that go on waiting slow nobody else.
+    assert_eq!((reader.turns(), reader.turns()), (TURNS_MAX, 0));
+    reader.cast(Carried::default(), "narrow", many(1), charge(1));
     let (near, mut far) = tokio::io::duplex(64 << 10);
     let mut bytes = Vec::new();
     Frame::Ping { sent: 1 }.put(&mut bytes);
@@ -293,9 +295,8 @@ async fn a_service_gets_its_turns_before_more_is_read_for_it_and_one_that_is_stu
     assert_eq!(reader.run(Box::new(near)).await, LostWhy::Closed);
     assert!(link.outbox.backlog() > 0, "the ping was answered");
 
-    places.add_permits(2);
-    while reader.casts_waiting > 0 {
-        let done = reader.under_way.next().await.expect("under way");
+    places.add_permits(3);
+    while let Some(done) = reader.under_way.next().await {
         reader.done(done);
     }
     assert_eq!(reader.turns(), 0);

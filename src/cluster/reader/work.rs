@@ -164,10 +164,12 @@ impl Reader<'_> {
         }
         .boxed();
         // The first poll here puts it in line before whatever comes behind it.
-        self.casts_waiting += 1;
         match (&mut delivery).now_or_never() {
             Some(done) => self.done(done),
-            None => self.under_way.push(delivery),
+            None => {
+                self.found_no_place = true;
+                self.under_way.push(delivery);
+            }
         }
     }
 
@@ -206,10 +208,7 @@ impl Reader<'_> {
                 self.forget_call(tag, charge);
             }
             Done::Cancelled { tag, charge } => self.forget_call(tag, charge),
-            Done::Cast { charge } => {
-                self.casts_waiting -= 1;
-                self.settle(charge);
-            }
+            Done::Cast { charge } => self.settle(charge),
             Done::Gone { reference, gone } => {
                 self.watches.remove(&reference);
                 let Gone { code, text } = &gone;

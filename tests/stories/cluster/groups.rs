@@ -189,7 +189,8 @@ async fn q12_whoever_came_and_went_on_either_side_of_a_cut_is_where_it_is_at_all
     assert_eq!((reached.here.sent, reached.nodes), (1, 2));
     for (times, (_, heard)) in [4, 1, 4].into_iter().zip(&mut readers) {
         for _ in 0..times {
-            assert_eq!(heard.recv().await, Some(Note(7)));
+            let note = tokio::time::timeout(PATIENCE, heard.recv()).await;
+            assert_eq!(note.expect("in time"), Some(Note(7)));
         }
         assert!(heard.try_recv().is_err(), "as often as it joined");
     }
@@ -391,6 +392,11 @@ async fn a_member_that_is_slow_bounds_what_its_own_node_broadcasts() {
     let full = [(name("a"), RemoteError::Full { node: name("a") })];
     assert_eq!(&reached.failed[..], &full[..]);
     assert_eq!((reached.here.sent, reached.here.unreached), (0, 1));
+    // Where nobody is, nobody has too much.
+    at_a.leave(&slow).expect("a member");
+    let reached = at_a.broadcast(&Note(0), Duration::ZERO).await;
+    assert_eq!((reached.here.sent, reached.failed.len()), (0, 0));
+    at_a.join(&slow).expect("lives");
     let waiting = tokio::spawn(async move { at_a.broadcast(&Note(1), PATIENCE).await });
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
