@@ -7,7 +7,7 @@ use tokio::sync::TryAcquireError;
 use crate::ids::EventId;
 
 use super::{
-    Admission, Checkpoint, Event, EventError, Events, StoreError,
+    Admission, Checkpoint, Event, Events, StoreError,
     commit::Commit,
     log::{Appended, Known, Log, Prepared},
     options::Durability,
@@ -69,7 +69,7 @@ impl Events {
     #[cfg(feature = "capture")]
     pub(crate) async fn store_each(
         &self,
-        events: impl Iterator<Item = Result<Event, EventError>>,
+        events: impl Iterator<Item = Result<Event, super::EventError>>,
     ) -> Result<(), StoreError> {
         let prepared = prepare(events, None)?;
         if prepared.events > 0 {

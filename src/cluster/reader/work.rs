@@ -164,12 +164,11 @@ impl Reader<'_> {
         }
         .boxed();
         // The first poll here puts it in line before whatever comes behind it.
-        match (&mut delivery).now_or_never() {
-            Some(done) => self.done(done),
-            None => {
-                self.found_no_place = true;
-                self.under_way.push(delivery);
-            }
+        if let Some(done) = (&mut delivery).now_or_never() {
+            self.done(done);
+        } else {
+            self.found_no_place = true;
+            self.under_way.push(delivery);
         }
     }
 
