@@ -252,26 +252,38 @@ async fn a_thread_that_does_not_start_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_could_not_begin_its_first_segment_is_well_without_another_event() {
-    let disk = SimulatedDisk::new(9);
-    let (events, _supervisor) = supervised(&disk, options()).await;
+async fn a_store_whose_disk_was_full_is_well_without_another_event_and_fails_once() {
+    // Where it could not begin its first segment, and where there is one.
+    for stored in [0, 3] {
+        let disk = SimulatedDisk::new(9);
+        let options = Options {
+            segment_bytes: 4096,
+            ..options()
+        };
+        let (events, _supervisor) = supervised(&disk, options).await;
+        for number in 1..=stored {
+            events.store(event(number)).await.expect("healthy disk");
+        }
 
-    disk.leave_room(Some(0));
-    let failed = events.store(event(1)).await;
-    assert!(
-        matches!(failed, Err(StoreError::Failed { .. })),
-        "{failed:?}"
-    );
-    until("a reopening", || events.stats().openings == 2).await;
-    let calls = disk.calls();
-    until("some looks", || disk.calls() > calls + 30).await;
-    assert_ne!(events.health(), EventsHealth::Healthy);
-    assert_eq!(events.stats().openings, 2, "no look is a failure");
-    disk.leave_room(None);
+        disk.leave_room(Some(0));
+        let large = EventBuilder::new(EventId::new(9).expect("valid"), "large");
+        let large = large.data("x".repeat(5000)).build().expect("valid");
+        let failed = events.store(large).await;
+        assert!(
+            matches!(failed, Err(StoreError::Failed { .. })),
+            "{failed:?}"
+        );
+        until("a reopening", || events.stats().openings == 2).await;
+        let calls = disk.calls();
+        until("some looks", || disk.calls() > calls + 30).await;
+        assert_ne!(events.health(), EventsHealth::Healthy);
+        assert_eq!(events.stats().openings, 2, "no look is a failure");
+        disk.leave_room(None);
 
-    until("healing", || events.health() == EventsHealth::Healthy).await;
-    assert_eq!(events.stats().events, 0);
-    assert!(!disk.names().iter().any(|name| name.contains(".room")));
+        until("healing", || events.health() == EventsHealth::Healthy).await;
+        assert_eq!(events.stats().events, stored);
+        assert!(!disk.names().iter().any(|name| name.contains(".room")));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

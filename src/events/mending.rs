@@ -13,18 +13,27 @@ use super::{
     wire::len32,
 };
 
-/// Copies damaged bytes to a side file. What is there from an earlier time stays.
+/// Copies damaged bytes to a side file. What is there from an earlier time stays: other bytes go to a file of another name.
 pub(super) fn quarantine(
     disk: &dyn Disk,
     file: &str,
     bytes: &[u8],
     damage: &Damage,
 ) -> io::Result<()> {
-    let name = format!("{file}.{}.damaged", damage.offset);
     let range = damage.offset as usize..(damage.offset + damage.bytes) as usize;
-    match sealing::write_new(disk, &name, &bytes[range]) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        done => done,
+    let (bytes, mut name) = (&bytes[range], format!("{file}.{}.damaged", damage.offset));
+    let mut again = 0;
+    loop {
+        match sealing::write_new(disk, &name, bytes) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if read_file(disk, &name)? == bytes {
+                    return Ok(());
+                }
+            }
+            done => return done,
+        }
+        again += 1;
+        name = format!("{file}.{}.{again}.damaged", damage.offset);
     }
 }
 
@@ -201,6 +210,8 @@ pub(super) fn put_aside(disk: &dyn Disk, name: &str) -> io::Result<bool> {
         sequence: 0,
     };
     quarantine(disk, name, &bytes, &whole)?;
+    // The copy is there for good before the file is not.
+    disk.sync_folder()?;
     disk.remove(name)?;
     Ok(true)
 }
@@ -211,4 +222,23 @@ pub(super) fn read_file(disk: &dyn Disk, name: &str) -> io::Result<Vec<u8>> {
     let file = files.into_iter().find(|(file, _)| file == name);
     let (_, len) = file.ok_or(io::ErrorKind::NotFound)?;
     read_whole(disk.open(name)?.as_ref(), len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::simulated::SimulatedDisk, *};
+
+    #[test]
+    fn what_was_put_aside_earlier_stays_beside_what_is_put_aside_now() {
+        let disk = SimulatedDisk::new(1);
+        for bytes in [b"one", b"two", b"two"] {
+            disk.put("a.seg", bytes);
+            assert!(put_aside(&disk, "a.seg").expect("a healthy disk"));
+        }
+
+        let mut kept = disk.names();
+        kept.sort();
+        assert_eq!(kept, ["a.seg.0.1.damaged", "a.seg.0.damaged"]);
+        assert_eq!(disk.bytes(&kept[1]).as_deref(), Some(&b"one"[..]));
+    }
 }

@@ -219,10 +219,11 @@ impl Writer {
 
     fn idle(&mut self, must_write: bool) -> Result<(), Failure> {
         self.sync().map_err(Failure::new)?;
-        let can_write = must_write && self.is_there_room();
-        let marked = self.log.append_mark(can_write);
-        // What has to be written and cannot be is tried again.
-        self.at_rest = !marked && can_write == must_write;
+        if must_write && !self.is_there_room() {
+            // It is tried again: this is not rest.
+            return Ok(());
+        }
+        self.at_rest = !self.log.append_mark(must_write);
         Ok(())
     }
 

@@ -99,11 +99,15 @@ impl Copy<'_> {
 
     /// Removes what an attempt left.
     fn clear(&mut self) -> io::Result<()> {
-        for name in self.made.drain() {
-            fs::remove_file(self.to.join(name))?;
-        }
+        let mut outcome = Ok(());
+        self.made.retain(|name| {
+            let removed = fs::remove_file(self.to.join(name));
+            let stays = removed.is_err();
+            outcome = std::mem::replace(&mut outcome, Ok(())).and(removed);
+            stays
+        });
         self.done = BackedUp::default();
-        Ok(())
+        outcome
     }
 
     fn create(&mut self, name: &str) -> io::Result<File> {
