@@ -1,7 +1,7 @@
 //! What a supervisor of any kind has in common with its handles, whatever its lives; and how it comes to life, at the root of a
 //! tree or in another supervisor.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
@@ -21,7 +21,7 @@ use super::{
     incarnation::Incarnation,
     lifecycle::Reports,
     sampler::Sampler,
-    start::{Control, NotStarted, Seat, Start, Started, spawn_actor},
+    start::{NotStarted, Seat, Start, Started, spawn_actor},
     tree::TreeNode,
 };
 
@@ -273,26 +273,19 @@ impl<S> NestedStart<S> {
 
 impl<S: AnySupervisorSpec> Start for NestedStart<S> {
     fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>> {
-        let spec = self.spec.clone();
-        let checked = spec.check();
-        let slot = Arc::clone(spec.office().address.slot());
-        let free = slot.check_free();
-        Box::pin(async move {
-            checked.map_err(|error| ExitReason::from_error(&error))?;
-            free?;
-            let arguments = Arguments {
-                node: Arc::clone(&seat.node),
-                reports: seat.reports.clone(),
-                cancel: seat.context.cancellation(),
-            };
-            let actor = spec.actor(Arc::clone(&seat.incarnation));
-            let mut started = spawn_actor(actor, arguments, seat).await?;
-            if let Control::Actor(cell) = &started.control {
-                slot.fill(cell.clone(), Arc::clone(&started.incarnation));
-            }
-            started.slot = Some(slot);
-            Ok(started)
-        })
+        let slot = self.spec.office().address.slot();
+        let checked = self.spec.check();
+        let checked = checked.map_err(|error| ExitReason::from_error(&error));
+        if let Err(reason) = checked.and_then(|()| slot.check_free()) {
+            return Box::pin(ready(Err(reason.into())));
+        }
+        let arguments = Arguments {
+            node: Arc::clone(&seat.node),
+            reports: seat.reports.clone(),
+            cancel: seat.context.cancellation(),
+        };
+        let actor = self.spec.clone().actor(Arc::clone(&seat.incarnation));
+        Box::pin(spawn_actor(actor, arguments, seat, Arc::clone(slot)))
     }
 
     fn check(&self) -> Result<(), SupervisorError> {

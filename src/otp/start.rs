@@ -1,9 +1,14 @@
 //! How each kind of child comes to life, and what a supervisor holds of it while it lives.
 
-use std::{future::Future, marker::PhantomData, pin::pin, sync::Arc};
+use std::{
+    future::{Future, ready},
+    marker::PhantomData,
+    pin::pin,
+    sync::Arc,
+};
 
-use futures_util::future::BoxFuture;
-use ractor::{Actor, ActorCell, ActorRef, Message, SpawnErr};
+use futures_util::future::{BoxFuture, Either, FutureExt as _};
+use ractor::{Actor, ActorCell, ActorRef, ActorRuntime, Message, SpawnErr};
 use tokio::{
     runtime::Handle,
     task::{AbortHandle, JoinHandle},
@@ -11,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    BoxError, ChildContext, ExitReason, ShutdownReport, SupervisorError,
+    BoxError, ChildContext, ChildKind, ExitReason, ShutdownReport, SupervisorError,
     address::Slot,
     incarnation::{Incarnation, Left},
     lifecycle::Reports,
@@ -224,14 +229,19 @@ impl Drop for Remains {
 }
 
 impl Started {
-    fn new(control: Control, join: JoinHandle<()>, incarnation: Arc<Incarnation>) -> Self {
+    fn new(
+        control: Control,
+        join: JoinHandle<()>,
+        incarnation: Arc<Incarnation>,
+        slot: Option<Arc<Slot>>,
+    ) -> Self {
         #[cfg(feature = "testing")]
         incarnation.fault.aim(&control);
         Self {
             control,
             join: Some(join),
             incarnation,
-            slot: None,
+            slot,
             handed_on: false,
         }
     }
@@ -347,20 +357,15 @@ where
     F: Fn(&ChildContext) -> (A, A::Arguments) + Send + Sync + 'static,
 {
     fn start(&self, seat: Seat) -> BoxFuture<'static, Result<Started, NotStarted>> {
-        let made = seat.catch(|| (self.make)(&seat.context));
-        let slot = Arc::clone(&self.slot);
-        let free = slot.check_free();
-        Box::pin(async move {
-            free?;
-            let (actor, arguments) = made?;
-            let watch = Some(Arc::clone(&slot));
-            let mut started = spawn_watched(actor, arguments, seat, watch).await?;
-            if let Control::Actor(cell) = &started.control {
-                slot.fill(cell.clone(), Arc::clone(&started.incarnation));
+        let free = self.slot.check_free();
+        let made = free.and_then(|()| seat.catch(|| (self.make)(&seat.context)));
+        match made {
+            Ok((actor, arguments)) => {
+                let slot = Arc::clone(&self.slot);
+                Box::pin(spawn_actor(actor, arguments, seat, slot))
             }
-            started.slot = Some(slot);
-            Ok(started)
-        })
+            Err(reason) => Box::pin(ready(Err(reason.into()))),
+        }
     }
 
     fn slot(&self) -> Option<Arc<Slot>> {
@@ -368,37 +373,43 @@ where
     }
 }
 
-/// Spawns an actor in the wrapper that watches over it, linked to its supervisor.
-pub(crate) async fn spawn_actor<A: Actor>(
+/// Spawns an actor in the wrapper that watches over it, linked to its supervisor, and puts it where it is reached.
+///
+/// Not an async function, which would hold what it is given several times over: the allocator has room at hand for less than a
+/// kilobyte, and there may be very many starts.
+pub(crate) fn spawn_actor<A: Actor>(
     actor: A,
     arguments: A::Arguments,
     seat: Seat,
-) -> Result<Started, NotStarted> {
-    spawn_watched(actor, arguments, seat, None).await
-}
-
-/// The same for one whose messages may be looked at, through the address that it is reached through.
-async fn spawn_watched<A: Actor>(
-    actor: A,
-    arguments: A::Arguments,
-    seat: Seat,
-    watch: Option<Arc<Slot>>,
-) -> Result<Started, NotStarted> {
-    let incarnation = Arc::clone(&seat.incarnation);
-    let supervised = Supervised::new(
-        actor,
-        Arc::clone(&incarnation),
-        seat.supervisor_id(),
-        watch,
-        seat.notice,
-    );
-    let spawned = match seat.overseer {
-        Some(overseer) => Actor::spawn_linked(None, supervised, arguments, overseer.cell).await,
-        None => Actor::spawn(None, supervised, arguments).await,
+    slot: Arc<Slot>,
+) -> impl Future<Output = Result<Started, NotStarted>> + Send {
+    let supervisor_id = seat.supervisor_id();
+    let Seat {
+        incarnation,
+        notice,
+        overseer,
+        node,
+        ..
+    } = seat;
+    // What a supervisor is told is of no interest.
+    let watch = (node.kind() != ChildKind::Supervisor).then(|| Arc::clone(&slot));
+    let life = Arc::clone(&incarnation);
+    let supervised = Supervised::new(actor, life, supervisor_id, watch, notice);
+    let spawn = match overseer {
+        Some(overseer) => {
+            let cell = overseer.cell;
+            Either::Left(ActorRuntime::spawn_linked(
+                None, supervised, arguments, cell,
+            ))
+        }
+        None => Either::Right(ActorRuntime::spawn(None, supervised, arguments)),
     };
-    let (actor, join) = spawned.map_err(|error| why_not_spawned(&incarnation, &error))?;
-    let control = Control::Actor(actor.get_cell());
-    Ok(Started::new(control, join, incarnation))
+    spawn.map(move |spawned| {
+        let (actor, join) = spawned.map_err(|error| why_not_spawned(&incarnation, &error))?;
+        slot.fill(actor.get_cell(), Arc::clone(&incarnation));
+        let control = Control::Actor(actor.get_cell());
+        Ok(Started::new(control, join, incarnation, Some(slot)))
+    })
 }
 
 fn why_not_spawned(incarnation: &Incarnation, error: &SpawnErr) -> NotStarted {
@@ -453,7 +464,7 @@ where
                 watched.leave(Left::Reason(left));
             });
             let control = Control::Task(join.abort_handle());
-            Ok(Started::new(control, join, incarnation))
+            Ok(Started::new(control, join, incarnation, None))
         })
     }
 }

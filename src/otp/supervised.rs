@@ -2,6 +2,7 @@
 
 use std::{pin::pin, sync::Arc};
 
+use futures_util::future::{FutureExt as _, OptionFuture};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::{
@@ -24,6 +25,7 @@ pub(crate) struct Supervised<A: Actor> {
 
 /// Who looks at the messages.
 struct Watch<M> {
+    /// `None` for the runtime's own supervisors, whose messages nobody looks at.
     slot: Option<Arc<Slot>>,
     name: Option<fn(&M) -> &'static str>,
 }
@@ -161,20 +163,28 @@ impl<A: Actor> Actor for Supervised<A> {
     }
 
     /// In its own place: it is rare, and the future of each actor, which has room for it three times over, would be larger by it.
+    ///
+    /// Of a supervisor's children ractor's words of a stop are all that it wants: that they start and fail it knows by itself.
     fn handle_supervisor_evt(
         &self,
         myself: ActorRef<A::Msg>,
         event: SupervisionEvent,
         (): &mut (),
     ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
-        Box::pin(async move {
-            let mut state = self.cell.lend().await?;
-            let outcome = {
-                let callback = pin!(self.actor.handle_supervisor_evt(myself, event, &mut state));
-                self.incarnation.run(callback).await
-            };
-            self.note(outcome, Some(state))
-        })
+        let wanted =
+            self.watch.slot.is_some() || matches!(event, SupervisionEvent::ActorTerminated(..));
+        let heard = wanted.then(move || {
+            Box::pin(async move {
+                let mut state = self.cell.lend().await?;
+                let outcome = {
+                    let callback =
+                        pin!(self.actor.handle_supervisor_evt(myself, event, &mut state));
+                    self.incarnation.run(callback).await
+                };
+                self.note(outcome, Some(state))
+            })
+        });
+        OptionFuture::from(heard).map(|heard| heard.unwrap_or(Ok(())))
     }
 
     async fn post_stop(

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use ractor::ActorCell;
-use tokio::time;
+use tokio::{task::coop, time};
 
 use super::{DynamicSupervisorSpec, nursery::Nursery, spec::Desk};
 use crate::otp::{
@@ -93,11 +93,14 @@ impl DynamicSupervisor {
         while nursery.is_behind() {
             time::sleep(Duration::from_millis(1)).await;
         }
+        // Nothing is waited for. Whoever starts one child after the other must not keep the others from running, the
+        // supervisor among them. Here, since a start for which no budget is left would go on in a task.
+        if !coop::has_budget_remaining() {
+            coop::consume_budget().await;
+        }
         match nursery.start_child(spec)? {
             Ok(child) => {
-                // Nothing was waited for. Whoever starts one child after the other must not keep the others from running, the
-                // supervisor among them.
-                tokio::task::coop::consume_budget().await;
+                coop::consume_budget().await;
                 Ok(child)
             }
             Err(slow) => slow.await.unwrap_or(Err(SupervisorError::Unanswered)),

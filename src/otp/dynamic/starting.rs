@@ -21,9 +21,8 @@ use crate::otp::{
 
 impl Nursery {
     pub(super) fn node(&self, key: u64, spec: &ChildSpec, now: Instant) -> Arc<TreeNode> {
-        let (id, slot) = (format_args!("{}#{key}", spec.id), spec.start.slot());
-        let parent = Some(&**self.place.node.path());
-        let node = TreeNode::new(id, parent, spec.kind, slot, now);
+        let (parent, slot) = (self.place.node.path(), spec.start.slot());
+        let node = TreeNode::numbered(&spec.id, key, parent, spec.kind, slot, now);
         node.heed(spec, now);
         node
     }
