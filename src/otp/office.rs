@@ -15,13 +15,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Address, Admission, CallError, ChildKind, ChildState, ExitReason, NotSent, Reply, ReportStream,
-    ShutdownCause, ShutdownReport, StartError, Stuck, SupervisorError, Sys, Tree, TreeLimits,
+    Address, Admission, CallError, ChildKind, ChildSpec, ChildState, ExitReason, NotSent, Reply,
+    ReportStream, ShutdownCause, ShutdownReport, StartError, Stuck, SupervisorError, Sys, Tree,
+    TreeLimits,
     address::{Live, Slot},
     incarnation::Incarnation,
     lifecycle::Reports,
     sampler::Sampler,
     start::{NotStarted, Seat, Start, Started, spawn_actor},
+    supervisor::body::spawn,
     tree::TreeNode,
 };
 
@@ -83,10 +85,19 @@ impl<M: Message> Office<M> {
         Ok(())
     }
 
-    /// A child is still there when its supervisor ends, as long as this task.
-    pub(crate) fn leave_behind(&self, id: &Arc<str>, task: Option<JoinHandle<()>>) {
-        let left = task.map(|task| (Arc::clone(id), task));
+    /// A child is still there when its supervisor ends, as long as this task; or what a nested supervisor has left behind in turn.
+    pub(crate) fn leave_behind(&self, spec: &ChildSpec, task: Option<JoinHandle<()>>) {
+        let left = spec.start.outlived_by(task);
+        let left = left.map(|task| (Arc::clone(&spec.id), task));
         self.left_behind.lock().extend(left);
+    }
+
+    /// Done when all that was left behind is gone. Whoever waits here has it: the supervisor that left it has no next life before.
+    async fn nothing_is_left(&self) {
+        let left = std::mem::take(&mut *self.left_behind.lock());
+        for (_, task) in left {
+            let _ = task.await;
+        }
     }
 
     /// A life is over, however it ended.
@@ -302,5 +313,18 @@ impl<S: AnySupervisorSpec> Start for NestedStart<S> {
 
     fn stopped_children(&self) -> ShutdownReport {
         self.spec.office().stopped.lock().clone()
+    }
+
+    fn outlived_by(&self, task: Option<JoinHandle<()>>) -> Option<JoinHandle<()>> {
+        let office = Arc::clone(self.spec.office());
+        if task.is_none() && office.left_behind.lock().is_empty() {
+            return None;
+        }
+        spawn(async move {
+            if let Some(task) = task {
+                let _ = task.await;
+            }
+            office.nothing_is_left().await;
+        })
     }
 }

@@ -41,6 +41,11 @@ pub(crate) trait Start: Send + Sync + 'static {
     /// Whatever of the child stops or is being stopped is to be gone by then.
     fn hurry(&self, _deadline: Instant) {}
 
+    /// What is still there when the child's supervisor ends: the child, as long as this task, and whatever it leaves behind itself.
+    fn outlived_by(&self, task: Option<JoinHandle<()>>) -> Option<JoinHandle<()>> {
+        task
+    }
+
     /// How the child's own children were stopped, the last time.
     fn stopped_children(&self) -> ShutdownReport {
         ShutdownReport::default()
@@ -74,6 +79,10 @@ where
 
     fn hurry(&self, deadline: Instant) {
         self.inner.hurry(deadline);
+    }
+
+    fn outlived_by(&self, task: Option<JoinHandle<()>>) -> Option<JoinHandle<()>> {
+        self.inner.outlived_by(task)
     }
 
     fn stopped_children(&self) -> ShutdownReport {

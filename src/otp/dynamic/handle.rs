@@ -180,7 +180,9 @@ impl DynamicSupervisor {
         self.desk.office.reports()
     }
 
-    /// The supervisor's own actor, for what only ractor offers. Killing it kills its children, without their `post_stop`.
+    /// The supervisor's own actor, for what only ractor offers. Killing it kills its children and all below them, without their
+    /// `post_stop`. Its next life waits up to a second until nothing of them is left, and does not start beside what is; a sibling
+    /// that is restarted along with it, before it, does not wait for that.
     #[must_use]
     pub fn actor(&self) -> Option<ActorCell> {
         self.desk.office.actor()

@@ -196,7 +196,7 @@ impl Nursery {
         for (spec, node, ended) in ended {
             let leaked = ended.leaked.as_ref().map(|_| ChildState::Leaked);
             node.enter(leaked.unwrap_or(ChildState::Stopped), now);
-            self.place.office.leave_behind(&spec.id, ended.leaked);
+            self.place.office.leave_behind(&spec, ended.leaked);
             let Some(mut report) = ended.report else {
                 continue;
             };
@@ -219,7 +219,7 @@ impl Nursery {
         for mut child in children.into_values() {
             child.node.enter(ChildState::Stopped, now);
             let task = child.take_life().abandon();
-            self.place.office.leave_behind(&child.spec.id, task);
+            self.place.office.leave_behind(&child.spec, task);
             let _ = discard(child);
         }
         self.place.node.enter(ChildState::Stopped, now);
