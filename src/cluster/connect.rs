@@ -132,18 +132,11 @@ async fn enter(shared: &Arc<Shared>, wires: &mut Wires) -> Result<Arc<Link>, Fai
         Ok(Err(refusal)) => return Err(wires.refuse(refusal).await),
         Err(_) => return Err(wires.refuse(Refusal::Leaving).await),
     };
-    // Admitted, and nobody runs it yet: whatever goes wrong from here on has to be told.
-    match greet::welcome(wires, shared, &claimed).await {
-        Ok(()) => Ok(link),
-        Err(error) => {
-            link.close(LostWhy::Closed);
-            shared.tell(Message::Lost {
-                link: link.number(),
-                why: LostWhy::Closed,
-            });
-            Err(error)
-        }
-    }
+    // Whatever goes wrong until somebody runs it has to be told, also when nobody waits for this any more.
+    let unattended = Unattended::new(shared, &link);
+    greet::welcome(wires, shared, &claimed).await?;
+    unattended.attended();
+    Ok(link)
 }
 
 /// Tells somebody who is not to be let in yet whether it would be.
@@ -176,47 +169,43 @@ async fn admit(
     };
     let link = Link::new(about, linked, shared.clock, shared.options.frame_bytes_max);
     let (admitted, answer) = oneshot::channel();
-    let guard = Abandoned {
-        shared,
-        link: Some(Arc::clone(&link)),
-    };
+    let unattended = Unattended::new(shared, &link);
     shared.tell(Message::Greeted {
         link: Arc::clone(&link),
         address: address.map(str::to_owned),
         admitted,
     });
-    let answer = time::timeout(ANSWER, answer).await;
-    guard.done();
-    match answer {
-        Ok(Ok(Ok(()))) => Ok(Ok(link)),
-        Ok(Ok(Err(refusal))) => Ok(Err(refusal)),
-        Ok(Err(_)) | Err(_) => {
-            link.close(LostWhy::Closed);
-            shared.tell(Message::Lost {
-                link: link.number(),
-                why: LostWhy::Closed,
-            });
-            Err(ConnectError::Stopped)
-        }
-    }
+    let Ok(Ok(answer)) = time::timeout(ANSWER, answer).await else {
+        return Err(ConnectError::Stopped);
+    };
+    unattended.attended();
+    Ok(answer.map(|()| link))
 }
 
 /// The membership never waits for anybody.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A connection whose admission was asked for by somebody who then went away.
-struct Abandoned<'a> {
-    shared: &'a Arc<Shared>,
+/// A connection that the membership was told of and that nobody runs yet: when it is dropped, it ends, and the membership hears of it.
+struct Unattended<'a> {
+    shared: &'a Shared,
     link: Option<Arc<Link>>,
 }
 
-impl Abandoned<'_> {
-    fn done(mut self) {
+impl<'a> Unattended<'a> {
+    fn new(shared: &'a Shared, link: &Arc<Link>) -> Self {
+        Self {
+            shared,
+            link: Some(Arc::clone(link)),
+        }
+    }
+
+    /// Somebody runs it from here on, or it was refused.
+    fn attended(mut self) {
         self.link = None;
     }
 }
 
-impl Drop for Abandoned<'_> {
+impl Drop for Unattended<'_> {
     fn drop(&mut self) {
         if let Some(link) = self.link.take() {
             link.close(LostWhy::Closed);
@@ -241,5 +230,86 @@ fn failure(address: &str, failed: Failed) -> ConnectError {
         },
         Failed::Foreign | Failed::Asked => ConnectError::Foreign { address },
         Failed::Refused(refusal) => ConnectError::Refused { address, refusal },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ractor::{Actor, ActorProcessingErr, ActorRef};
+    use tokio::{io, sync::mpsc};
+
+    use super::*;
+    use crate::{
+        cluster::{handshake::tests::about, reader::tests},
+        otp::{ChildSpec, Intensity, Supervisor, SupervisorSpec},
+    };
+
+    /// Lets everybody in, and says who came and who was lost.
+    struct Membership(mpsc::UnboundedSender<(&'static str, u64)>);
+
+    impl Actor for Membership {
+        type Msg = Message;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<Message>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn handle(
+            &self,
+            _: ActorRef<Message>,
+            message: Message,
+            (): &mut (),
+        ) -> Result<(), ActorProcessingErr> {
+            match message {
+                Message::Greeted { link, admitted, .. } => {
+                    self.0.send(("came", link.number()))?;
+                    let _ = admitted.send(Ok(()));
+                }
+                Message::Lost { link, .. } => self.0.send(("lost", link))?,
+                _ => {}
+            }
+            Ok(())
+        }
+    }
+
+    fn wires(stream: io::DuplexStream) -> Wires {
+        let (read, write) = io::split(stream);
+        Wires {
+            read: Box::new(read),
+            write: Box::new(write),
+        }
+    }
+
+    /// The membership went on counting it as a connection to that node, which no other could take the place of.
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_is_let_in_and_takes_no_welcome_in_time_is_told_to_be_lost() {
+        let shared = tests::shared();
+        let (news, mut told) = mpsc::unbounded_channel();
+        let membership = ChildSpec::actor("membership", &shared.membership, move |_| {
+            (Membership(news.clone()), ())
+        });
+        let root = SupervisorSpec::new("root", Intensity::new(0, Duration::from_secs(1)));
+        let root = Supervisor::start(root.child(membership)).await;
+        let root = root.expect("the membership starts");
+
+        let (here, there) = io::duplex(8);
+        let (mut here, mut there) = (wires(here), wires(there));
+        let entering =
+            async { time::timeout(Duration::from_secs(1), enter(&shared, &mut here)).await };
+        let me = about("b", 2, 1);
+        let dialling = async {
+            tokio::select! {
+                _ = greet::dial(&mut there, &shared.options.cookie, &me, 7) => panic!("it was welcomed"),
+                came = told.recv() => came.expect("it lives"),
+            }
+        };
+        let (entered, (what, number)) = tokio::join!(entering, dialling);
+        assert!(entered.is_err(), "nobody read the welcome");
+        assert_eq!(what, "came");
+        let lost = time::timeout(Duration::from_secs(1), told.recv()).await;
+        assert_eq!(lost.ok().flatten(), Some(("lost", number)));
+        root.stop().await;
     }
 }
