@@ -57,7 +57,7 @@ pub(super) enum Then {
     Forget,
     /// It is started again when its turn comes.
     Hold(Why),
-    /// It hung: this counts as its end.
+    /// It hung, or had come to its own end already: this counts as its end.
     Judge {
         since: Duration,
         reason: ExitReason,

@@ -171,13 +171,81 @@ impl Child {
     fn after_its_siblings(&self) -> Then {
         match &self.phase {
             Phase::Starting(why) if *why != Why::Restart => Then::Hold(*why),
-            Phase::Ending { reason, .. } => match verdict(self.rules.restart, reason) {
-                Verdict::Restart => Then::Hold(Why::Restart),
-                Verdict::Keep => Then::Rest,
-                Verdict::Forget => Then::Forget,
-            },
+            // An end of its own is one, whoever is to be stopped meanwhile: where it is significant, it may end the supervisor.
+            Phase::Ending { since, reason }
+                if verdict(self.rules.restart, reason) != Verdict::Restart =>
+            {
+                let (since, reason) = (*since, reason.clone());
+                Then::Judge { since, reason }
+            }
+            Phase::Ending { .. } => Then::Hold(Why::Restart),
             _ if self.rules.restart == Restart::Temporary => Then::Forget,
             _ => Then::Hold(Why::Restart),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        otp::{
+            AutoShutdown, ChildKind, ExitReason, Intensity, ShutdownCause, StartOutcome, Strategy,
+            supervisor::state::{Rules, Terms},
+        },
+        resilience::Backoff,
+    };
+
+    /// Two running children, the second significant.
+    fn with_a_significant(restart: Restart, auto_shutdown: AutoShutdown) -> Children {
+        let mut children = Children::new(Terms {
+            strategy: Strategy::OneForAll,
+            intensity: Intensity::new(9, Duration::from_secs(1)),
+            auto_shutdown,
+        });
+        let types = [("a", Restart::Permanent), ("b", restart)];
+        for (key, (id, restart)) in (0..).zip(types) {
+            let rules = Rules {
+                id: id.into(),
+                kind: ChildKind::Actor,
+                restart,
+                significant: id == "b",
+                backoff: Backoff::AT_ONCE,
+                budget: None,
+            };
+            assert_eq!(children.start_child(rules), Ok(key));
+            let running = Ok(StartOutcome::Running);
+            children.started(key, 1, running, Duration::ZERO, 0.5);
+        }
+        while children.next_effect().is_some() {}
+        children
+    }
+
+    /// It was stopped like any sibling and rested: nothing ended its supervisor any more, which then ran on without the one that it was
+    /// there for.
+    #[test]
+    fn a_significant_child_that_ends_while_its_siblings_are_stopped_ends_its_supervisor() {
+        let all = [AutoShutdown::AnySignificant, AutoShutdown::AllSignificant];
+        for (restart, auto) in [Restart::Transient, Restart::Temporary]
+            .into_iter()
+            .flat_map(|restart| all.map(|auto| (restart, auto)))
+        {
+            let now = Duration::from_secs(1);
+            let mut children = with_a_significant(restart, auto);
+
+            children.ending(1, 1, ExitReason::Normal);
+            children.gone(0, 1, ExitReason::Killed, now, 0.5);
+            children.stopped(1, 1, false, now, 0.5);
+
+            let effects: Vec<Effect> = std::iter::from_fn(|| children.next_effect()).collect();
+            let ends = |effect: &Effect| match effect {
+                Effect::End(ShutdownCause::Significant(id), _) => &**id == "b",
+                _ => false,
+            };
+            assert!(
+                effects.iter().any(ends),
+                "{restart:?} {auto:?}: {effects:?}"
+            );
         }
     }
 }
