@@ -43,6 +43,7 @@ pub struct Measurements<'a> {
 /// What an event is about: names and values.
 #[derive(Debug, Clone, Copy)]
 pub struct Metadata<'a> {
+    /// Comes before `added` where both have the name.
     own: &'a [(&'a str, Field<'a>)],
     added: &'a [(&'a str, Field<'a>)],
 }
@@ -296,7 +297,10 @@ impl<'a> Metadata<'a> {
 
     /// All names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, Field<'a>)> + use<'a> {
-        self.own.iter().copied().chain(self.added.iter().copied())
+        let (own, added) = (self.own, self.added);
+        let is_own = |name: &str| own.iter().any(|(other, _)| *other == name);
+        let added = added.iter().filter(move |(name, _)| !is_own(name));
+        own.iter().chain(added).copied()
     }
 }
 

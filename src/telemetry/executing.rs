@@ -153,7 +153,8 @@ impl Telemetry {
     /// Runs `work` between a `start` and a `stop` event; if it panics, between `start` and `exception`, and the panic goes
     /// on. All three carry the same `telemetry_span_context`, one that no other span has unless the metadata brings its own.
     ///
-    /// `start` and `exception` have the metadata given; `stop` has what the work noted.
+    /// `start` and `exception` have the metadata given, of which `kind`, `reason` and `stacktrace` are the exception's own; `stop`
+    /// has what the work noted.
     ///
     /// ```
     /// use underpin::telemetry::{Options, SpanName, Telemetry};

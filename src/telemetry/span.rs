@@ -97,13 +97,16 @@ impl SpanName {
 }
 
 impl SpanEnd {
-    /// Adds a measurement to the `stop` event; `duration` and `monotonic_time` stay what they are.
+    /// Adds a measurement to the `stop` event, in place of an earlier one of its name; `duration` and `monotonic_time` stay what they
+    /// are.
     pub fn measure(&mut self, name: &'static str, number: impl Into<Number>) {
+        self.measurements.retain(|(other, _)| *other != name);
         self.measurements.push((name, number.into()));
     }
 
-    /// Adds metadata to the `stop` event, which does not repeat that of `start`.
+    /// Adds metadata to the `stop` event, in place of what was noted under its name before. It does not repeat that of `start`.
     pub fn note<'f>(&mut self, name: &'static str, field: impl Into<Field<'f>>) {
+        self.metadata.retain(|(other, _)| *other != name);
         self.metadata.push((name, OwnedField::of(field.into())));
     }
 }
@@ -184,7 +187,7 @@ impl<'a> Span<'a> {
 
     fn exception(&self, kind: &str, reason: &str) {
         let stacktrace = Backtrace::capture();
-        let more = [
+        let own = [
             ("kind", Field::Text(kind)),
             ("reason", Field::Text(reason)),
             ("stacktrace", Field::Debug(&stacktrace)),
@@ -194,8 +197,8 @@ impl<'a> Span<'a> {
             &self.name.exception,
             &[],
             &self.duration(),
+            &own,
             self.metadata,
-            &more,
         );
     }
 
@@ -211,7 +214,7 @@ impl<'a> Span<'a> {
         ]
     }
 
-    /// `added` ends with the span's context, which is left out where the metadata has one.
+    /// What is named in both is what the first says.
     fn execute(
         &self,
         name: &EventName,
@@ -220,8 +223,6 @@ impl<'a> Span<'a> {
         metadata: &[(&str, Field<'_>)],
         added: &[(&str, Field<'_>)],
     ) {
-        let has_context = metadata.iter().any(|(name, _)| *name == CONTEXT);
-        let added = &added[..added.len() - usize::from(has_context)];
         self.handlers.execute(
             name,
             Measurements::new(measurements, standard),

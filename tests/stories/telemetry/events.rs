@@ -213,9 +213,9 @@ fn l06_a_span_that_panics_says_so_and_the_panic_goes_on() {
     let seen = record_span(&telemetry);
 
     let work = || {
-        telemetry.span(&QUERY, &[("table", "users".into())], |_| {
-            panic!("no such table")
-        })
+        // Two of the names are the exception's own: handlers read there what the query was, and not what went wrong.
+        let about = ["table", "kind", "reason"].map(|name| (name, "users".into()));
+        telemetry.span(&QUERY, &about, |_| panic!("no such table"))
     };
     let panicked = panic::catch_unwind(AssertUnwindSafe(work)).expect_err("goes on");
 
@@ -231,6 +231,8 @@ fn l06_a_span_that_panics_says_so_and_the_panic_goes_on() {
     let said = ["table", "kind", "reason"].map(|name| exception.text(name));
     assert_eq!(said, [Some("users"), Some("panic"), Some("no such table")]);
     assert!(exception.metadata_of("stacktrace").is_some());
+    assert_eq!(start.text("kind"), Some("users"));
+    assert_eq!(exception.metadata().count(), 5, "each name once");
     assert_eq!(context(start), context(exception));
 }
 
@@ -240,8 +242,10 @@ fn l07_a_span_adds_measurements_but_never_its_own_duration() {
     let seen = record_span(&telemetry);
 
     telemetry.span(&QUERY, &[], |end| {
+        end.measure("rows", 0_u64);
         end.measure("rows", 17_u64);
         end.measure("duration", -1);
+        end.note("cached", true);
         end.note("cached", false);
         end.note("plan", "index");
     });
