@@ -4,7 +4,7 @@ use ractor::{ActorCell, ActorRef, Message};
 
 use super::{
     GroupEvent, GroupForwarding, GroupMonitor, GroupSnapshot, JoinError, NotJoined,
-    scope::{Published, Scope, is_ending},
+    scope::{News, Published, Scope, is_ending},
 };
 use crate::otp::Address;
 
@@ -269,6 +269,12 @@ impl<M: Message> Group<M> {
     pub(super) fn add(&self, actors: &[ActorCell]) -> Result<(), JoinError> {
         let held = &self.held;
         held.scope.join(&held.name, actors)
+    }
+
+    /// This one has ended, of which the news may still be on their way.
+    pub(super) fn ended(&self, actor: ActorCell) {
+        let held = &self.held;
+        held.scope.reconcile(News::Left, &held.name, &[actor]);
     }
 
     /// The news of an end may still be on their way.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::{FutureExt, future::BoxFuture};
-use ractor::Message;
+use parking_lot::Mutex;
+use ractor::{ActorCell, Message};
 
 use super::{Group, JoinError};
 use crate::otp::{
@@ -12,35 +13,46 @@ use crate::otp::{
 };
 
 impl ChildSpec {
-    /// The child, an actor that understands `M`, is a member of `group` from each of its starts until its end.
+    /// The child, an actor that understands `M`, is a member of `group` from each of its starts until its end. Monitors hear that
+    /// one life has left before they hear that the next has joined.
     ///
     /// A child that is no such actor does not start.
     #[must_use]
     pub fn joins<M: Message>(mut self, group: &Group<M>) -> Self {
-        let group = group.clone();
+        let (group, before) = (group.clone(), Predecessor::default());
         self.start = Arc::new(Around {
             inner: self.start,
-            start: move |inner: &dyn Start, seat: Seat| start(inner, seat, group.clone()),
+            start: move |inner: &dyn Start, seat: Seat| {
+                start(inner, seat, group.clone(), Arc::clone(&before))
+            },
         });
         self
     }
 }
 
+/// The actor of the child's last life.
+type Predecessor = Arc<Mutex<Option<ActorCell>>>;
+
 fn start<M: Message>(
     inner: &dyn Start,
     seat: Seat,
     group: Group<M>,
+    before: Predecessor,
 ) -> BoxFuture<'static, Result<Started, NotStarted>> {
     let starting = inner.start(seat);
     async move {
         let started = starting.await?;
-        join(&group, &started.control)?;
+        join(&group, &started.control, &before)?;
         Ok(started)
     }
     .boxed()
 }
 
-fn join<M: Message>(group: &Group<M>, child: &Control) -> Result<(), ExitReason> {
+fn join<M: Message>(
+    group: &Group<M>,
+    child: &Control,
+    before: &Predecessor,
+) -> Result<(), ExitReason> {
     let actor = match child {
         Control::Actor(actor) if actor.is_message_type_of::<M>() == Some(true) => actor,
         _ => {
@@ -51,6 +63,10 @@ fn join<M: Message>(group: &Group<M>, child: &Control) -> Result<(), ExitReason>
             return Err(ExitReason::Error(words.into()));
         }
     };
+    // That one is gone by now, also where ractor has not told so yet.
+    if let Some(gone) = before.lock().replace(actor.clone()) {
+        group.ended(gone);
+    }
     match group.add(std::slice::from_ref(actor)) {
         // One that ended as soon as it had started is no failed start.
         Ok(()) | Err(JoinError::Ended { .. }) => Ok(()),
