@@ -153,6 +153,20 @@ impl<M: Message> Office<M> {
         self.stopped.lock().clone()
     }
 
+    /// The same, with a deadline for the whole tree below.
+    pub(crate) async fn stop_within(&self, limit: Duration) -> ShutdownReport {
+        if let Some(deadline) = Instant::now().checked_add(limit) {
+            self.hurry(deadline);
+        }
+        self.stop().await
+    }
+
+    /// The same, for a reason that those who wait for its end are told.
+    pub(crate) async fn stop_because(&self, words: &str) -> ShutdownReport {
+        *self.cause.lock() = Some(ShutdownCause::Said(words.into()));
+        self.stop().await
+    }
+
     pub(crate) async fn ended(&self) -> ExitReason {
         match self.address.slot().life() {
             None => ExitReason::NoProc,

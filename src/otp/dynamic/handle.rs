@@ -146,6 +146,25 @@ impl DynamicSupervisor {
         self.desk.office.stop().await
     }
 
+    /// The same, with a deadline for all that is below, whatever the specs say: [`Supervisor::stop_within`](crate::otp::Supervisor::stop_within).
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the stop goes on, its report is lost.
+    pub async fn stop_within(&self, limit: Duration) -> ShutdownReport {
+        self.desk.office.stop_within(limit).await
+    }
+
+    /// The same as [`stop`](Self::stop), for a reason that those who wait for its end are told:
+    /// [`ShutdownCause::Said`](crate::otp::ShutdownCause::Said).
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the stop goes on, its report is lost.
+    pub async fn stop_because(&self, words: &str) -> ShutdownReport {
+        self.desk.office.stop_because(words).await
+    }
+
     /// Waits until the supervisor has ended, and says why. At once when it is not running.
     ///
     /// # Cancel safety

@@ -1,14 +1,13 @@
 use std::{sync::Arc, time::Duration};
 
 use ractor::ActorCell;
-use tokio::time::Instant;
 
 use super::{Message, ShutdownReport, SupervisorSpec};
 #[cfg(feature = "testing")]
 use crate::otp::tree::TreeNode;
 use crate::otp::{
-    Address, ChildKind, ChildSpec, ChildState, ExitReason, ReportStream, ShutdownCause, Stuck,
-    SupervisorError, Sys, Tree, TreeLimits,
+    Address, ChildKind, ChildSpec, ChildState, ExitReason, ReportStream, Stuck, SupervisorError,
+    Sys, Tree, TreeLimits,
     office::{Office, start_root},
     scope,
 };
@@ -49,7 +48,7 @@ use crate::otp::{
 /// | a restart happens at once | at once by default; [`ChildSpec::backoff`] waits longer each time, visibly, and any request cancels the wait | what failed a millisecond ago fails again |
 /// | one intensity for all children | a child may have a [`Budget`](crate::otp::Budget) that counts *instead* of its supervisor's: escalate, stop the child, or keep trying slowly | a printer that is out of paper must not take the shop down |
 /// | the window is counted in whole seconds | a restart counts while it is at most one period old, exactly | a second more or less decided by chance |
-/// | one_for_all and rest_for_one start every known child again | not one that had ended cleanly, nor one that was terminated | it was meant to be down |
+/// | one_for_all and rest_for_one start every known child again | not one that had declined to start or ended cleanly, nor one that was terminated | it was meant to be down |
 /// | a supervisor that gives up ends with `shutdown` | with [`ShutdownCause::IntensityExceeded`](crate::otp::ShutdownCause), or [`Significant`](crate::otp::ShutdownCause): a shutdown to its parent, and says why | nobody should have to guess |
 /// | a child that was unlinked dies unseen | every end is seen | |
 /// | a start that calls its own supervisor deadlocks | it gets [`SupervisorError::CallingSelf`] | |
@@ -252,10 +251,7 @@ impl Supervisor {
     ///
     /// Not cancel safe: the stop goes on, its report is lost.
     pub async fn stop_within(&self, limit: Duration) -> ShutdownReport {
-        if let Some(deadline) = Instant::now().checked_add(limit) {
-            self.office.hurry(deadline);
-        }
-        self.office.stop().await
+        self.office.stop_within(limit).await
     }
 
     /// The same as [`stop`](Self::stop), for a reason that those who wait for its end are told:
@@ -265,8 +261,7 @@ impl Supervisor {
     ///
     /// Not cancel safe: the stop goes on, its report is lost.
     pub async fn stop_because(&self, words: &str) -> ShutdownReport {
-        *self.office.cause.lock() = Some(ShutdownCause::Said(words.into()));
-        self.office.stop().await
+        self.office.stop_because(words).await
     }
 
     /// Waits until the supervisor has ended, and says why. At once when it is not running.

@@ -9,7 +9,7 @@ use super::state::Key;
 /// | `RestForOne` | those started after it | the child, and those after it |
 ///
 /// Siblings are stopped one after the other, each as its own spec says; the supervisor answers all the while. Temporary siblings
-/// that are stopped for this are forgotten. One that ended cleanly before, or was stopped by
+/// that are stopped for this are forgotten. One that declined to start, ended cleanly before, or was stopped by
 /// [`terminate_child`](super::Supervisor::terminate_child), stays down (OTP starts it again). A sibling that ends by itself
 /// meanwhile is part of the same restart and counts nothing. A child that fails during its start is tried again:
 /// under rest_for_one those before it stay up, under one_for_all everything begins anew. One that leaks stays down, and the others go

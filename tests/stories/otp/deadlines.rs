@@ -5,8 +5,9 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{sync::oneshot, time::Instant};
 use underpin::otp::{
-    Address, ChildSpec, ChildState, ExitReason, Lifecycle, Shutdown, ShutdownCause, ShutdownReport,
-    StopKind, Supervisor, SupervisorError,
+    Address, ChildSpec, ChildState, DynamicSupervisor, DynamicSupervisorSpec, ExitReason,
+    Intensity, Lifecycle, Shutdown, ShutdownCause, ShutdownReport, StopKind, Supervisor,
+    SupervisorError,
 };
 use underpin::{ractor, testing::eventually};
 
@@ -144,6 +145,31 @@ async fn a_deadline_ends_a_stop_that_would_never_end_and_names_who_held_it_up() 
         Shutdown::Brutal,
         "its time was over before its turn came"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dynamic_supervisor_has_a_deadline_too_and_says_why_it_was_stopped() {
+    let intensity = Intensity::new(0, SECOND);
+    let spec = DynamicSupervisorSpec::new("sessions", intensity);
+    let sessions = DynamicSupervisor::start(spec.clone()).await;
+    let sessions = sessions.expect("starts");
+    for id in ["a", "b"] {
+        sessions.start_child(stubborn(id)).await.expect("starts");
+    }
+    let begin = Instant::now();
+
+    let mut late = sessions.stop_within(SECOND * 3).await;
+
+    assert!(begin.elapsed() >= SECOND * 3 && begin.elapsed() <= SECOND * 4);
+    late.children.sort_by(|a, b| a.id.cmp(&b.id));
+    assert_eq!(blockers(&late), ["a", "b"]);
+
+    DynamicSupervisor::start(spec).await.expect("starts again");
+    let end = sessions.monitor();
+    sessions.stop_because("the shop is closed").await;
+
+    let said = ShutdownCause::Said("the shop is closed".into());
+    assert_eq!(end.down().await.reason, ExitReason::Shutdown(Some(said)));
 }
 
 #[tokio::test(start_paused = true)]
