@@ -323,6 +323,24 @@ impl ChildSpec {
     pub fn kind(&self) -> ChildKind {
         self.kind
     }
+
+    /// When it is restarted, as [`restart`](Self::restart) said.
+    #[must_use]
+    pub fn get_restart(&self) -> Restart {
+        self.restart
+    }
+
+    /// How it is stopped, as [`shutdown`](Self::shutdown) said.
+    #[must_use]
+    pub fn get_shutdown(&self) -> Shutdown {
+        self.shutdown
+    }
+
+    /// Whether its end may end its supervisor.
+    #[must_use]
+    pub fn is_significant(&self) -> bool {
+        self.significant
+    }
 }
 
 impl ChildSpec {

@@ -15,6 +15,10 @@ use crate::otp::{Address, incarnation::Incarnation};
 /// Somebody whose end can be seen, and who can therefore own something.
 ///
 /// An actor (`&ActorRef`, or [`Owner::at`] an address), or whoever holds a [`Lease`].
+///
+/// What a child's spec has [`registered`](crate::otp::ChildSpec::registered) belongs to the life of the child, and not to its actor,
+/// which is there later and gone sooner: it is not among the actor's keys. Who wants to change its value, or to know all its keys,
+/// takes the owner that the key leads to, `registry.find(&key)?.owner`.
 #[derive(Clone)]
 pub struct Owner(Kind);
 
