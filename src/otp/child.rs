@@ -125,9 +125,10 @@ impl Budget {
 
 /// How to start, restart and stop one child. Cheap to clone.
 ///
-/// Defaults: [`Restart::Permanent`], [`Shutdown::WORKER`], restarted at once, 60 s to start, no budget of its own, stuck after 5 s in
-/// one message. A nested
-/// supervisor has all the time it needs to start and to stop, since its children have limits of their own.
+/// Defaults: [`Restart::Permanent`] ([`Restart::Temporary`] in
+/// [`TaskSupervisor::start_child`](super::TaskSupervisor::start_child)), [`Shutdown::WORKER`], restarted at once, 60 s to start, no
+/// budget of its own, stuck after 5 s in one message. A nested supervisor has all the time it needs to start and to stop, since its
+/// children have limits of their own.
 ///
 /// The first step of a start runs inside the supervisor: a start that blocks its thread blocks the supervisor too. Put such
 /// work behind an `.await` (`tokio::task::spawn_blocking`).
@@ -136,7 +137,8 @@ pub struct ChildSpec {
     pub(crate) id: Arc<str>,
     pub(crate) start: Arc<dyn Start>,
     pub(crate) kind: ChildKind,
-    pub(crate) restart: Restart,
+    /// `None` where nothing was said.
+    pub(crate) restart: Option<Restart>,
     pub(crate) shutdown: Shutdown,
     pub(crate) significant: bool,
     /// `None` where all of it is as usual: there may be very many children.
@@ -219,7 +221,7 @@ impl ChildSpec {
             id: id.into(),
             start: Arc::new(start),
             kind,
-            restart: Restart::default(),
+            restart: None,
             shutdown: Shutdown::WORKER,
             significant: false,
             extras: None,
@@ -229,7 +231,7 @@ impl ChildSpec {
     /// When it is restarted.
     #[must_use]
     pub fn restart(mut self, restart: Restart) -> Self {
-        self.restart = restart;
+        self.restart = Some(restart);
         self
     }
 
@@ -327,7 +329,7 @@ impl ChildSpec {
     /// When it is restarted, as [`restart`](Self::restart) said.
     #[must_use]
     pub fn get_restart(&self) -> Restart {
-        self.restart
+        self.restart.unwrap_or_default()
     }
 
     /// How it is stopped, as [`shutdown`](Self::shutdown) said.
@@ -373,7 +375,7 @@ impl ChildSpec {
         Rules {
             id: Arc::clone(&self.id),
             kind: self.kind,
-            restart: self.restart,
+            restart: self.get_restart(),
             significant: self.significant,
             backoff: self.extras().backoff,
             budget: self.extras().budget,
@@ -387,7 +389,7 @@ impl fmt::Debug for ChildSpec {
         f.debug_struct("ChildSpec")
             .field("id", &self.id)
             .field("kind", &self.kind)
-            .field("restart", &self.restart)
+            .field("restart", &self.get_restart())
             .field("shutdown", &self.shutdown)
             .field("significant", &self.significant)
             .field("backoff", &extras.backoff)

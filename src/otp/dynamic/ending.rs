@@ -165,7 +165,7 @@ impl Nursery {
         } = room;
         let child = children.get_mut(&key)?;
         let tell = |room: &mut Room, what| self.tell(room, key, what);
-        if verdict(child.spec.restart, reason) != Verdict::Restart {
+        if verdict(child.spec.get_restart(), reason) != Verdict::Restart {
             room.remove(key, &self.place.node);
             return None;
         }

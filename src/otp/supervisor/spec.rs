@@ -152,7 +152,7 @@ pub(crate) fn check_child(
 ) -> Result<(), SupervisorError> {
     check_id(&child.id)?;
     let id = &child.id;
-    if child.significant && child.restart == Restart::Permanent {
+    if child.significant && child.get_restart() == Restart::Permanent {
         return invalid(format!(
             "{id} is significant and permanent, so it would never end for good; make it transient or temporary"
         ));

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::otp::{
     ChildRef, ChildSpec, Context, DynamicSupervisor, DynamicSupervisorSpec, ExitReason, Intensity,
-    SupervisorError, SupervisorSpec,
+    Restart, SupervisorError, SupervisorSpec,
     incarnation::Left,
     scope,
     start::{Around, Start},
@@ -98,8 +98,8 @@ impl TaskSupervisor {
 
     /// Starts a child that nobody waits for, restarted as its spec says: [`Restart::Temporary`](crate::otp::Restart::Temporary) for
     /// work that is done once, [`Restart::Transient`](crate::otp::Restart::Transient) until it succeeds,
-    /// [`Restart::Permanent`](crate::otp::Restart::Permanent) for ever. It takes a place among the tasks for as long as it
-    /// is known.
+    /// [`Restart::Permanent`](crate::otp::Restart::Permanent) for ever. One that says nothing is temporary here, as in Elixir, and not
+    /// permanent as elsewhere. It takes a place among the tasks for as long as it is known.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -127,6 +127,7 @@ impl TaskSupervisor {
             SpawnError::Down => SupervisorError::Down,
             SpawnError::MaxChildren(limit) => SupervisorError::MaxChildren(limit),
         })?;
+        spec.restart.get_or_insert(Restart::Temporary);
         spec.start = Arc::new(Around {
             inner: spec.start,
             start: move |inner: &dyn Start, seat| {

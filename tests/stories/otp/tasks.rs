@@ -315,9 +315,10 @@ async fn k07_more_tasks_than_allowed_are_refused() {
 async fn k08_a_child_is_run_again_as_its_spec_says() {
     let runs = Arc::new(AtomicUsize::new(0));
     for (restart, expected) in [
-        (Restart::Temporary, 1),
-        (Restart::Transient, 1),
-        (Restart::Permanent, 4),
+        (None, 1),
+        (Some(Restart::Temporary), 1),
+        (Some(Restart::Transient), 1),
+        (Some(Restart::Permanent), 4),
     ] {
         let tasks = TaskSupervisor::with_options(TaskOptions {
             intensity: Intensity::new(3, LONG),
@@ -335,12 +336,13 @@ async fn k08_a_child_is_run_again_as_its_spec_says() {
             counted.fetch_add(1, Ordering::SeqCst);
             async { Ok(()) }
         });
-        tasks
-            .start_child(child.restart(restart))
-            .await
-            .expect("starts");
+        let child = match restart {
+            None => child,
+            Some(restart) => child.restart(restart),
+        };
+        tasks.start_child(child).await.expect("starts");
 
-        if restart == Restart::Permanent {
+        if restart == Some(Restart::Permanent) {
             supervisor.ended().await;
         } else {
             all_ended(&tasks).await;
