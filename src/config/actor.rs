@@ -154,7 +154,7 @@ impl Life {
         let Reload { next, record } = self.shared.decide_reload(&fresh.state, occasion)?;
         let record = record.map(Arc::new);
         let good = LastGood {
-            document: next.base.clone(),
+            document: next.ground.base.clone(),
             ..fresh.good
         };
         self.keep(&next, record.as_ref(), Some(good)).await?;

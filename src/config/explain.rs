@@ -67,7 +67,7 @@ impl Configuration {
         let published = &self.shared().published;
         published.with_log(|log, state| {
             let then = match since {
-                None => state.base.clone(),
+                None => state.ground.base.clone(),
                 Some(revision) => state.document_at(revision, log)?,
             };
             Ok((state.revision, state.changes(&then, &state.document)))
@@ -87,7 +87,7 @@ fn explanation(
         let is_told = entry.path.starts_with(&path) || path.starts_with(&entry.path);
         is_told.then(|| (entry.origin(), shown(&value)))
     });
-    let layers = state.layers.iter().rev();
+    let layers = state.ground.layers.iter().rev();
     let layers = layers.filter_map(|layer| {
         let value = layer.values.get(&path)?;
         Some((layer.origin(&path)?, shown(value)))
@@ -108,7 +108,11 @@ fn explanation(
             table.rules.description(&relative).map(str::to_owned)
         }),
         layers: changed.into_iter().chain(layers).chain(default).collect(),
-        held: state.held.iter().any(|held| held.path.starts_with(&path)),
+        held: state
+            .ground
+            .held
+            .iter()
+            .any(|held| held.path.starts_with(&path)),
         history: history
             .into_iter()
             .filter(|record| record.touches(&path))
@@ -124,6 +128,6 @@ impl State {
             return Ok(document.clone());
         }
         let overlay = self.overlay_at(revision, log)?;
-        lay_over(&self.base, &overlay).map_err(beyond_limits)
+        lay_over(&self.ground.base, &overlay).map_err(beyond_limits)
     }
 }

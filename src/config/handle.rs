@@ -10,6 +10,7 @@ use super::{
     actor::ConfigServer,
     keeper::Keeper,
     message::Message,
+    proposal::full_path,
     read,
     shared::{Metrics, Published, Shared},
     state::{Action, Request},
@@ -222,11 +223,12 @@ impl Configuration {
         path: impl AsPath,
         value: impl Into<Value>,
     ) -> Result<Revision, UpdateError> {
-        self.propose()
-            .set(path, value)
-            .apply()
-            .await
-            .map(|record| record.revision)
+        self.write(full_path(None, path)?, value.into()).await
+    }
+
+    pub(super) async fn write(&self, path: Path, value: Value) -> Result<Revision, UpdateError> {
+        let request = Request::new(Action::Set(vec![(path, value)]));
+        self.change(request).await.map(|record| record.revision)
     }
 
     /// Writes several settings: all of them, or none.

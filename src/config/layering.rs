@@ -7,7 +7,7 @@ use super::{
     error::Refusal,
     source::{self, Given, Layer, Reading},
     sources::Variables,
-    state::{State, joined, unknown_field},
+    state::{Ground, State, joined, unknown_field},
     table::{Table, Tables, Typed},
     toml_file, tree,
 };
@@ -124,14 +124,16 @@ pub(super) fn assemble(
     match found {
         Ok((document, typed)) if problems.is_empty() => Ok(State {
             tables: Arc::clone(tables),
-            layers: layers.into(),
-            base: document.clone(),
-            loaded: document.clone(),
+            ground: Arc::new(Ground {
+                layers: layers.into(),
+                base: document.clone(),
+                loaded: document.clone(),
+                held: Vec::new(),
+            }),
             document,
-            typed: typed.into(),
-            overlay: Arc::default(),
-            aside: Arc::default(),
-            held: Arc::default(),
+            typed,
+            overlay: Vec::new(),
+            aside: Vec::new(),
             revision: Revision(0),
             updates: 0,
             last_update: None,

@@ -272,7 +272,7 @@ fn taken_over(base: &State, before: &Before, now: Timestamp) -> (State, Log) {
     let found = &before.found;
     let saved = found.overlay.clone().unwrap_or_default();
     let mut state = base.with_overlay(&saved.entries);
-    state.loaded = state.document.clone();
+    Arc::make_mut(&mut state.ground).loaded = state.document.clone();
     let mut history = shown(saved.history, &state.tables);
     let floor = history.first().map_or(saved.revision, |record| {
         Revision(record.revision.0.saturating_sub(1))

@@ -6,7 +6,7 @@ use super::{
     Revision, UpdateError,
     record::Entry,
     source::with_tables,
-    state::{Occasion, State, beyond_limits, check_limits, everything},
+    state::{Occasion, State, beyond_limits, check_limits},
 };
 use crate::value::{Path, Value, ValueError};
 
@@ -35,7 +35,7 @@ impl State {
                 }
             }
         }
-        state.aside = aside.into();
+        state.aside = aside;
         state
     }
 
@@ -46,7 +46,7 @@ impl State {
             self.check_mutability(&entry.path, before, &entry.value, &mut Vec::new())?;
         }
         let document = lay_over(&self.document, entries).map_err(beyond_limits)?;
-        let (document, typed) = self.settle(document, &everything())?;
+        let (document, typed) = self.settle_all(document)?;
         Ok(Self {
             document,
             typed,
@@ -86,6 +86,10 @@ impl State {
 }
 
 impl<'a> Places<'a> {
+    pub(super) fn with_capacity(places: usize) -> Self {
+        Self(Vec::with_capacity(places))
+    }
+
     /// Whether the path is one of them or lies inside one.
     pub(super) fn cover(&self, path: &Path) -> bool {
         let after = self.0.partition_point(|place| *place <= path);
@@ -102,7 +106,8 @@ impl<'a> Places<'a> {
         let at = self.0.partition_point(|place| *place < path);
         let inside = self.0[at..].iter();
         let inside = inside.take_while(|place| place.starts_with(path)).count();
-        self.0.splice(at..at + inside, [path]);
+        self.0.drain(at..at + inside);
+        self.0.insert(at, path);
         true
     }
 }

@@ -78,8 +78,8 @@ impl State {
 
     /// The settings that were changed since the start and take effect at the next one.
     pub(super) fn restart_needed(&self) -> Vec<Path> {
-        let changed = self.restarts(&tree::diff(&self.loaded, &self.document));
-        let held = self.held.iter().map(|held| held.path.clone());
+        let changed = self.restarts(&tree::diff(&self.ground.loaded, &self.document));
+        let held = self.ground.held.iter().map(|held| held.path.clone());
         changed.into_iter().chain(held).collect()
     }
 }

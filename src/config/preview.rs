@@ -101,14 +101,10 @@ impl State {
     }
 
     fn check_type(&self, path: &Path, value: &Value) -> Result<(), UpdateError> {
-        let writes = [(path.clone(), value.clone())];
-        let settled = self
-            .write(&writes)
-            .and_then(|document| self.settle(document, &writes));
-        match settled {
+        match self.try_settle(&[(path.clone(), value.clone())]) {
             // A rule may hold again with the other parts of the change.
-            Ok(_) | Err(UpdateError::Invalid { .. }) => Ok(()),
-            Err(error) => Err(error),
+            Err(UpdateError::Invalid { .. }) => Ok(()),
+            outcome => outcome,
         }
     }
 }

@@ -4,10 +4,7 @@ use super::{
     AsPath, Author, Configuration, Preview, Record, Revision, UpdateError,
     state::{Action, Request},
 };
-use crate::{
-    otp::Context,
-    value::{Path, Value},
-};
+use crate::value::{Path, Value};
 
 /// A change that is being put together: what, on what condition, by whom and why.
 ///
@@ -111,10 +108,9 @@ impl Proposal {
             return Err(UpdateError::Empty);
         }
         let request = Request {
-            action,
             expected: self.expected,
             author: self.author,
-            context: Context::current(),
+            ..Request::new(action)
         };
         Ok((self.config, request))
     }

@@ -1,6 +1,6 @@
 //! What changed, when, by whom: the history, and the log that subscribers read. Pure.
 
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{collections::VecDeque, fmt, mem, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -128,21 +128,32 @@ impl Log {
         log
     }
 
-    /// Appends a change, and forgets the oldest ones beyond `steps_max` or `bytes_max`. The newest always stays.
-    pub(super) fn push(&mut self, step: Logged, steps_max: usize, bytes_max: usize) {
+    /// Appends a change, and forgets the oldest ones beyond `steps_max` or `bytes_max`. The newest always stays. Gives what the last
+    /// one that it forgot held, to be dropped where nobody waits for it.
+    pub(super) fn push(
+        &mut self,
+        step: Logged,
+        steps_max: usize,
+        bytes_max: usize,
+    ) -> Option<Logged> {
         let weight = step.record.weight();
         self.weight += weight;
         self.weights.push_back(weight);
         self.steps.push_back(step);
+        let mut forgotten = None;
         while self.steps.len() > 1 && (self.steps.len() > steps_max || self.weight > bytes_max) {
-            let (Some(oldest), Some(weight)) = (self.steps.pop_front(), self.weights.pop_front())
+            let (Some(mut oldest), Some(weight)) =
+                (self.steps.pop_front(), self.weights.pop_front())
             else {
-                return;
+                break;
             };
             self.weight -= weight;
             self.floor = oldest.record.revision;
-            self.floor_document = oldest.document;
+            // What it made is what stands before the next one.
+            mem::swap(&mut self.floor_document, &mut oldest.document);
+            forgotten = Some(oldest);
         }
+        forgotten
     }
 
     /// The document that stands at the end of the log.

@@ -6,7 +6,7 @@ use super::{
     Kind, Record, UpdateError,
     overlay::lay_over,
     source::with_tables,
-    state::{Held, Occasion, State, beyond_limits, everything},
+    state::{Ground, Held, Occasion, State, beyond_limits},
     tree,
 };
 use crate::value::{Path, Value};
@@ -33,15 +33,18 @@ impl State {
     /// The settings with what the sources say now, and with what was changed while running still over it. What may not change while
     /// running stays as it is.
     pub(super) fn reloaded(&self, fresh: &Self, occasion: Occasion) -> Result<Reload, UpdateError> {
-        let (base, held) = self.hold_back(&fresh.base)?;
+        let (base, held) = self.hold_back(&fresh.ground.base)?;
         // Also without the changes made while running it has to be valid: they may be reset.
-        let (base, _) = self.settle(base, &everything())?;
+        let (base, _) = self.settle_all(base)?;
         let document = lay_over(&base, &self.overlay).map_err(beyond_limits)?;
-        let (document, typed) = self.settle(document, &everything())?;
+        let (document, typed) = self.settle_all(document)?;
         let sources = Self {
-            layers: Arc::clone(&fresh.layers),
-            base,
-            held: held.into(),
+            ground: Arc::new(Ground {
+                layers: Arc::clone(&fresh.ground.layers),
+                base,
+                loaded: self.ground.loaded.clone(),
+                held,
+            }),
             ..self.clone()
         };
         let (changes, needs_restart) = self.changes_to(&document);
@@ -51,7 +54,7 @@ impl State {
                 record: None,
             });
         }
-        let overlay = Arc::clone(&self.overlay);
+        let overlay = self.overlay.clone();
         let mut step = sources.step(Kind::Load, document, typed, overlay, changes, occasion);
         step.record.needs_restart = needs_restart;
         Ok(Reload {
@@ -64,7 +67,7 @@ impl State {
     fn hold_back(&self, fresh: &Value) -> Result<(Value, Vec<Held>), UpdateError> {
         let mut base = fresh.clone();
         let mut held = Vec::new();
-        for found in tree::diff(&self.base, fresh) {
+        for found in tree::diff(&self.ground.base, fresh) {
             // Where a table came or went, it is held as a whole: without a part of it, it may not be valid.
             if !self.is_fixed(&found) {
                 continue;

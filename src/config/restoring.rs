@@ -6,7 +6,7 @@ use super::{
     Kind, Revision, UpdateError,
     overlay::{Places, lay_over},
     record::{Entry, Log},
-    state::{Occasion, State, Step, beyond_limits, everything},
+    state::{Occasion, State, Step, beyond_limits},
 };
 use crate::value::Path;
 
@@ -37,7 +37,7 @@ impl State {
         let Some(table) = around.map(|entry| entry.path.clone()).min_by_key(Path::len) else {
             return Ok(overlay);
         };
-        let document = match self.base.get(path) {
+        let document = match self.ground.base.get(path) {
             Some(value) => self
                 .document
                 .with(path, value.clone())
@@ -88,10 +88,10 @@ impl State {
         overlay: Vec<Arc<Entry>>,
         occasion: Occasion,
     ) -> Result<Step, UpdateError> {
-        let document = lay_over(&self.base, &overlay).map_err(beyond_limits)?;
-        let (document, typed) = self.settle(document, &everything())?;
+        let document = lay_over(&self.ground.base, &overlay).map_err(beyond_limits)?;
+        let (document, typed) = self.settle_all(document)?;
         let (changes, needs_restart) = self.changes_to(&document);
-        let mut step = self.step(kind, document, typed, overlay.into(), changes, occasion);
+        let mut step = self.step(kind, document, typed, overlay, changes, occasion);
         step.record.needs_restart = needs_restart;
         Ok(step)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::value::{Path, Value};
+use crate::value::{Components, Path, Value};
 
 /// A serde struct that can be a table of the node's settings.
 ///
@@ -129,7 +129,11 @@ pub enum InvalidKind {
 pub struct FreeTable(pub Value);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Pattern(Vec<Arc<str>>);
+struct Pattern {
+    parts: Vec<Arc<str>>,
+    /// The same as a path, which is compared at once; none for a pattern with a `*`.
+    literal: Option<Path>,
+}
 
 impl Rules {
     /// Every path may change at run time unless a rule says otherwise.
@@ -190,15 +194,14 @@ impl Rules {
     pub fn description(&self, path: &Path) -> Option<&str> {
         let described = self.descriptions.iter().rev();
         let mut fitting = described.filter(|(pattern, _)| {
-            pattern.0.len() == path.len() && pattern.covers(path.components())
+            pattern.parts.len() == path.len() && pattern.covers(path.components())
         });
         fitting.next().map(|(_, words)| &**words)
     }
 
     /// Also secret, by its type.
     pub(super) fn also_secret(&mut self, place: &Path) {
-        let pattern = Pattern(place.components().map(Arc::from).collect());
-        self.secrets.push(pattern);
+        self.secrets.push(Pattern::of(place.components()));
     }
 
     fn with(mut self, path: &str, mutability: Mutability) -> Self {
@@ -209,7 +212,7 @@ impl Rules {
     /// Whether `path` (relative to the table) may change at run time.
     #[must_use]
     pub fn mutability(&self, path: &Path) -> Mutability {
-        self.mutability_of(&path.components())
+        self.mutability_of(&path.parts())
     }
 
     /// Whether `path` (relative to the table) is secret.
@@ -218,14 +221,14 @@ impl Rules {
         self.hides(&path.components())
     }
 
-    pub(super) fn mutability_of<'a>(
-        &self,
-        path: &(impl Iterator<Item = &'a str> + Clone),
-    ) -> Mutability {
+    pub(super) fn mutability_of(&self, path: &Components<'_>) -> Mutability {
         self.mutability
             .iter()
-            .filter(|(pattern, _)| pattern.covers(path.clone()))
-            .max_by_key(|(pattern, _)| pattern.0.len())
+            .filter(|(pattern, _)| match &pattern.literal {
+                Some(literal) => path.start_with(literal),
+                None => pattern.covers(path.clone()),
+            })
+            .max_by_key(|(pattern, _)| pattern.parts.len())
             .map_or(self.otherwise, |(_, mutability)| *mutability)
     }
 
@@ -242,7 +245,7 @@ impl Rules {
     ) -> bool {
         self.secrets.iter().any(|pattern| {
             pattern
-                .0
+                .parts
                 .iter()
                 .zip(path.clone())
                 .all(|(mine, theirs)| fits(mine, theirs))
@@ -252,16 +255,24 @@ impl Rules {
 
 impl Pattern {
     fn new(path: &str) -> Self {
-        Self(
-            path.split('.')
-                .filter(|part| !part.is_empty())
-                .map(Arc::from)
-                .collect(),
-        )
+        Self::of(path.split('.').filter(|part| !part.is_empty()))
+    }
+
+    fn of<'a>(parts: impl Iterator<Item = &'a str> + Clone) -> Self {
+        let has_star = parts.clone().any(|part| part == "*");
+        let literal = match parts.clone().next() {
+            None => Some(Path::root()),
+            Some(_) if has_star => None,
+            Some(_) => Path::from_components(parts.clone()).ok(),
+        };
+        Self {
+            parts: parts.map(Arc::from).collect(),
+            literal,
+        }
     }
 
     fn covers<'a>(&self, mut path: impl Iterator<Item = &'a str>) -> bool {
-        self.0
+        self.parts
             .iter()
             .all(|mine| path.next().is_some_and(|theirs| fits(mine, theirs)))
     }
@@ -318,6 +329,8 @@ impl Schema for FreeTable {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     fn path(text: &str) -> Path {
@@ -338,6 +351,30 @@ mod tests {
             Mutability::Restart
         );
         assert_eq!(rules.mutability(&path("other")), Mutability::Fixed);
+    }
+
+    proptest! {
+        #[test]
+        fn of_the_rules_that_fit_the_longest_and_of_these_the_last_decides(
+            rules in vec((vec("[ab*]{1,2}", 0..4), 0..3_usize), 0..6),
+            asked in vec("[ab]{1,2}", 0..5),
+        ) {
+            const KINDS: [Mutability; 3] = [Mutability::Live, Mutability::Restart, Mutability::Fixed];
+            let mut decided = (0, Mutability::Fixed);
+            let mut built = Rules::fixed();
+            for (parts, kind) in &rules {
+                let fits = parts.len() <= asked.len()
+                    && parts.iter().zip(&asked).all(|(mine, theirs)| mine == "*" || mine == theirs);
+                if fits && parts.len() >= decided.0 {
+                    decided = (parts.len(), KINDS[*kind]);
+                }
+                built = built.with(&parts.join("."), KINDS[*kind]);
+            }
+            let asked = Path::from_components(asked.iter().map(String::as_str));
+            let asked = asked.unwrap_or_default(); // no names are the root
+
+            prop_assert_eq!(built.mutability(&asked), decided.1);
+        }
     }
 
     #[test]

@@ -1,11 +1,9 @@
 //! Reading changed tables into their types. Pure.
 
-use std::sync::Arc;
-
 use super::{
     UpdateError,
     error::Refusal,
-    state::{State, beyond_limits, joined, unknown_field},
+    state::{State, beyond_limits, joined, may_reshape, unknown_field},
     table::{Table, Typed},
 };
 use crate::value::{Map, Path, Value, ValueError};
@@ -41,32 +39,28 @@ impl State {
         Ok(document)
     }
 
-    /// Reads the tables that the writes touched into their types, validates them, and fills in what the types add.
+    /// As [`State::settle`], for all tables.
+    pub(super) fn settle_all(&self, document: Value) -> Result<(Value, Vec<Typed>), UpdateError> {
+        self.settle(document, &[(Path::root(), Value::Null)], true)
+    }
+
+    /// Reads the tables that the writes touched into their types, validates them, and fills in what the types add. `reshapes` says
+    /// whether one of the writes [`may_reshape`] its table.
     pub(super) fn settle(
         &self,
         mut document: Value,
         writes: &[(Path, Value)],
-    ) -> Result<(Value, Arc<[Typed]>), UpdateError> {
-        let mut typed = Arc::clone(&self.typed);
+        reshapes: bool,
+    ) -> Result<(Value, Vec<Typed>), UpdateError> {
+        let mut typed = self.typed.clone();
         for (at, table) in self.tables.0.iter().enumerate() {
-            let mut touching = writes
-                .iter()
-                .filter(|(path, _)| {
-                    path.components()
-                        .next()
-                        .is_none_or(|first| first == table.name)
-                })
-                .peekable();
-            if touching.peek().is_none() {
+            let is_touched = writes.iter().any(|(path, _)| {
+                let first = path.components().next();
+                first.is_none_or(|first| first == table.name)
+            });
+            if !is_touched {
                 continue;
             }
-            // A scalar in the place of a known one seldom makes another shape; what its type makes of it tells.
-            let reshapes = touching.any(|(path, value)| {
-                path.is_empty()
-                    || value.as_map().is_some()
-                    || value.as_list().is_some()
-                    || self.document.get(path).is_none_or(Value::is_null)
-            });
             let known_keys = || match self.unknown_key(&document, &table.at) {
                 Some(path) => Err(self.not_found(&path)),
                 None => Ok(()),
@@ -78,7 +72,7 @@ impl State {
             let read = table
                 .read(value)
                 .map_err(|refusal| self.refused(table, refusal))?;
-            let slot = &mut Arc::make_mut(&mut typed)[at];
+            let slot = &mut typed[at];
             let has_another_shape = !read.has_shape_of(slot);
             *slot = read;
             if has_another_shape && !reshapes {
@@ -93,6 +87,13 @@ impl State {
             }
         }
         Ok((document, typed))
+    }
+
+    /// As [`State::set`] would settle them.
+    pub(super) fn try_settle(&self, writes: &[(Path, Value)]) -> Result<(), UpdateError> {
+        let mut all = writes.iter();
+        let reshapes = all.any(|(path, value)| may_reshape(path, self.document.get(path), value));
+        self.settle(self.write(writes)?, writes, reshapes).map(drop)
     }
 
     /// The first key of the table of `path` that its type does not know.

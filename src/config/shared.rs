@@ -173,27 +173,30 @@ impl Published {
 
     /// Makes a change visible: first to typed readers, then to all.
     pub(super) fn publish(&self, next: State, record: Arc<Record>, options: &Options) {
-        let before = self.state.load();
-        for ((cell, new), old) in self
-            .cells
-            .iter()
-            .zip(next.typed.iter())
-            .zip(before.typed.iter())
         {
-            if !new.is_same(old) {
-                cell.publish(new.clone());
+            let before = self.state.load();
+            let typed = next.typed.iter().zip(&before.typed);
+            for (cell, (new, old)) in self.cells.iter().zip(typed) {
+                if !new.is_same(old) {
+                    cell.publish(new.clone());
+                }
             }
         }
         let step = Logged {
             record,
             document: Some(next.document.clone()),
         };
-        let revision = next.revision;
+        let (revision, next) = (next.revision, Arc::new(next));
+        let (before, forgotten);
         // Under the lock, so that whoever holds it sees settings and log of one revision.
-        let mut log = self.log.write();
-        self.state.store(Arc::new(next));
-        log.push(step, options.log_changes, options.log_bytes);
-        self.revision.store(revision.0, Ordering::Release);
+        {
+            let mut log = self.log.write();
+            before = self.state.swap(next);
+            forgotten = log.push(step, options.log_changes, options.log_bytes);
+            self.revision.store(revision.0, Ordering::Release);
+        }
+        // Without the lock: it is much, and what is old lies far away.
+        drop((before, forgotten));
     }
 
     /// The revision that readers see.

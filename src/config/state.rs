@@ -26,24 +26,30 @@ pub const CHANGES_MAX: usize = 4096;
 #[derive(Clone)]
 pub(super) struct State {
     pub(super) tables: Arc<Tables>,
+    pub(super) ground: Arc<Ground>,
+    pub(super) document: Value,
+    /// The tables in their types, in their order.
+    pub(super) typed: Vec<Typed>,
+    /// What was written while running, oldest first.
+    pub(super) overlay: Vec<Arc<Entry>>,
+    /// What was written by an earlier version of the program and is not valid any more.
+    pub(super) aside: Vec<Arc<Entry>>,
+    pub(super) revision: Revision,
+    pub(super) updates: u64,
+    pub(super) last_update: Option<Timestamp>,
+}
+
+/// What the sources say: what is changed while running lies over it and leaves it as it is.
+#[derive(Clone)]
+pub(super) struct Ground {
     /// What each source below the overlay says, lowest first; without the defaults.
     pub(super) layers: Arc<[Layer]>,
     /// The document without the overlay.
     pub(super) base: Value,
     /// The document as the node started with it.
     pub(super) loaded: Value,
-    pub(super) document: Value,
-    /// The tables in their types, in their order.
-    pub(super) typed: Arc<[Typed]>,
-    /// What was written while running, oldest first.
-    pub(super) overlay: Arc<[Arc<Entry>]>,
-    /// What was written by an earlier version of the program and is not valid any more.
-    pub(super) aside: Arc<[Arc<Entry>]>,
     /// Settings of which the sources now say something that only holds from the next start on.
-    pub(super) held: Arc<[Held]>,
-    pub(super) revision: Revision,
-    pub(super) updates: u64,
-    pub(super) last_update: Option<Timestamp>,
+    pub(super) held: Vec<Held>,
 }
 
 /// A setting, or a table of settings, that stays as it was until the next start.
@@ -86,6 +92,18 @@ pub(super) struct Occasion {
     pub(super) author: Arc<Author>,
     pub(super) context: Context,
     pub(super) now: Timestamp,
+}
+
+impl Request {
+    /// Without a condition, from nobody who gave a name, on behalf of what is done now.
+    pub(super) fn new(action: Action) -> Self {
+        Self {
+            action,
+            expected: None,
+            author: Author::unnamed(),
+            context: Context::current(),
+        }
+    }
 }
 
 impl State {
@@ -131,28 +149,23 @@ impl State {
             check_limits(path, value)?;
         }
         let (mut needs_restart, mut changes) = (Vec::new(), Vec::with_capacity(writes.len()));
+        let mut reshapes = false;
         for (path, value) in writes {
             let before = self.document.get(path);
             self.check_mutability(path, before, value, &mut needs_restart)?;
             changes.push(self.change(path, before, Some(value)));
+            reshapes |= may_reshape(path, before, value);
         }
         let document = self.write(writes)?;
-        let (document, typed) = self.settle(document, writes)?;
-        let mut written = Places::default();
+        let (document, typed) = self.settle(document, writes, reshapes)?;
+        let mut written = Places::with_capacity(writes.len());
         let overlay = self.overlay_over(&self.overlay, writes, &mut written, &occasion);
         if overlay.len() > CHANGES_MAX {
             return Err(UpdateError::TooMany {
                 count: overlay.len(),
             });
         }
-        let mut step = self.step(
-            Kind::Update,
-            document,
-            typed,
-            overlay.into(),
-            changes,
-            occasion,
-        );
+        let mut step = self.step(Kind::Update, document, typed, overlay, changes, occasion);
         step.next.updates += 1;
         step.record.needs_restart = needs_restart;
         if !self.aside.is_empty() {
@@ -189,8 +202,8 @@ impl State {
         &self,
         kind: Kind,
         document: Value,
-        typed: Arc<[Typed]>,
-        overlay: Arc<[Arc<Entry>]>,
+        typed: Vec<Typed>,
+        overlay: Vec<Arc<Entry>>,
         changes: Vec<Change>,
         occasion: Occasion,
     ) -> Step {
@@ -213,11 +226,8 @@ impl State {
             last_update: Some(occasion.now),
             // Not all of it, to leave half of it behind.
             tables: Arc::clone(&self.tables),
-            layers: Arc::clone(&self.layers),
-            base: self.base.clone(),
-            loaded: self.loaded.clone(),
-            aside: Arc::clone(&self.aside),
-            held: Arc::clone(&self.held),
+            ground: Arc::clone(&self.ground),
+            aside: self.aside.clone(),
             updates: self.updates,
         };
         Step { next, record }
@@ -229,7 +239,13 @@ impl State {
         before: Option<&Value>,
         after: Option<&Value>,
     ) -> Change {
-        let shown = |value: Option<&Value>| value.map(|value| self.tables.redact(path, value));
+        let place = self.tables.of(path);
+        let shown = |value: Option<&Value>| {
+            value.map(|value| match &place {
+                Some((table, rest)) => table.redact(rest.clone(), value),
+                None => self.tables.redact(path, value),
+            })
+        };
         Change {
             path: path.clone(),
             before: shown(before),
@@ -245,9 +261,10 @@ impl State {
     }
 }
 
-/// A write of the whole document, for [`State::settle`].
-pub(super) fn everything() -> [(Path, Value); 1] {
-    [(Path::root(), Value::Null)]
+/// Whether a write may give its table other keys, or secrets in other places. A scalar in the place of a known one seldom does; what
+/// its type makes of it tells.
+pub(super) fn may_reshape(path: &Path, before: Option<&Value>, value: &Value) -> bool {
+    path.is_empty() || !value.is_scalar() || before.is_none_or(Value::is_null)
 }
 
 pub(super) fn check_limits(path: &Path, value: &Value) -> Result<(), UpdateError> {

@@ -10,7 +10,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use super::{Mutability, Rules, Schema, error::Refusal, secret, shape, tree};
-use crate::value::{Path, Value, ValueError, to_value};
+use crate::value::{Components, Path, Value, ValueError, to_value};
 
 /// A table read into its type.
 #[derive(Clone)]
@@ -118,6 +118,15 @@ impl Table {
         self.schema.cell(typed)
     }
 
+    /// `value`, which stands at `rest` in the table, as it may be shown.
+    pub(super) fn redact(&self, rest: Components<'_>, value: &Value) -> Value {
+        if !self.rules.touches_secret(&rest) {
+            return value.clone();
+        }
+        let relative = Path::from_components(rest).unwrap_or_default();
+        tree::redact(&self.rules, &relative, value)
+    }
+
     /// Says what is wrong without saying what a secret is.
     fn censor(&self, fault: ReadFault) -> Refusal {
         const NOT_SHOWN: &str =
@@ -149,11 +158,8 @@ impl Table {
 }
 
 impl Tables {
-    pub(super) fn of<'a>(
-        &self,
-        path: &'a Path,
-    ) -> Option<(&Table, impl Iterator<Item = &'a str> + Clone)> {
-        let mut components = path.components();
+    pub(super) fn of<'a>(&self, path: &'a Path) -> Option<(&Table, Components<'a>)> {
+        let mut components = path.parts();
         let first = components.next()?;
         let table = self.0.iter().find(|table| table.name == first)?;
         Some((table, components))
@@ -180,7 +186,7 @@ impl Tables {
     /// `value` at `path` as it may be shown.
     pub(super) fn redact(&self, path: &Path, value: &Value) -> Value {
         if let Some((table, rest)) = self.of(path) {
-            return redact_in(&table.rules, rest, value);
+            return table.redact(rest, value);
         }
         let Value::Map(map) = value else {
             return value.clone();
@@ -202,20 +208,6 @@ fn parts_of(place: &str) -> impl Iterator<Item = &str> + Clone {
 fn near_secret<'a>(rules: &Rules, parts: &(impl Iterator<Item = &'a str> + Clone)) -> bool {
     let keys = parts.clone().filter(|part| !part.ends_with(']'));
     rules.touches_secret(parts) || rules.touches_secret(&keys)
-}
-
-fn redact_in<'a>(
-    rules: &Rules,
-    rest: impl Iterator<Item = &'a str> + Clone,
-    value: &Value,
-) -> Value {
-    if !rules.touches_secret(&rest) {
-        return value.clone();
-    }
-    match Path::from_components(rest) {
-        Ok(relative) => tree::redact(rules, &relative, value),
-        Err(_) => tree::redact(rules, &Path::root(), value),
-    }
 }
 
 impl std::fmt::Debug for Table {

@@ -13,10 +13,7 @@ impl State {
     pub(super) fn read_text(&self, path: &Path, text: &str) -> Value {
         let Reading { first, others } = source::read_value(text, self.document.get(path));
         let is_mistyped = |value: &Value| {
-            let writes = [(path.clone(), value.clone())];
-            let settled = self
-                .write(&writes)
-                .and_then(|document| self.settle(document, &writes));
+            let settled = self.try_settle(&[(path.clone(), value.clone())]);
             matches!(settled, Err(UpdateError::WrongType { .. }))
         };
         if others.is_empty() || !is_mistyped(&first) {
@@ -63,11 +60,16 @@ impl State {
     /// The same without what was changed while running.
     pub(super) fn origin_of_sources(&self, path: &Path) -> Origin {
         // What the sources say of it now does not hold.
-        let held = self.held.iter().find(|held| path.starts_with(&held.path));
+        let held = self
+            .ground
+            .held
+            .iter()
+            .find(|held| path.starts_with(&held.path));
         if let Some(held) = held {
             return held.origin.clone();
         }
         let layered = self
+            .ground
             .layers
             .iter()
             .rev()

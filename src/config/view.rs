@@ -113,11 +113,8 @@ impl<T: Schema> Config<T> {
         path: impl AsPath,
         value: impl Into<Value>,
     ) -> Result<Revision, UpdateError> {
-        self.propose()
-            .set(path, value)
-            .apply()
-            .await
-            .map(|record| record.revision)
+        let path = full_path(Some(&self.table), path)?;
+        self.configuration.write(path, value.into()).await
     }
 
     /// Writes several settings: all of them, or none.

@@ -80,7 +80,12 @@ impl Shared {
     }
 
     pub(super) fn publish_reload(&self, next: State, record: Option<Arc<Record>>) -> Reloaded {
-        let held = next.held.iter().map(|held| held.path.clone()).collect();
+        let held = next
+            .ground
+            .held
+            .iter()
+            .map(|held| held.path.clone())
+            .collect();
         match &record {
             Some(record) => {
                 self.published

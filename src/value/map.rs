@@ -40,7 +40,7 @@ impl Map {
     pub fn with(&self, key: impl Into<Arc<str>>, value: Value) -> Self {
         let key = key.into();
         match self.find(&key) {
-            Ok(at) => self.replaced(at, &value),
+            Ok(at) => self.replaced(at, value),
             Err(at) => {
                 let (before, after) = self.0.split_at(at);
                 let entries = before.iter().cloned().chain([(key, value)]);
@@ -104,15 +104,17 @@ impl Map {
         change: impl FnOnce(Option<&Value>) -> Result<Value, E>,
     ) -> Result<Self, E> {
         match self.find(key) {
-            Ok(at) => Ok(self.replaced(at, &change(Some(&self.0[at].1))?)),
+            Ok(at) => Ok(self.replaced(at, change(Some(&self.0[at].1))?)),
             Err(_) => Ok(self.with(key, change(None)?)),
         }
     }
 
-    fn replaced(&self, at: usize, value: &Value) -> Self {
+    fn replaced(&self, at: usize, value: Value) -> Self {
+        // Moved: a clone and the end of the other one would cost two counters.
+        let mut value = Some(value);
         let entry = |(index, (name, old)): (usize, &Entry)| {
-            let value = if index == at { value } else { old };
-            (Arc::clone(name), value.clone())
+            let new = (index == at).then(|| value.take()).flatten();
+            (Arc::clone(name), new.unwrap_or_else(|| old.clone()))
         };
         Self(self.0.iter().enumerate().map(entry).collect())
     }

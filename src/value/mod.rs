@@ -44,6 +44,7 @@ pub use deserialize::from_value;
 pub use error::{PathFault, ValueError};
 pub use limits::Limits;
 pub use map::Map;
+pub(crate) use path::Components;
 pub use path::Path;
 pub use serialize::to_value;
 pub use tree::Value;

@@ -19,7 +19,7 @@ pub struct Path(Arc<str>);
 
 /// What is left of a path.
 #[derive(Clone)]
-struct Components<'a>(Option<&'a str>);
+pub(crate) struct Components<'a>(Option<&'a str>);
 
 /// A path that is being put together.
 #[derive(Default)]
@@ -117,6 +117,11 @@ impl Path {
     /// The components, outermost first.
     #[must_use = "an iterator does nothing until asked"]
     pub fn components(&self) -> impl ExactSizeIterator<Item = &str> + DoubleEndedIterator + Clone {
+        self.parts()
+    }
+
+    /// The components, as what is left of the path.
+    pub(crate) fn parts(&self) -> Components<'_> {
         Components((!self.is_empty()).then_some(&self.0))
     }
 
@@ -135,8 +140,7 @@ impl Path {
     /// Whether `self` is `prefix` or stands inside it, by whole components. Everything stands inside the root.
     #[must_use]
     pub fn starts_with(&self, prefix: &Self) -> bool {
-        let rest = self.0.strip_prefix(&*prefix.0);
-        rest.is_some_and(|rest| rest.is_empty() || prefix.is_empty() || rest.starts_with(BETWEEN))
+        self.parts().start_with(prefix)
     }
 
     /// The first `len` components.
@@ -160,6 +164,14 @@ impl Path {
         text.push(BETWEEN);
         text.push_str(inner);
         Self(text.into())
+    }
+}
+
+impl Components<'_> {
+    /// Whether what is left is `prefix` or stands inside it.
+    pub(crate) fn start_with(&self, prefix: &Path) -> bool {
+        let rest = self.0.unwrap_or_default().strip_prefix(&*prefix.0);
+        rest.is_some_and(|rest| rest.is_empty() || prefix.is_empty() || rest.starts_with(BETWEEN))
     }
 }
 
@@ -202,12 +214,26 @@ impl Draft {
             return Err(PathFault::TooMany);
         }
         check(component)?;
+        self.push(component);
+        Ok(())
+    }
+
+    /// As [`Draft::add`], of what is known to hold nothing but [`PLAIN`] bytes.
+    fn add_plain(&mut self, component: &str) -> Result<(), PathFault> {
+        if self.len == Path::COMPONENTS_MAX {
+            return Err(PathFault::TooMany);
+        }
+        check_length(component)?;
+        self.push(component);
+        Ok(())
+    }
+
+    fn push(&mut self, component: &str) {
         if self.len > 0 {
             self.text.push(BETWEEN);
         }
         self.text.push_str(component);
         self.len += 1;
-        Ok(())
     }
 
     fn finish(self) -> Result<Path, PathFault> {
@@ -269,14 +295,32 @@ impl<'de> Deserialize<'de> for Path {
     }
 }
 
+/// Bytes that need no second look in a path: what can be printed, but what parts and quotes.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        plain[byte as usize] = !matches!(byte, b'.' | b'"' | b'\\');
+        byte += 1;
+    }
+    plain
+};
+
 fn check(component: &str) -> Result<(), PathFault> {
     let is_plain = |byte: u8| (b' '..=b'~').contains(&byte);
+    check_length(component)?;
     match component {
-        "" => Err(PathFault::EmptyComponent),
-        _ if component.len() > Path::COMPONENT_BYTES_MAX => Err(PathFault::LongComponent),
         _ if component.bytes().all(is_plain) => Ok(()),
         _ if component.contains(char::is_control) => Err(PathFault::Control),
         _ => Ok(()),
+    }
+}
+
+fn check_length(component: &str) -> Result<(), PathFault> {
+    match component.len() {
+        0 => Err(PathFault::EmptyComponent),
+        1..=Path::COMPONENT_BYTES_MAX => Ok(()),
+        _ => Err(PathFault::LongComponent),
     }
 }
 
@@ -288,6 +332,17 @@ fn read(mut draft: Draft, text: &str) -> Result<Path, PathFault> {
     draft.text.reserve(text.len().min(DRAFT_BYTES));
     let mut rest = text;
     loop {
+        // The usual component takes one look at each byte.
+        let plain = rest.bytes().position(|byte| !PLAIN[usize::from(byte)]);
+        let (component, after) = rest.split_at(plain.unwrap_or(rest.len()));
+        if after.is_empty() || after.starts_with('.') {
+            draft.add_plain(component)?;
+            match after.get(1..) {
+                Some(next) => rest = next,
+                None => return draft.finish(),
+            }
+            continue;
+        }
         let (component, after) = match rest.strip_prefix('"') {
             Some(quoted) => take_quoted(quoted)?,
             None => take_bare(rest)?,
@@ -302,8 +357,10 @@ fn read(mut draft: Draft, text: &str) -> Result<Path, PathFault> {
 }
 
 fn take_bare(text: &str) -> Result<(Cow<'_, str>, &str), PathFault> {
-    let (bare, after) = text.split_at(text.find('.').unwrap_or(text.len()));
-    if bare.bytes().any(|byte| byte == b'"' || byte == b'\\') {
+    let is_end = |byte| matches!(byte, b'.' | b'"' | b'\\');
+    let end = text.bytes().position(is_end).unwrap_or(text.len());
+    let (bare, after) = text.split_at(end);
+    if after.starts_with(['"', '\\']) {
         return Err(PathFault::Quote);
     }
     Ok((Cow::Borrowed(bare), after))

@@ -293,7 +293,8 @@ impl Value {
             .map(Self::Map)
     }
 
-    fn is_scalar(&self) -> bool {
+    /// Whether this is neither a list nor a map.
+    pub(crate) fn is_scalar(&self) -> bool {
         !matches!(self, Self::Map(_) | Self::List(_))
     }
 }
