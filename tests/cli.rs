@@ -789,6 +789,18 @@ fn settings_files_are_written_checked_and_reloaded() {
             .expect("runs");
         assert_eq!(lines(&checked.stdout)[0]["valid"], true, "{checked:?}");
     }
+    let misnamed = underpin()
+        .args(["check", &path])
+        .env("UNDERPIN_APP_RETRIES", "5")
+        .output()
+        .expect("runs");
+    let said = String::from_utf8_lossy(&misnamed.stdout);
+    assert!(misnamed.status.success(), "{misnamed:?}");
+    assert!(
+        said.contains("warning: the environment variable UNDERPIN_APP_RETRIES")
+            && said.contains("did you mean UNDERPIN__APP__RETRIES?"),
+        "{said}"
+    );
     let wrong = stage.write("wrong.toml", "[underpin.health]\ncrash_loop = 0\nfoo = 1\n");
     let wrong = underpin().arg("check").arg(wrong).output().expect("runs");
     assert_eq!(wrong.status.code(), Some(1));

@@ -44,6 +44,7 @@ impl Configuration {
             alarms,
             kept,
             reader,
+            misnamed: _,
         } = loaded;
         Self {
             shared: Arc::new(Shared {

@@ -9,7 +9,7 @@ use super::{
     Author, BrokenFiles, Change, ConfigError, Disk, Kind, Origin, Problem, Record, Revision,
     Sources,
     files::{self, Fingerprint},
-    layering,
+    layering, misnamed,
     overlay::lay_over,
     record::{Delta, Entry, Log},
     saved::{LastGood, Overlay},
@@ -39,6 +39,7 @@ pub struct Loaded {
     pub(super) alarms: Vec<Alarm>,
     pub(super) kept: Option<Kept>,
     pub(super) reader: Arc<Reader>,
+    pub(super) misnamed: Vec<Problem>,
 }
 
 /// Reads the sources, as often as wanted.
@@ -109,13 +110,15 @@ pub fn load(sources: Sources) -> Result<Loaded, ConfigError> {
         }
     };
     let reader = Arc::new(reader);
-    Ok(match reader.sources.disk.clone() {
+    let misnamed = reader.misnamed(&state.document);
+    let loaded = match reader.sources.disk.clone() {
         None => Loaded {
             log: Log::starting_at(state.revision, []),
             state,
             alarms,
             kept: None,
             reader,
+            misnamed: Vec::new(),
         },
         Some(disk) => {
             let before = Before {
@@ -124,7 +127,8 @@ pub fn load(sources: Sources) -> Result<Loaded, ConfigError> {
             };
             with_kept(&state, good, disk, before, alarms, reader)
         }
-    })
+    };
+    Ok(Loaded { misnamed, ..loaded })
 }
 
 impl Loaded {
@@ -150,6 +154,13 @@ impl Loaded {
     #[must_use]
     pub fn alarms(&self) -> &[Alarm] {
         &self.alarms
+    }
+
+    /// Variables that were probably meant to name a setting and are not looked at, such as `UNDERPIN_APP_PORT` with one underscore in
+    /// the place of two: each with the name that was probably meant. They are no errors: another program may read them.
+    #[must_use]
+    pub fn misnamed(&self) -> &[Problem] {
+        &self.misnamed
     }
 }
 
@@ -216,6 +227,12 @@ impl Reader {
         readable(LAST_GOOD).or_else(|| readable(&storage::previous(LAST_GOOD)))
     }
 
+    fn misnamed(&self, document: &Value) -> Vec<Problem> {
+        let variables = self.sources.variables_now();
+        let names = variables.texts.iter().map(|(name, _)| name.as_str());
+        misnamed::misnamed(names, &self.sources, document)
+    }
+
     fn lay(&self, files: &Layer) -> Result<State, Vec<Problem>> {
         let variables = self.sources.variables_now();
         let known = self.defaults.merge(&files.values);
@@ -264,6 +281,7 @@ fn with_kept(
             disk,
         }),
         reader,
+        misnamed: Vec::new(),
     }
 }
 

@@ -59,6 +59,7 @@ mod keeper;
 mod layering;
 mod load;
 mod message;
+mod misnamed;
 mod numbered;
 mod options;
 mod origin;

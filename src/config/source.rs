@@ -271,6 +271,8 @@ pub(super) fn read_value(text: &str, like: Option<&Value>) -> Reading {
             let texts = Value::from(vec![plain]);
             Reading::new(Value::from(vec![value.clone()]), [value, texts])
         }
+        // Nothing: for a number that need not be there, that is that it is not.
+        (None, _) if text.trim().is_empty() => Reading::new(plain, [Value::Null]),
         (None, _) => Reading::new(plain, []),
         (Some(value), Some(Value::Text(_))) => Reading::new(plain, [value]),
         (Some(value), _) => Reading::new(value, [plain]),

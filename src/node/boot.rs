@@ -50,6 +50,9 @@ fn prepare(builder: &NodeBuilder, name: &NodeName) -> Result<Ground, NodeError> 
     #[cfg(not(feature = "cluster"))]
     let _ = name;
     let loaded = config::load(sources(builder))?;
+    for misnamed in loaded.misnamed() {
+        tracing::warn!("{misnamed}");
+    }
     let settings = settings(&loaded);
     #[cfg(feature = "web")]
     let address = builder.http.then_some(settings.http.listen);

@@ -2,7 +2,7 @@ use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use super::{Node, NodeError, Settings, boot};
 use crate::{
-    config::{ConfigError, Configuration, FreeTable, Schema, Sources, load, template},
+    config::{ConfigError, Configuration, FreeTable, Problem, Schema, Sources, load, template},
     events::Events,
     ids::{IdGenerator, NodeId, NodeName},
     otp::{ChildSpec, Groups, Intensity, SupervisorSpec, TaskSupervisor},
@@ -324,11 +324,14 @@ impl NodeBuilder {
     /// Reads and validates the settings that the node would start with, and starts nothing: files, environment and what was
     /// [`set`](Self::set). What is kept of changes while running is left out. It blocks the thread.
     ///
+    /// Gives the variables that were probably meant to name a setting and do not, as
+    /// [`Loaded::misnamed`](crate::config::Loaded::misnamed): none of them keeps the node from starting.
+    ///
     /// # Errors
     ///
     /// [`ConfigError`] with all that is wrong.
-    pub fn check_config(&self) -> Result<(), ConfigError> {
-        load(boot::given(self)).map(drop)
+    pub fn check_config(&self) -> Result<Vec<Problem>, ConfigError> {
+        load(boot::given(self)).map(|loaded| loaded.misnamed().to_vec())
     }
 
     /// A settings file with every setting of the node and of the program, its default and what is known of it, commented out.

@@ -80,7 +80,8 @@ Examples:
   underpin check node.toml
   underpin config check node.toml --conf-d conf.d --set app.retries=5
 
-Nothing is started, and no node is asked. Variables UNDERPIN__… are read unless --without-environment is given.
+Nothing is started, and no node is asked. Variables UNDERPIN__… are read unless --without-environment is given; one that has a
+single underscore in the place of two is not read, and told as a warning.
 
 Exit codes:
   0  a node would start with it

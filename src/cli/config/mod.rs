@@ -177,8 +177,16 @@ pub(super) fn check(check: &Check, out: &mut Output) -> Result<(), Failure> {
         .iter()
         .fold(builder, underpin::node::NodeBuilder::set);
     match builder.check_config() {
-        Ok(()) if check.json => out.line(json!({"version": 1, "valid": true})),
-        Ok(()) => out.line(format_args!("{}: valid", check.file.display())),
+        Ok(misnamed) if check.json => {
+            let warnings: Vec<_> = misnamed.iter().map(ToString::to_string).collect();
+            out.line(json!({"version": 1, "valid": true, "warnings": warnings}))
+        }
+        Ok(misnamed) => {
+            out.line(format_args!("{}: valid", check.file.display()))?;
+            misnamed
+                .iter()
+                .try_for_each(|misnamed| out.line(format_args!("warning: {misnamed}")))
+        }
         Err(error) => Err(Failure::refused("settings", error.to_string())),
     }
 }

@@ -258,6 +258,39 @@ fn text_is_read_by_the_type_that_it_meets() {
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+struct Optional {
+    level: Option<u32>,
+    name: Option<String>,
+    workers: u32,
+}
+
+impl Schema for Optional {}
+
+#[test]
+fn an_empty_variable_is_nothing_where_a_number_need_not_be_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("node.toml");
+    fs::write(&file, "[app]\nlevel = 3\nname = 'x'\n").expect("the file is written");
+    let given = |variable: &str| {
+        let sources = Sources::new::<FreeTable, Optional>().file(&file);
+        load(sources.environment([(variable, "")]))
+    };
+    let value = |variable: &str, path: &str| {
+        let loaded = given(variable).expect("an empty variable is accepted");
+        loaded.value(path).expect("it is there")
+    };
+
+    assert_eq!(value("UNDERPIN__APP__LEVEL", "app.level"), Value::Null);
+    assert_eq!(value("UNDERPIN__APP__NAME", "app.name"), Value::from(""));
+    assert_eq!(value("OTHER", "app.level"), Value::from(3));
+    let refused = given("UNDERPIN__APP__WORKERS").expect_err("a number has to be there");
+    let refused = refused.to_string();
+    assert!(refused.contains("UNDERPIN__APP__WORKERS"), "{refused}");
+    assert!(refused.contains("string \"\""), "{refused}");
+}
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 struct Server {
     host: String,
     port: u16,
@@ -304,7 +337,7 @@ fn what_is_wrong_in_a_list_is_told_with_its_own_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("node.toml");
     let told = |text: &str| {
-        std::fs::write(&file, text).expect("it is written");
+        fs::write(&file, text).expect("it is written");
         let refused = load(Sources::new::<FreeTable, Cluster>().file(&file));
         refused.expect_err("the port is too large").to_string()
     };
