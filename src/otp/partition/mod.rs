@@ -7,7 +7,8 @@
 //!
 //! Guarantees: the same key leads to the same partition as long as the number of partitions is the same, in every process
 //! and on every machine ([`PartitionKey`]); a partition that is restarted keeps its index and its handle; looking one up
-//! takes no lock and asks nobody. Not offered: moving what a partition holds when the number changes.
+//! takes no lock and asks nobody. Not offered: moving what a partition holds when the number changes, or
+//! another strategy than one_for_one, which Elixir lets one choose.
 //!
 //! ```
 //! # use underpin::ractor::{Actor, ActorProcessingErr, ActorRef};

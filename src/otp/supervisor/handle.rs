@@ -54,6 +54,7 @@ use crate::otp::{
 /// | a start that calls its own supervisor deadlocks | it gets [`SupervisorError::CallingSelf`] | |
 /// | the supervisor answers nobody while a child starts or siblings are stopped | it answers, truthfully, all the while; a start that is asked for meanwhile has its turn | |
 /// | a start may take for ever | 60 s, or [`ChildSpec::start_timeout`] | a start that hangs should be noticed |
+/// | Elixir's `Task` is a temporary child | [`ChildSpec::task`] is permanent like any other, unless it says; in [`TaskSupervisor::start_child`](crate::otp::TaskSupervisor::start_child) it is temporary | one rule for whatever a supervisor has |
 /// | the default intensity is 1 in 5 s (Elixir: 3 in 5 s) | it has to be said | neither fits everybody |
 /// | a stop tells nothing | a [`ShutdownReport`]; [`stop_within`](Self::stop_within) has a deadline for the whole tree | |
 /// | a child that hangs is not noticed | a [`HealthProbe`](crate::otp::HealthProbe) treats it as crashed | |
