@@ -130,6 +130,7 @@
 mod actor;
 mod blocks;
 mod bloom;
+mod by_id;
 mod cache;
 mod candidates;
 mod columns;

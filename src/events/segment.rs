@@ -334,22 +334,21 @@ impl Segment {
         }
     }
 
-    /// The first row of an id that is not pruned, also one that readers do not see yet.
+    /// The row of an id that is not pruned, also one that readers do not see yet.
     pub(super) fn find_any(&self, id: u64, access: Access<'_>) -> io::Result<Option<u32>> {
-        let in_span = |span: Zone| (span.id.0..=span.id.1).contains(&id);
-        if !self.span().is_some_and(in_span) {
-            return Ok(None);
-        }
+        let in_span = |span: Option<Zone>| span.is_some_and(|span| span.has_id(id));
         let (sealed, hidden) = {
             let inner = self.inner.read();
             if let Some(columns) = &inner.columns {
                 let shows = |row: u32| !inner.hidden.is_hidden(row, columns.times[row as usize]);
-                return Ok(columns.find(id, shows));
+                let found = in_span(columns.span()).then(|| columns.find(id, shows));
+                return Ok(found.flatten());
             }
-            (inner.sealed.clone(), inner.hidden.clone())
-        };
-        let Some(sealed) = sealed else {
-            return Ok(None);
+            let sealed = inner.sealed.as_ref();
+            match sealed.filter(|sealed| in_span(sealed.directory.span)) {
+                Some(sealed) => (sealed.clone(), inner.hidden.clone()),
+                None => return Ok(None),
+            }
         };
         let rows = sealed.find(id, access)?;
         let mut found = None;
