@@ -13,15 +13,10 @@ use super::{
     wire::len32,
 };
 
-/// Copies damaged bytes to a side file. What is there from an earlier time stays: other bytes go to a file of another name.
-pub(super) fn quarantine(
-    disk: &dyn Disk,
-    file: &str,
-    bytes: &[u8],
-    damage: &Damage,
-) -> io::Result<()> {
-    let range = damage.offset as usize..(damage.offset + damage.bytes) as usize;
-    let (bytes, mut name) = (&bytes[range], format!("{file}.{}.damaged", damage.offset));
+/// Copies damaged bytes, which stand at `offset` of a file, to a side file. What is there from an earlier time stays: other bytes go to a
+/// file of another name.
+pub(super) fn quarantine(disk: &dyn Disk, file: &str, offset: u32, bytes: &[u8]) -> io::Result<()> {
+    let mut name = format!("{file}.{offset}.damaged");
     let mut again = 0;
     loop {
         match sealing::write_new(disk, &name, bytes) {
@@ -33,7 +28,7 @@ pub(super) fn quarantine(
             done => return done,
         }
         again += 1;
-        name = format!("{file}.{}.{again}.damaged", damage.offset);
+        name = format!("{file}.{offset}.{again}.damaged");
     }
 }
 
@@ -189,7 +184,7 @@ pub(super) fn rebuild_index(
     tracing::warn!(file = index, "the index is made anew from its blocks");
     let remade = Remade::of(disk, name, place)?;
     for damage in &remade.damage {
-        quarantine(disk, &blocks, &remade.blocks, damage)
+        quarantine(disk, &blocks, damage.offset, damage.of(&remade.blocks))
             .map_err(|error| failed(&blocks, error))?;
     }
     let had_one = remade.put_in_place(disk, name)?;
@@ -204,12 +199,7 @@ pub(super) fn put_aside(disk: &dyn Disk, name: &str) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         bytes => bytes?,
     };
-    let whole = Damage {
-        offset: 0,
-        bytes: len32(bytes.len()),
-        sequence: 0,
-    };
-    quarantine(disk, name, &bytes, &whole)?;
+    quarantine(disk, name, 0, &bytes)?;
     // The copy is there for good before the file is not.
     disk.sync_folder()?;
     disk.remove(name)?;

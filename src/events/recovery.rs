@@ -53,40 +53,68 @@ pub(super) const SEQUENCE_MAX: u64 = u64::MAX >> 1;
 
 /// Finds all whole frames of log `log` in a segment whose first frame has sequence number `base`.
 pub(super) fn scan(bytes: &[u8], log: u64, base: u64) -> Result<Scan, Unknown> {
-    find(bytes, log, base, |_| false)
+    let mut scan = Scan::default();
+    find(&mut scan, bytes, (log, base), |_| false)?;
+    Ok(scan)
 }
 
 /// As [`scan`], in the file of a segment that is not sealed: zeros up to its end are room that was made for what comes, and no damage.
 pub(super) fn scan_growing(bytes: &[u8], log: u64, base: u64) -> Result<Scan, Unknown> {
-    find(bytes, log, base, |rest| rest.iter().all(|byte| *byte == 0))
+    let mut scan = Scan::default();
+    scan_rest(&mut scan, bytes, log, base)?;
+    Ok(scan)
+}
+
+/// As [`scan_growing`], behind what was found before: `bytes` stand there, up to the end of the file.
+pub(super) fn scan_rest(scan: &mut Scan, bytes: &[u8], log: u64, base: u64) -> Result<(), Unknown> {
+    let is_room = |rest: &[u8]| rest.iter().all(|byte| *byte == 0);
+    find(scan, bytes, (log, base), is_room)
+}
+
+/// Finds the whole frames at the front of `bytes`, which stand behind what was found before, up to where none is, be it only for want of
+/// more bytes; answers how many bytes these frames have.
+pub(super) fn scan_front(
+    scan: &mut Scan,
+    bytes: &[u8],
+    (log, base): (u64, u64),
+) -> Result<usize, Unknown> {
+    let (start, mut at) = (scan.end(), 0);
+    while let Some(header) = whole_frame(&bytes[at..], log, scan.next_sequence(base))? {
+        scan.frames.push((start + len32(at), header));
+        at += header.frame_bytes();
+    }
+    Ok(at)
 }
 
 fn find(
+    scan: &mut Scan,
     bytes: &[u8],
-    log: u64,
-    base: u64,
+    (log, base): (u64, u64),
     is_room: impl Fn(&[u8]) -> bool,
-) -> Result<Scan, Unknown> {
-    let mut scan = Scan::default();
+) -> Result<(), Unknown> {
     let mut at = 0;
-    while at < bytes.len() {
-        let expected = scan.next_sequence(base);
-        if let Some(header) = whole_frame(&bytes[at..], log, expected)? {
-            scan.frames.push((len32(at), header));
-            at += header.frame_bytes();
-        } else if is_room(&bytes[at..]) {
-            break;
-        } else {
-            let next = next_frame(bytes, at, log, expected)?;
-            scan.damage.push(Damage {
-                offset: len32(at),
-                bytes: len32(next - at),
-                sequence: expected,
-            });
-            at = next;
+    loop {
+        at += scan_front(scan, &bytes[at..], (log, base))?;
+        if at == bytes.len() || is_room(&bytes[at..]) {
+            return Ok(());
         }
+        let sequence = scan.next_sequence(base);
+        let next = next_frame(bytes, at, log, sequence)?;
+        scan.damage.push(Damage {
+            offset: scan.end(),
+            bytes: len32(next - at),
+            sequence,
+        });
+        at = next;
     }
-    Ok(scan)
+}
+
+impl Damage {
+    /// Its bytes out of those of the whole segment.
+    pub(super) fn of<'a>(&self, segment: &'a [u8]) -> &'a [u8] {
+        let start = self.offset as usize;
+        &segment[start..start + self.bytes as usize]
+    }
 }
 
 impl Scan {

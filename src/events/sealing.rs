@@ -330,16 +330,26 @@ pub(super) fn index_of(bytes: &[u8], scan: &Scan) -> IndexBuilder {
 
 /// All bytes of a file that has so many. A longer one than any that is written here takes no memory, and is damaged.
 pub(super) fn read_whole(file: &dyn DiskFile, len: u64) -> io::Result<Vec<u8>> {
+    read_from(file, 0, len)
+}
+
+/// The bytes of a file of length `len` from `start` on.
+pub(super) fn read_from(file: &dyn DiskFile, start: u64, len: u64) -> io::Result<Vec<u8>> {
+    let wanted = within_limit(len)?.saturating_sub(start);
+    let mut bytes = vec![0; usize::try_from(wanted).map_err(io::Error::other)?];
+    let read = file.fill_from(&mut bytes, start)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// The length of a file, if a segment's can be as long.
+pub(super) fn within_limit(len: u64) -> io::Result<u64> {
     /// Twice a segment: blocks that do not compress have headers of their own.
     const FILE_BYTES_MAX: u64 = 2 * SEGMENT_BYTES_MAX as u64;
     if len > FILE_BYTES_MAX {
         return Err(damaged());
     }
-    let len = usize::try_from(len).map_err(io::Error::other)?;
-    let mut bytes = vec![0; len];
-    let read = file.fill_from(&mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok(bytes)
+    Ok(len)
 }
 
 #[cfg(test)]

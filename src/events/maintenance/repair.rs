@@ -10,9 +10,7 @@ use super::{
         cache::Cache,
         mending,
         naming::{Named, sealed_names},
-        opening,
-        recovery::Damage,
-        sealing,
+        opening, sealing,
         wire::len32,
     },
     segments::{self, read},
@@ -137,7 +135,8 @@ impl Repaired {
         });
         scan.cut(end);
         for damage in &scan.damage {
-            mending::quarantine(disk, &named.name, &bytes, damage).map_err(failed)?;
+            mending::quarantine(disk, &named.name, damage.offset, damage.of(&bytes))
+                .map_err(failed)?;
         }
         let summary = scan.summary(named.base);
         let whole = &bytes[..end as usize];
@@ -170,12 +169,8 @@ impl Repaired {
         let from = usize::try_from(torn.offset)
             .unwrap_or(usize::MAX)
             .min(bytes.len());
-        let end = Damage {
-            offset: len32(from),
-            bytes: len32(bytes.len() - from),
-            sequence: 0,
-        };
-        mending::quarantine(disk, &named.name, &bytes, &end).map_err(|error| OpenError::Read {
+        let end = &bytes[from..];
+        mending::quarantine(disk, &named.name, len32(from), end).map_err(|error| OpenError::Read {
             file: named.name.clone(),
             error,
         })

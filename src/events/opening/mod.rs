@@ -1,6 +1,7 @@
 //! Opening a folder: reads what is there, decides what it means, and makes it whole again.
 
 mod concluding;
+mod growing;
 
 use std::{
     io,
@@ -11,7 +12,7 @@ use std::{
 
 use super::{
     cache::Cache,
-    disk::{Disk, DiskFile, DiskLock},
+    disk::{Disk, DiskLock},
     error::OpenError,
     frame::{HEADER_BYTES, Header, Kind},
     log::{Found, Log},
@@ -19,12 +20,12 @@ use super::{
     naming::{Named, parse_segment_name, sealed_names, segments_of, unfinished},
     notes::{self, LowWater},
     options::Options,
-    recovery::{self, Damage, Scan, Summary},
+    recovery::{self, Summary},
     sealed::{IndexFault, Sealed},
-    sealing::{Sealer, read_whole},
+    sealing::Sealer,
     segment::Segment,
-    stats::{Opened, Progress, Torn},
-    wire::{Reader, len32},
+    stats::{Opened, Progress},
+    wire::Reader,
     writer::Writer,
 };
 
@@ -194,34 +195,6 @@ impl<'a> FolderReader<'a> {
             .map_err(|fault| fault.into_open_error(index.to_owned()))
     }
 
-    fn read(&mut self, named: &Named, is_last: bool) -> Result<(), OpenError> {
-        let failed = |error| OpenError::Read {
-            file: named.name.clone(),
-            error,
-        };
-        let file = self.disk.open(&named.name).map_err(failed)?;
-        let mut bytes = read_whole(file.as_ref(), named.bytes).map_err(failed)?;
-        let scanned = recovery::scan_growing(&bytes, named.log, named.base);
-        let mut scan = scanned.map_err(|unknown| OpenError::Unknown {
-            file: named.name.clone(),
-            version: unknown.version,
-            codec: unknown.codec,
-        })?;
-        bytes.truncate(scan.end() as usize);
-        if is_last {
-            self.cut_torn_tail(named, file.as_ref(), &mut bytes, &mut scan)
-                .map_err(failed)?;
-        }
-        for damage in &scan.damage {
-            self.quarantine(&named.name, &bytes, damage);
-        }
-        let summary = scan.summary(named.base);
-        self.knows_notes = summary.has_head;
-        self.summaries.push(summary);
-        self.index(named, file, &bytes, &scan, is_last);
-        Ok(())
-    }
-
     /// Low water and checkpoints come from the newest segment; where that was not read or has no head, from the newest one with a head
     /// and all behind it.
     fn be_certain_of_notes(&mut self) -> Result<(), OpenError> {
@@ -250,100 +223,6 @@ impl<'a> FolderReader<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Makes the end of the newest segment certain: what is torn goes, and what may only be in the system's memory is written again.
-    fn cut_torn_tail(
-        &mut self,
-        named: &Named,
-        file: &dyn DiskFile,
-        bytes: &mut Vec<u8>,
-        scan: &mut Scan,
-    ) -> io::Result<()> {
-        let synced = self
-            .synced_before(named.base)
-            .max(scan.summary(named.base).synced);
-        if (bytes.len() as u64) < named.bytes {
-            // Room that was made ahead is made anew.
-            file.truncate(bytes.len() as u64)?;
-        }
-        if let Some(end) = scan.torn_at(synced) {
-            let frames = scan.cut(end);
-            self.opened.torn = Some(Torn {
-                file: named.name.clone(),
-                offset: end.into(),
-                bytes: bytes.len() as u64 - u64::from(end),
-                whole_frames: frames,
-            });
-            bytes.truncate(end as usize);
-            file.truncate(end.into())?;
-            file.sync()?;
-        }
-        // After a failed sync the system may hold pages as clean that never reached the disk: only writing them again can tell.
-        let unproven = scan
-            .frames
-            .iter()
-            .find(|(_, header)| header.sequence > synced);
-        if let Some((start, _)) = unproven {
-            file.write_at(&bytes[*start as usize..], (*start).into())?;
-            file.sync()?;
-        }
-        Ok(())
-    }
-
-    /// A segment is created only after everything before it was synced.
-    fn synced_before(&self, base: u64) -> u64 {
-        if self.summaries.is_empty() {
-            0
-        } else {
-            base - 1
-        }
-    }
-
-    /// Copies damaged bytes to a side file; they also stay where they are, so that every opening sees them.
-    fn quarantine(&mut self, file: &str, bytes: &[u8], damage: &Damage) {
-        if let Err(error) = mending::quarantine(self.disk, file, bytes, damage) {
-            tracing::warn!(file, %error, "damaged bytes were not copied to a side file");
-        }
-        self.opened.quarantined += 1;
-    }
-
-    fn index(
-        &mut self,
-        named: &Named,
-        file: Arc<dyn DiskFile>,
-        bytes: &[u8],
-        scan: &Scan,
-        is_last: bool,
-    ) {
-        let segment = Segment::new(named.base, named.name.clone());
-        segment.set_file(file);
-        segment.set_written(len32(bytes.len()));
-        let rows = {
-            for (offset, header) in &scan.frames {
-                let start = *offset as usize + HEADER_BYTES;
-                let body = &bytes[start..start + header.body as usize];
-                self.learn(header, &body[..header.front as usize]);
-                segment.push(*offset, HEADER_BYTES, body, header.front as usize);
-            }
-            segment.all_rows()
-        };
-        segment.publish(rows);
-        let summary = scan.summary(named.base);
-        // A damaged segment is not written on: the next one starts with a whole head.
-        let go_on = is_last && summary.has_head && summary.damage.is_empty();
-        if !go_on {
-            segment.finish();
-        }
-        // Both are set once, here.
-        let _ = segment.found.set(summary.clone());
-        let segment = Arc::new(segment);
-        if go_on {
-            self.found.active = Some((segment.clone(), len32(bytes.len())));
-        } else if !is_last {
-            let _ = segment.rolled.set(summary);
-        }
-        self.found.segments.push(segment);
     }
 
     fn learn(&mut self, header: &Header, front: &[u8]) {
