@@ -66,7 +66,9 @@ pub fn export(
         }
         Ok(())
     })?;
-    let gaps = recovery::gaps(&summaries, &low.dropped).into_iter();
+    // Also what was pruned since: that is written down before its files go.
+    let dropped = segments::low_water(disk)?.dropped;
+    let gaps = recovery::gaps(&summaries, &dropped).into_iter();
     exported.gaps = gaps.map(|(first, last)| Gap { first, last }).collect();
     Ok(exported)
 }

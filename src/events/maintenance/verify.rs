@@ -8,7 +8,7 @@ use super::{
     super::{
         Disk, DiskLock, Event, Gap, OpenError, Progress, Torn, blocks,
         frame::{HEADER_BYTES, Header, Kind},
-        naming::{Named, parse_segment_name, sealed_names},
+        naming::{Named, parse_segment_name, sealed_names, segments_of},
         record::{self, Record},
         recovery::{self, Damage, Scan, Summary},
         sealing,
@@ -133,14 +133,18 @@ struct Look<'a> {
 
 /// The indexes whose segment has no other file.
 pub(super) fn orphans(disk: &dyn Disk) -> Result<Vec<(String, u64)>, OpenError> {
-    let files = disk.list().map_err(OpenError::Folder)?;
-    let known: Vec<String> = segments::list(disk)?
+    let mut files = disk.list().map_err(OpenError::Folder)?;
+    let known: Vec<String> = segments_of(&files)
         .iter()
         .map(|named| sealed_names(&named.name).1)
         .collect();
-    let mut orphans = files;
-    orphans.retain(|(name, _)| is_index(name) && !known.contains(name));
-    Ok(orphans)
+    files.retain(|(name, _)| is_index(name) && !known.contains(name));
+    if !files.is_empty() {
+        // Of a segment that is pruned meanwhile the index goes before the blocks.
+        let now = disk.list().map_err(OpenError::Folder)?;
+        files.retain(|(name, _)| now.iter().any(|(other, _)| other == name));
+    }
+    Ok(files)
 }
 
 /// A file of another name is somebody else's.

@@ -316,6 +316,73 @@ async fn an_export_is_what_a_query_finds_in_the_order_in_which_it_was_stored() {
     assert!(matches!(full, Err(OpenError::Stopped(_))), "{full:?}");
 }
 
+/// What went while the export was at its first events was called a gap.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_pruned_while_it_is_exported_is_no_gap() {
+    let store = sealed_store().await;
+    let disk = Folder::new(store.folder.path());
+    let blocks = || files(store.folder.path(), "blocks").len();
+    let before = blocks();
+    let prune = async || {
+        let middle = Timestamp::from_nanos(150);
+        store.events.prune_before(middle).await.expect("pruned");
+        until("the files to go", || blocks() < before).await;
+    };
+
+    let mut pruned = false;
+    let told = events::export(&disk, &|_| (), &mut |_| {
+        if !std::mem::replace(&mut pruned, true) {
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(prune()));
+        }
+        Ok(())
+    });
+
+    let told = told.expect("written");
+    assert!(told.events > 150, "{told:?}");
+    assert!(told.events < EVENTS, "{told:?}");
+    assert_eq!(told.gaps, []);
+}
+
+/// A folder in which the last file of a pruned segment goes behind the back of whoever lists it.
+#[derive(Debug)]
+struct Pruning(ReadOnly, AtomicU64);
+
+impl Disk for Pruning {
+    fn lock(&self) -> io::Result<Box<dyn DiskLock>> {
+        self.0.lock()
+    }
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut files = self.0.list()?;
+        if self.1.fetch_add(1, Ordering::Relaxed) == 0 {
+            files.push((format!("{:016x}-{:016x}.index", 1, 7), 100));
+        }
+        Ok(files)
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.0.open(name)
+    }
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.0.create(name)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+    fn sync_folder(&self) -> io::Result<()> {
+        self.0.sync_folder()
+    }
+}
+
+/// An index that was still listed when its blocks were not was called one without a segment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_pruned_while_it_is_verified_is_no_fault() {
+    let folder = sealed_folder().await;
+    let disk = Pruning(ReadOnly(Folder::new(folder.path())), AtomicU64::new(0));
+
+    let verified = events::verify(&disk, &|_| (), &mut |fault| panic!("{fault:?}"));
+
+    assert!(verified.expect("readable").is_whole());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_that_fails_leaves_nothing_behind_and_can_be_taken_again() {
     let folder = sealed_folder().await;
