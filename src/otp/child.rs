@@ -10,6 +10,7 @@ use super::{
     office::NestedStart,
     start::{ActorStart, NotStarted, Seat, Start, Started, TaskStart},
     supervisor::Rules,
+    tree::TreeNode,
 };
 use crate::resilience::Backoff;
 
@@ -402,9 +403,9 @@ impl fmt::Debug for ChildSpec {
 }
 
 /// What a child is told about itself when it starts.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ChildContext {
-    pub(crate) path: Arc<str>,
+    pub(crate) node: Arc<TreeNode>,
     pub(crate) life: Arc<Incarnation>,
 }
 
@@ -412,7 +413,7 @@ impl ChildContext {
     /// Where it stands in the tree: the ids from the root on, joined by `/`.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.path
+        self.node.path()
     }
 
     /// Which life this is: 1 for the first start, one more for each restart.
@@ -434,5 +435,14 @@ impl ChildContext {
     #[must_use]
     pub fn cancellation(&self) -> CancellationToken {
         self.life.cancellation().clone()
+    }
+}
+
+impl fmt::Debug for ChildContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildContext")
+            .field("path", &self.path())
+            .field("incarnation", &self.incarnation())
+            .finish_non_exhaustive()
     }
 }

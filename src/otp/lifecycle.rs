@@ -129,6 +129,12 @@ impl Reports {
         });
     }
 
+    /// Whether anybody would hear of a start now. There may be very many.
+    pub(crate) fn is_heard(&self) -> bool {
+        tracing::event_enabled!(tracing::Level::DEBUG, path, incarnation)
+            || self.0.receiver_count() > 0
+    }
+
     /// To `tracing`, and to whoever subscribes. Code of a user's runs in there.
     pub(crate) fn publish(&self, report: Report) {
         trace(&report.path, &report.what);

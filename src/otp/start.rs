@@ -129,7 +129,7 @@ impl Seat {
         node.starting(&incarnation, now);
         Self {
             context: ChildContext {
-                path: Arc::clone(node.path()),
+                node: Arc::clone(node),
                 life: Arc::clone(&incarnation),
             },
             notice: ExitNotice {

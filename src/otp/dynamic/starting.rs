@@ -21,13 +21,16 @@ use crate::otp::{
 
 impl Nursery {
     pub(super) fn node(&self, key: u64, spec: &ChildSpec, now: Instant) -> Arc<TreeNode> {
-        let (parent, slot) = (self.place.node.path(), spec.start.slot());
+        let (parent, slot) = (Some(self.place.node.path()), spec.start.slot());
         let node = TreeNode::numbered(&spec.id, key, parent, spec.kind, slot, now);
         node.heed(spec, now);
         node
     }
 
     pub(super) fn tell(&self, room: &mut Room, key: u64, what: Lifecycle) {
+        if matches!(what, Lifecycle::Started { .. }) && !self.place.reports.is_heard() {
+            return;
+        }
         if let Some(child) = room.children.get(&key) {
             let own_budget = child.spec.extras().budget.is_some();
             let report = Report::of_child(&self.place.node, &child.node, own_budget, what);

@@ -44,7 +44,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     let life = Arc::clone(&seat.incarnation);
-    let owner = Owner::child(life, Arc::clone(&seat.context.path));
+    let owner = Owner::child(life, Arc::clone(seat.node.path()));
     if let Err(taken) = registry.register(key.clone(), &owner, value) {
         let reason = ExitReason::from_error(&taken);
         return ready(Err(reason.into())).boxed();

@@ -203,8 +203,8 @@ impl TreeNode {
         let in_message = work.and_then(|work| work.in_message);
         let gate = self.slot.as_ref().map(|slot| slot.gate());
         Tree {
-            id: self.id().into(),
-            path: Arc::clone(&self.path),
+            id: self.id(),
+            path: Arc::clone(self.path()),
             kind: self.kind,
             state: facts.state,
             incarnation: life.map_or(0, |life| life.number),
@@ -262,8 +262,14 @@ mod tests {
     use crate::otp::Intensity;
 
     fn node(id: &str, parent: Option<&TreeNode>) -> Arc<TreeNode> {
-        let parent = parent.map(|parent| &*parent.path);
-        TreeNode::new(id, parent, ChildKind::Supervisor, None, Instant::now())
+        let parent = parent.map(TreeNode::path);
+        TreeNode::new(
+            &id.into(),
+            parent,
+            ChildKind::Supervisor,
+            None,
+            Instant::now(),
+        )
     }
 
     /// A root with `wide` children, each with `below` of its own.
@@ -304,7 +310,7 @@ mod tests {
     fn a_child_is_found_by_its_path_and_no_other() {
         let root = tree(12, 2);
         for path in ["root", "root/1", "root/11", "root/11/1"] {
-            let found = root.at(path).map(|node| Arc::clone(&node.path));
+            let found = root.at(path).map(|node| Arc::clone(node.path()));
             assert_eq!(found.as_deref(), Some(path));
         }
         for path in ["", "roo", "roots", "root/", "root/12", "root/1/7", "1"] {
@@ -326,7 +332,7 @@ mod tests {
             let mut gone = gone.into_iter();
             loop {
                 let before = seen.len();
-                root.each_from(&mut cursor, most, &mut |node| seen.push(Arc::clone(&node.path)));
+                root.each_from(&mut cursor, most, &mut |node| seen.push(Arc::clone(node.path())));
                 proptest::prop_assert!(seen.len() - before <= most);
                 if cursor.0.is_empty() {
                     break;

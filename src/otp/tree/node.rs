@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -20,9 +20,13 @@ use crate::otp::{
 /// What a supervisor notes of a child, for those who look.
 #[derive(Debug)]
 pub(crate) struct TreeNode {
-    pub(super) path: Arc<str>,
-    /// Its last bytes are the id among its siblings.
-    id_bytes: usize,
+    /// Where its supervisor stands; `None` at the root.
+    parent: Option<Arc<str>>,
+    id: Arc<str>,
+    /// Which one of many with this id; 0 where there is one only.
+    number: u64,
+    /// Put together when somebody looks: there may be very many children, of whom nobody ever asks.
+    path: OnceLock<Arc<str>>,
     pub(super) kind: ChildKind,
     pub(super) slot: Option<Arc<Slot>>,
     /// Milliseconds.
@@ -53,46 +57,29 @@ pub(super) struct Budget {
 
 impl TreeNode {
     pub(crate) fn new(
-        id: &str,
-        parent: Option<&str>,
+        id: &Arc<str>,
+        parent: Option<&Arc<str>>,
         kind: ChildKind,
         slot: Option<Arc<Slot>>,
         now: Instant,
     ) -> Arc<Self> {
-        let path = match parent {
-            None => id.into(),
-            // Not formatted: that would be a tenth of what a start takes.
-            Some(parent) => [parent, "/", id].concat().into(),
-        };
-        Self::at_path(path, id.len(), kind, slot, now)
+        Self::numbered(id, 0, parent, kind, slot, now)
     }
 
-    /// One of many with the same id, told apart by a number: `id#number`.
+    /// One of many with the same id, told apart by a number from 1 on.
     pub(crate) fn numbered(
-        id: &str,
+        id: &Arc<str>,
         number: u64,
-        parent: &str,
-        kind: ChildKind,
-        slot: Option<Arc<Slot>>,
-        now: Instant,
-    ) -> Arc<Self> {
-        let mut digits = [0; DIGITS_MAX];
-        let digits = decimal(number, &mut digits);
-        let path = [parent, "/", id, "#", digits].concat();
-        let id_bytes = path.len() - parent.len() - 1;
-        Self::at_path(path.into(), id_bytes, kind, slot, now)
-    }
-
-    fn at_path(
-        path: Arc<str>,
-        id_bytes: usize,
+        parent: Option<&Arc<str>>,
         kind: ChildKind,
         slot: Option<Arc<Slot>>,
         now: Instant,
     ) -> Arc<Self> {
         Arc::new(Self {
-            id_bytes,
-            path,
+            parent: parent.cloned(),
+            id: Arc::clone(id),
+            number,
+            path: OnceLock::new(),
             kind,
             slot,
             stuck_after: AtomicU64::new(whole_millis(ChildSpec::STUCK_AFTER)),
@@ -110,12 +97,19 @@ impl TreeNode {
         })
     }
 
-    pub(super) fn id(&self) -> &str {
-        &self.path[self.path.len() - self.id_bytes..]
+    /// Its id among its siblings: of one of many, `id#number`.
+    pub(super) fn id(&self) -> Arc<str> {
+        match self.number {
+            0 => Arc::clone(&self.id),
+            number => format!("{}#{number}", self.id).into(),
+        }
     }
 
     pub(crate) fn path(&self) -> &Arc<str> {
-        &self.path
+        self.path.get_or_init(|| match &self.parent {
+            None => self.id(),
+            Some(parent) => format!("{parent}/{}", self.id()).into(),
+        })
     }
 
     pub(crate) fn kind(&self) -> ChildKind {
@@ -217,7 +211,7 @@ impl TreeNode {
         let life = self.running()?;
         let work = life.work();
         self.is_stuck(work).then(|| Stuck {
-            path: Arc::clone(&self.path),
+            path: Arc::clone(self.path()),
             message: life.message(),
             elapsed: work.in_message.unwrap_or_default(),
         })
@@ -232,16 +226,30 @@ impl TreeNode {
 
     /// The one at this path, here or below. Found by going down, not by looking at all.
     pub(crate) fn at(self: &Arc<Self>, path: &str) -> Option<Arc<Self>> {
-        if path == &*self.path {
+        let below = path.strip_prefix(&**self.path())?;
+        if below.is_empty() {
             return Some(Arc::clone(self));
         }
-        path.strip_prefix(&*self.path)?.strip_prefix('/')?;
-        let leads = |child: &&Arc<Self>| {
-            let rest = path.strip_prefix(&*child.path);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
+        let below = below.strip_prefix('/')?;
+        let leads = |child: &&Arc<Self>| child.is_first_of(below);
         let child = self.children.lock().values().find(leads).cloned()?;
         child.at(path)
+    }
+
+    /// Whether it is, or leads to, what stands at this path below its supervisor.
+    fn is_first_of(&self, path: &str) -> bool {
+        let Some(mut rest) = path.strip_prefix(&*self.id) else {
+            return false;
+        };
+        if self.number > 0 {
+            let digits = rest.strip_prefix('#').unwrap_or_default();
+            let end = digits.find('/').unwrap_or(digits.len());
+            if digits[..end] != self.number.to_string() {
+                return false;
+            }
+            rest = &digits[end..];
+        }
+        rest.is_empty() || rest.starts_with('/')
     }
 }
 
@@ -277,21 +285,6 @@ impl Facts {
     }
 }
 
-/// Of the largest number there is.
-const DIGITS_MAX: usize = 20;
-
-fn decimal(mut number: u64, digits: &mut [u8; DIGITS_MAX]) -> &str {
-    let mut first = DIGITS_MAX;
-    loop {
-        first -= 1;
-        digits[first] = b'0' + u8::try_from(number % 10).unwrap_or_default();
-        number /= 10;
-        if number == 0 {
-            return str::from_utf8(&digits[first..]).unwrap_or_default();
-        }
-    }
-}
-
 impl Budget {
     pub(super) fn left(&self, now: Instant) -> u32 {
         self.window.left(now.saturating_duration_since(self.began))
@@ -303,13 +296,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_of_many_is_named_by_its_id_and_its_number() {
-        for number in [0, 1, 9, 10, 1009, u64::MAX] {
-            let now = Instant::now();
-            let node = TreeNode::numbered("job", number, "app/jobs", ChildKind::Task, None, now);
+    fn a_child_of_many_is_named_by_its_id_and_its_number_and_found_by_them() {
+        let now = Instant::now();
+        let jobs = TreeNode::new(&"jobs".into(), None, ChildKind::Supervisor, None, now);
+        for number in [1, 9, 10, 109, u64::MAX] {
+            let id = "job".into();
+            let parent = Some(jobs.path());
+            let node = TreeNode::numbered(&id, number, parent, ChildKind::Task, None, now);
+            assert_eq!(*node.id(), format!("job#{number}"));
+            assert_eq!(**node.path(), format!("jobs/job#{number}"));
+            jobs.add(number, node);
+        }
 
-            assert_eq!(**node.path(), format!("app/jobs/job#{number}"));
-            assert_eq!(node.id(), format!("job#{number}"));
+        for (path, number) in [
+            ("jobs/job#1", 1),
+            ("jobs/job#10", 10),
+            ("jobs/job#109", 109),
+        ] {
+            let found = jobs.at(path).map(|node| node.number);
+            assert_eq!(found, Some(number), "{path}");
+        }
+        for path in [
+            "jobs/job",
+            "jobs/job#",
+            "jobs/job#2",
+            "jobs/job#01",
+            "jobs/job#1x",
+            "jobs/job1",
+        ] {
+            assert!(jobs.at(path).is_none(), "{path}");
         }
     }
 }
