@@ -44,7 +44,8 @@ use crate::value::{Components, Path, Value};
 /// ```
 ///
 /// The struct must serialize what it deserializes: its serialized default is the lowest layer and tells which keys exist.
-/// Keys that a type swallows with `#[serde(flatten)]` or `#[serde(other)]` cannot be told from known ones and are accepted.
+/// Keys that a type swallows with `#[serde(flatten)]` or `#[serde(other)]`, or in an enum with a `tag` or none (`untagged`), cannot be told
+/// from known ones and are accepted.
 pub trait Schema: Serialize + DeserializeOwned + Default + Send + Sync + 'static {
     /// Checks the whole table, after every change and before anybody sees it. It must be quick and without effects: it runs
     /// inside the one writer, and also for dry runs.
