@@ -101,9 +101,10 @@ async fn repeated(time: Duration, mut change: impl AsyncFnMut(u64)) -> f64 {
 /// many tasks of somebody else's are woken and run: what underpin's caller waits beyond it is what followers cost.
 ///
 /// `back-to-back` has the same followers and waits for none of them: each still hears of every change in order, so they read the log all
-/// the time, on both workers. With 10,000 of them its median was seen at 1.5 to 3.7 times that of a caller whom nobody follows.
+/// the time, on both workers. With 10,000 of them it was seen at 2.8 to 3.0 µs where `limit` was at
+/// 2.2, 1.3 times that; on a machine with more to do, up to 3.7 times.
 ///
-/// With 10,000 it was seen at 7.3 to 10 µs, `limit` at 2.3 and `same-pace` at 11 to 20: the caller waits for no follower, but a change
+/// With 10,000 `underpin` was seen at 7 to 21 µs, `limit` at 2.2 and `same-pace` at 11 to 45: the caller waits for no follower, but a change
 /// that comes after so much else finds its code and data some 13 ns a line away. No change of the same size comes to 1.3 times
 /// `limit` at this pace, whoever follows it.
 pub fn update_watched(sides: &mut Sides, followers: usize) -> Result<()> {
