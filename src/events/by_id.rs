@@ -62,13 +62,23 @@ impl ById {
     /// A row with this id that `accepts`; `ids` are those of all rows.
     pub(super) fn find(&self, ids: &[u64], id: u64, accepts: impl Fn(u32) -> bool) -> Option<u32> {
         let fits = |row: &u32| ids[*row as usize] == id && accepts(*row);
-        // A row that is not late is where the highest id reaches its own.
-        let from = self.highest.partition_point(|highest| *highest < id) * STEP_ROWS;
+        let from = self.step_of(id) * STEP_ROWS;
         let to = ids.len().min(from + STEP_ROWS);
         let in_lanes = || self.late.iter().filter_map(|lane| lane.find(id)).find(fits);
         let in_table = || self.latest.find(self.hasher.hash_one(id), |row| fits(&row));
         let found = (len32(from)..len32(to)).find(fits);
         found.or_else(in_lanes).or_else(in_table)
+    }
+
+    /// The step in which a row that is not late has this id: where the highest one reaches it. Looked for from the end: whether it is known
+    /// is asked of an id that is about to come.
+    fn step_of(&self, id: u64) -> usize {
+        let (len, mut last) = (self.highest.len(), 1);
+        while last < len && self.highest[len - last] >= id {
+            last *= 2;
+        }
+        let from = len.saturating_sub(last);
+        from + self.highest[from..].partition_point(|highest| *highest < id)
     }
 
     pub(super) fn shrink(&mut self) {

@@ -37,11 +37,8 @@ use crate::{
 /// directories of the others, and indexes the events of the former; it starts nothing and answers nothing, and keeps no event in memory.
 /// For underpin those are the newest it has.
 ///
-/// What keeps it above twice the limit, in a round of 65 ms: 30 go into fresh memory and copying into it, once for what is read and once for
-/// the hot events; 20 into the index, as the limit's do; 3 into a sync, which makes the end of the log certain; the rest into checksums, a
-/// supervisor, two threads and the question. Less would be to keep what was read as the hot memory. It could then only be let go at once
-/// and not by pieces, and the budget of hot bytes would not be what is taken; to read in pieces that are kept would be a second way to find
-/// frames beside the one that knows damage. Neither was worth 18 ms.
+/// 28 to 30 ms where the limit took 17 to 24, and 64 before whole frames were read piece by piece: all of the segment was in memory a second
+/// time. Of what is left two fifths go into fresh memory for the hot events, a third into the index, a seventh into reading.
 pub(super) fn open(sides: &mut Sides, count: usize, peers: bool) -> Result<()> {
     let (runtime, kept) = (Workers::Two.runtime(), sides.folder()?);
     let asked = filled(&runtime, options(), kept.path(), count)?;
