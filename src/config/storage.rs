@@ -3,9 +3,14 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    path::PathBuf,
-    sync::atomic::{AtomicU8, Ordering},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU8, Ordering},
+    },
 };
+
+use crate::ids::HeldFolder;
 
 /// What the room needs of a disk. Each call either has its effect on the medium or says that it failed.
 pub trait Disk: Send + Sync + 'static {
@@ -38,9 +43,12 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_folder(&self) -> io::Result<()>;
 }
 
-/// A folder of the file system.
+/// A folder of the file system. Once it was written to, nothing is written to another one that stands in its place.
 #[derive(Debug, Clone)]
-pub struct Folder(PathBuf);
+pub struct Folder {
+    path: PathBuf,
+    held: Arc<OnceLock<HeldFolder>>,
+}
 
 /// Why something is not kept.
 #[derive(Debug, thiserror::Error)]
@@ -64,31 +72,31 @@ impl Folder {
     /// Keeps the settings in this folder; it is made when the first file is written.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self(folder.into())
+        Self {
+            path: folder.into(),
+            held: Arc::default(),
+        }
     }
-}
 
-impl Folder {
-    /// Makes the folder, and waits until it is on the medium.
+    /// Makes the folder at the first write, and waits until it is on the medium.
     fn make(&self) -> io::Result<()> {
-        if self.0.is_dir() {
-            return Ok(());
+        if let Some(held) = self.held.get() {
+            return held.check();
         }
-        fs::create_dir_all(&self.0)?;
-        match self
-            .0
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
-            Some(parent) => File::open(parent)?.sync_all(),
-            None => File::open(".")?.sync_all(),
+        if !self.path.is_dir() {
+            fs::create_dir_all(&self.path)?;
+            let around = self.path.parent();
+            let around = around.filter(|parent| !parent.as_os_str().is_empty());
+            File::open(around.unwrap_or(Path::new(".")))?.sync_all()?;
         }
+        let held = HeldFolder::open(&self.path)?;
+        self.held.get_or_init(|| held).check()
     }
 }
 
 impl Disk for Folder {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.0.join(name)) {
+        match fs::read(self.path.join(name)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -97,7 +105,7 @@ impl Disk for Folder {
 
     fn write_synced(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.make()?;
-        let path = self.0.join(name);
+        let path = self.path.join(name);
         // A file that is made anew has the mode from its first byte on; one that is left from a crash may not.
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -109,11 +117,11 @@ impl Disk for Folder {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))
+        fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn sync_folder(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
+        File::open(&self.path)?.sync_all()
     }
 }
 

@@ -99,7 +99,7 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
         Ok(done)
     }
 
-    /// Makes all written bytes and the length durable.
+    /// Makes all written bytes and the length durable. What has no name any more nobody finds again, and is not durable.
     ///
     /// # Errors
     ///
@@ -181,7 +181,7 @@ impl Disk for Folder {
             }
             file => file?,
         };
-        Ok(Arc::new(RealFile { file }))
+        Ok(Arc::new(RealFile::new(file)?))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -190,7 +190,7 @@ impl Disk for Folder {
             .write(true)
             .create_new(true)
             .open(self.path.join(name))?;
-        Ok(Arc::new(RealFile { file }))
+        Ok(Arc::new(RealFile::new(file)?))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -220,6 +220,27 @@ impl DiskLock for FolderLock {}
 #[derive(Debug)]
 struct RealFile {
     file: File,
+    /// Whether the file system counts a file's names: some tell of none.
+    counts_names: bool,
+}
+
+impl RealFile {
+    fn new(file: File) -> io::Result<Self> {
+        let counts_names = names(&file)? > Some(0);
+        Ok(Self { file, counts_names })
+    }
+}
+
+/// How many names a file has, where that is known.
+#[cfg(unix)]
+fn names(file: &File) -> io::Result<Option<u64>> {
+    let metadata = file.metadata()?;
+    Ok(Some(std::os::unix::fs::MetadataExt::nlink(&metadata)))
+}
+
+#[cfg(not(unix))]
+fn names(_: &File) -> io::Result<Option<u64>> {
+    Ok(None)
 }
 
 impl DiskFile for RealFile {
@@ -261,7 +282,14 @@ impl DiskFile for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        if self.counts_names && names(&self.file)? == Some(0) {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the file was removed while it was in use",
+            ));
+        }
+        Ok(())
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
@@ -320,6 +348,22 @@ mod tests {
                 disk.list().expect("the folder is readable");
             }
         });
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_written_to_a_file_that_was_removed_is_not_durable() {
+        let folder = tempfile::tempdir().expect("folder for the test");
+        let disk = Folder::new(folder.path());
+        let file = disk.create("a").expect("file is new");
+        file.write_at(b"1", 0).expect("disk has room");
+        file.sync().expect("it has a name");
+
+        disk.remove("a").expect("it is there");
+        file.write_at(b"2", 1).expect("it is open");
+
+        let error = file.sync().expect_err("nobody can open it again");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub struct EventDraft {
     pub id: Option<EventId>,
     /// What happened.
     pub kind: Arc<str>,
-    /// When; now if missing.
+    /// When; if missing, the moment of the event's own id, so that what is sent once more is the same event, or now if that is missing, too.
     #[serde(default)]
     pub time: Option<Timestamp>,
     /// The node that made the id. Only checked: an id knows its node.
@@ -364,7 +364,7 @@ impl EventDraft {
     /// The version of this form.
     pub const VERSION: u32 = 1;
 
-    /// The event, with `id` if it has none of its own, at `now` if it says no time.
+    /// The event, with `id` if it has none of its own; then also at `now` if it says no time.
     ///
     /// # Errors
     ///
@@ -382,8 +382,12 @@ impl EventDraft {
                 given: node.get(),
             });
         }
-        let mut builder = EventBuilder::new(self.id.unwrap_or(id), self.kind)
-            .time(self.time.unwrap_or(now))
+        let mut builder = EventBuilder::new(self.id.unwrap_or(id), self.kind);
+        // Of an event with an id of its own the builder knows when that was made.
+        if let Some(time) = self.time.or(self.id.is_none().then_some(now)) {
+            builder = builder.time(time);
+        }
+        let mut builder = builder
             .source(self.source.unwrap_or_default())
             .data(self.data);
         builder.event.correlation = self.correlation;

@@ -90,7 +90,8 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// [`IdentityError::Io`]; ids are made nevertheless, and the next call tries again.
+    /// [`IdentityError::Io`], also where the folder was moved, removed or replaced: what stands under its path now is never written to.
+    /// Ids are made nevertheless, and the next call tries again.
     pub fn renew(&mut self) -> Result<bool, IdentityError> {
         self.renew_at(unix_ms())
     }
@@ -139,6 +140,7 @@ impl Identity {
     }
 
     fn renew_at(&mut self, unix_ms: u64) -> Result<bool, IdentityError> {
+        self.folder.check()?;
         let Some(mark) = renewal(self.record.mark, self.ids.high_water(), clock_word(unix_ms))
         else {
             return Ok(false);

@@ -28,6 +28,7 @@ mod error;
 mod event_id;
 mod fnv;
 mod generator;
+mod held;
 mod identity;
 mod node_id;
 mod random;
@@ -39,6 +40,7 @@ pub use error::{IdError, IdentityError};
 pub use event_id::EventId;
 pub(crate) use fnv::Fnv;
 pub use generator::{IdBlock, IdGenerator};
+pub(crate) use held::HeldFolder;
 pub use identity::{Identity, Incarnation};
 pub use node_id::{NodeId, NodeName};
 #[cfg(feature = "testing")]

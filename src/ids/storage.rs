@@ -6,12 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::IdentityError;
+use super::{HeldFolder, IdentityError};
 
 /// A data folder that this process alone has, until this is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    held: HeldFolder,
     _lock: File,
 }
 
@@ -33,6 +34,7 @@ impl Folder {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
+                held: HeldFolder::open(path).map_err(failed("open", path))?,
                 _lock: lock,
             }),
             Err(TryLockError::WouldBlock) => Err(IdentityError::InUse {
@@ -60,8 +62,14 @@ impl Folder {
         }
     }
 
+    /// Whether it still stands under its path: what stands there instead may be another node's.
+    pub(super) fn check(&self) -> Result<(), IdentityError> {
+        self.held.check().map_err(failed("use", &self.path))
+    }
+
     /// Puts a new identity in the place of the old one; when this returns it is on the disk.
     pub(super) fn write(&self, bytes: &[u8]) -> Result<(), IdentityError> {
+        self.check()?;
         let next = self.path.join(IDENTITY_NEXT);
         let path = self.identity_file();
         let mut file = File::create(&next).map_err(failed("create", &next))?;

@@ -117,6 +117,7 @@ impl Figures {
         gauge(LOG_BYTES, stats.log_bytes as f64);
         gauge(HOT_BYTES, stats.hot_bytes as f64);
         gauge(INDEX_BYTES, stats.index_bytes as f64);
+        gauge(IDS_AHEAD, watch.events.ids().drift().as_secs_f64());
         gauge(STUCK, watch.stuck().len() as f64);
         gauge(REVISION, watch.config.revision().0 as f64);
         let healthy = health == HealthStatus::Healthy;
@@ -219,10 +220,11 @@ const EVENTS: &str = "underpin_events";
 const LOG_BYTES: &str = "underpin_events_log_bytes";
 const HOT_BYTES: &str = "underpin_events_hot_bytes";
 const INDEX_BYTES: &str = "underpin_events_index_bytes";
+const IDS_AHEAD: &str = "underpin_events_ids_ahead_seconds";
 const REVISION: &str = "underpin_config_revision";
 const HEALTHY: &str = "underpin_healthy";
 
-const METRICS: [(Kind, &str, &[&str], &str); 22] = [
+const METRICS: [(Kind, &str, &[&str], &str); 23] = [
     (
         Kind::Counter,
         STARTS,
@@ -332,6 +334,12 @@ const METRICS: [(Kind, &str, &[&str], &str); 22] = [
         INDEX_BYTES,
         &[],
         "Bytes of the index of events in memory.",
+    ),
+    (
+        Kind::Gauge,
+        IDS_AHEAD,
+        &[],
+        "How far event ids are ahead of the clock: it stepped back, or ids were used up faster than it went.",
     ),
     (Kind::Gauge, REVISION, &[], "The revision of the settings."),
     (

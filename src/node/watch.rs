@@ -226,6 +226,7 @@ impl Watch {
         complaints.extend(about_events(&self.events.health()));
         complaints.extend(about_config(&self.config));
         complaints.extend(self.keeper.trouble().as_deref().map(about_ids));
+        complaints.extend(about_drift(self.events.ids().drift()));
         #[cfg(feature = "cluster")]
         if let Some(cluster) = &self.cluster {
             complaints.extend(super::joining::complaints(cluster));
@@ -263,6 +264,21 @@ fn about_ids(trouble: &str) -> Complaint {
         reason: format!("the mark ahead of the event ids cannot be kept: {trouble}"),
         since: None,
     }
+}
+
+/// Ids never go back with the clock, so that the times in them are not the clock's.
+fn about_drift(drift: Duration) -> Option<Complaint> {
+    /// Far above what an outburst of ids or the start after a kill brings about.
+    const ALLOWED: Duration = Duration::from_secs(10);
+    (drift > ALLOWED).then(|| Complaint {
+        part: "node/wiring/ids".into(),
+        kind: "drift".into(),
+        reason: format!(
+            "event ids are {} s ahead of the clock, which stepped back; set it right, or `as_of` is wrong by that much until it has caught up",
+            drift.as_secs()
+        ),
+        since: None,
+    })
 }
 
 /// A child that is to run and does not. The node's own parts are to run always; a child of the program's may have come to

@@ -6,7 +6,7 @@ use std::{
 };
 
 use underpin::{
-    events::{Event, Query},
+    events::{Event, Query, Timestamp},
     ids::EventId,
     node::{HealthStatus, Node},
     otp::{self, BoxError, ChildSpec, Intensity, SupervisorSpec},
@@ -297,6 +297,39 @@ async fn a_folder_in_use_by_another_node_is_refused() {
     node.shutdown().await;
 }
 
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_folder_was_moved_says_so_and_writes_into_no_folder_in_its_place() {
+    // It went on to write its identity and settings under the path, into the folder of whichever node was started there since.
+    let around = tempfile::tempdir().expect("a folder");
+    let (place, aside) = (around.path().join("data"), around.path().join("aside"));
+    let node = in_folder(&place).await;
+    node.config().update("app.x", 1).await.expect("updates");
+    std::fs::rename(&place, &aside).expect("it is moved");
+    let other = in_folder(&place).await;
+    let identity = || std::fs::read(place.join("identity")).expect("it is there");
+    let before = identity();
+
+    eventually("the node to say so", async || {
+        let reasons = node.health().reasons;
+        reasons.iter().any(|said| said.reason.contains("moved"))
+    })
+    .await;
+
+    let refused = node.config().update("app.x", 2).await;
+    assert!(refused.is_err_and(|error| error.to_string().contains("moved")));
+    assert_eq!(node.config().get::<i64>("app.x"), Ok(1));
+    let kept = node.events().store(event(&node, "kept")).await;
+    let kept = kept.expect("its file is where it was moved to");
+    node.shutdown().await;
+    assert_eq!(identity(), before);
+    other.shutdown().await;
+    let node = in_folder(&aside).await;
+    assert!(node.events().get(kept).await.expect("reads").is_some());
+    assert_eq!(node.config().get::<i64>("app.x"), Ok(1));
+    node.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_folder_that_cannot_be_made_is_a_clear_error() {
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -489,6 +522,32 @@ async fn f119_health_tells_the_truth() {
     node.shutdown().await;
 
     assert!(!supervisor.is_running());
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_is_told_as_long_as_ids_are_ahead_of_it() {
+    // Ids went on an hour ahead of the clock, and nothing but the ids themselves told.
+    let node = in_memory().await;
+    let clock = || u64::try_from(Timestamp::now().as_nanos() / 1_000_000).expect("after 1970");
+    let told = || {
+        let reasons = node.health().reasons;
+        reasons
+            .iter()
+            .any(|said| said.reason.contains("ahead of the clock"))
+    };
+
+    node.ids().next_at(clock() + 5_000);
+    assert!(!told());
+    node.ids().next_at(clock() + 3_600_000);
+
+    assert!(told());
+    eventually("the metric to say so", async || {
+        let ahead = node.telemetry().snapshot();
+        let ahead = ahead.gauge("underpin_events_ids_ahead_seconds", &[]);
+        ahead.is_some_and(|seconds| seconds > 3_000.0)
+    })
+    .await;
+    node.shutdown().await;
 }
 
 #[tokio::test]

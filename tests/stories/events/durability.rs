@@ -439,3 +439,31 @@ fn flip(path: &Path, at: impl Fn(&[u8]) -> usize) {
         .write_all_at(&[bytes[at] ^ 0x10], at as u64)
         .expect("writable");
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nothing_is_acknowledged_into_a_file_that_was_removed() {
+    // The sync of a file without a name succeeds: events were acknowledged, the store was healthy, and the next start found none of them.
+    let store = Store::durable().await;
+    store
+        .events
+        .store(event(1, "before", 1))
+        .await
+        .expect("stores");
+    for file in store.files("seg") {
+        fs::remove_file(file).expect("it is there");
+    }
+
+    let refused = store.events.store(event(2, "after", 2)).await;
+
+    let words = refused.expect_err("nobody would find it again").to_string();
+    assert!(words.contains("removed"), "{words}");
+    until("the store to be opened anew", || is_healthy(&store.events)).await;
+    store
+        .events
+        .store(event(2, "after", 2))
+        .await
+        .expect("stores");
+    let store = store.reopen().await;
+    assert!(store.events.get(id(2)).await.expect("reads").is_some());
+}

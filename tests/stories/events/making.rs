@@ -64,6 +64,25 @@ fn f35_what_lacks_a_part_or_has_one_of_another_type_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
+async fn an_event_with_its_own_id_and_no_time_is_the_same_event_whenever_it_is_sent() {
+    // It was given the time at which it came in, so that whoever sent it again after a lost answer was told of a conflict.
+    let store = Store::durable().await;
+    let sent = |now: i64| {
+        let draft: EventDraft = serde_json::from_str(r#"{"kind":"k","id":"4"}"#).expect("a draft");
+        let event = draft.into_event(id(1), Timestamp::from_nanos(now));
+        event.expect("an event")
+    };
+
+    for now in [1, 2] {
+        assert_eq!(store.events.store(sent(now)).await.expect("stores"), id(4));
+    }
+
+    assert_eq!(store.events.stats().events, 1);
+    let without_id = draft(r#"{"kind":"k"}"#).expect("an event");
+    assert_eq!(without_id.time(), Timestamp::from_nanos(1));
+}
+
+#[tokio::test]
 async fn f57_an_event_that_failed_to_be_one_passes_its_error_on_and_the_store_lives() {
     let store = Store::memory().await;
     let pipe = async |kind: &str| -> Result<EventId, StoreError> {
