@@ -9,13 +9,13 @@ use serde::Serialize;
 pub struct EventStats {
     /// Events that can be found.
     pub events: u64,
-    /// Events stored since the store was created, whatever became of them.
+    /// Events stored since this program made its handle of the store, whatever became of them; restarts of the store do not begin anew.
     pub stored: u64,
     /// Events that were stored again under their own id, and were there already.
     pub duplicates: u64,
     /// Events refused because the store had its hands full or was down.
     pub refused: u64,
-    /// Events pruned since the store was created, by hand or by retention.
+    /// Events pruned since then, by hand or by retention.
     pub pruned: u64,
     /// Stored events that could not be read back: their bytes no longer fit their checksum.
     pub unreadable: u64,
