@@ -8,6 +8,10 @@ use std::{
     sync::Arc,
 };
 
+use parking_lot::Mutex;
+
+use crate::ids::HeldFolder;
+
 /// A flat folder of files. Few calls, so that a test can fail each of them.
 ///
 /// All calls may block; the store makes them from its own threads only.
@@ -117,10 +121,11 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
 /// Holds a folder for one store until it is dropped.
 pub trait DiskLock: fmt::Debug + Send + Sync + 'static {}
 
-/// A folder of real files.
+/// A folder of real files. Once it was locked, nothing is made or removed in another one that stands in its place.
 #[derive(Debug, Clone)]
 pub struct Folder {
     path: PathBuf,
+    held: Arc<Mutex<Option<HeldFolder>>>,
 }
 
 const LOCK_FILE: &str = "lock";
@@ -129,13 +134,20 @@ impl Folder {
     /// The folder at `path`; nothing is touched until the store opens it.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self {
+            path: path.into(),
+            held: Arc::default(),
+        }
     }
 
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn check(&self) -> io::Result<()> {
+        self.held.lock().as_ref().map_or(Ok(()), HeldFolder::check)
     }
 }
 
@@ -148,7 +160,10 @@ impl Disk for Folder {
             .write(true)
             .open(self.path.join(LOCK_FILE))?;
         match file.try_lock() {
-            Ok(()) => Ok(Box::new(FolderLock { _file: file })),
+            Ok(()) => {
+                *self.held.lock() = Some(HeldFolder::open(&self.path)?);
+                Ok(Box::new(FolderLock { _file: file }))
+            }
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -185,6 +200,7 @@ impl Disk for Folder {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.check()?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -194,6 +210,7 @@ impl Disk for Folder {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.check()?;
         fs::remove_file(self.path.join(name))
     }
 
@@ -364,6 +381,29 @@ mod tests {
 
         let error = file.sync().expect_err("nobody can open it again");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    /// A store whose folder was moved began its next segment in, and pruned files of, whichever store was started there since.
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_made_or_removed_in_a_folder_that_stands_in_the_place_of_the_locked_one() {
+        let around = tempfile::tempdir().expect("folder for the test");
+        let (place, aside) = (around.path().join("data"), around.path().join("aside"));
+        let disk = Folder::new(&place);
+        let _lock = disk.lock().expect("nobody has it");
+        fs::rename(&place, &aside).expect("it is moved");
+        let other = Folder::new(&place);
+        let _others = other.lock().expect("it is another one");
+        drop(other.create("theirs").expect("it is new"));
+
+        let gone = |done: io::Result<()>| done.map_err(|error| error.kind());
+        assert_eq!(
+            gone(disk.create("a").map(drop)),
+            Err(io::ErrorKind::NotFound)
+        );
+        assert_eq!(gone(disk.remove("theirs")), Err(io::ErrorKind::NotFound));
+
+        assert!(place.join("theirs").exists() && !place.join("a").exists());
     }
 
     #[test]
