@@ -121,7 +121,8 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
 /// Holds a folder for one store until it is dropped.
 pub trait DiskLock: fmt::Debug + Send + Sync + 'static {}
 
-/// A folder of real files. Once it was locked, nothing is made or removed in another one that stands in its place.
+/// A folder of real files. Once it was locked, another one that stands in its place is neither locked nor written to, until that is
+/// asked for by a `Folder` of its own.
 #[derive(Debug, Clone)]
 pub struct Folder {
     path: PathBuf,
@@ -153,6 +154,7 @@ impl Folder {
 
 impl Disk for Folder {
     fn lock(&self) -> io::Result<Box<dyn DiskLock>> {
+        self.check()?;
         fs::create_dir_all(&self.path)?;
         let file = OpenOptions::new()
             .create(true)

@@ -319,6 +319,8 @@ async fn a_node_whose_folder_was_moved_says_so_and_writes_into_no_folder_in_its_
     let refused = node.config().update("app.x", 2).await;
     assert!(refused.is_err_and(|error| error.to_string().contains("moved")));
     assert_eq!(node.config().get::<i64>("app.x"), Ok(1));
+    let stored = other.events().store(event(&other, "theirs")).await;
+    stored.expect("its folder is its own");
     node.shutdown().await;
     assert_eq!(identity(), before);
     other.shutdown().await;
