@@ -33,7 +33,8 @@ pub enum Lifecycle {
         /// What went wrong.
         reason: ExitReason,
     },
-    /// It ended by itself.
+    /// It ended by itself, or hung and was killed for that. An end is told once: as this, or as [`Stopped`](Self::Stopped); one that hung
+    /// and did not end when killed is told as both, the latter at once and this when it has ended.
     Exited {
         /// Which life ended.
         incarnation: u64,

@@ -24,6 +24,7 @@ mod features;
 mod feed;
 mod group;
 mod incarnation;
+mod left_behind;
 mod lifecycle;
 mod monitor;
 mod office;

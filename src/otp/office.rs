@@ -7,11 +7,7 @@ use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use ractor::{Actor, ActorCell, ActorStatus, Message};
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::{self, Instant},
-};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -20,10 +16,10 @@ use super::{
     TreeLimits,
     address::{Live, Slot},
     incarnation::Incarnation,
+    left_behind::LeftBehind,
     lifecycle::Reports,
     sampler::Sampler,
     start::{NotStarted, Seat, Start, Started, spawn_actor},
-    supervisor::body::spawn,
     tree::TreeNode,
 };
 
@@ -33,8 +29,8 @@ pub(crate) struct Office<M: Message> {
     pub(crate) address: Address<M>,
     node: ArcSwapOption<TreeNode>,
     reports: ArcSwapOption<Reports>,
-    /// Children that outlived an earlier life, with their ids; the next one waits for them.
-    left_behind: Mutex<Vec<(Arc<str>, JoinHandle<()>)>>,
+    /// What outlived an earlier life; the next one waits for it.
+    left_behind: Arc<LeftBehind>,
     /// When the stop that was asked for is to be over.
     deadline: watch::Sender<Option<Instant>>,
     /// Why the stop was asked for.
@@ -47,16 +43,13 @@ pub(crate) struct Office<M: Message> {
 }
 
 impl<M: Message> Office<M> {
-    /// How long a new life waits for what an earlier one left behind. They were killed; what blocks a thread may never go.
-    const PATIENCE: Duration = Duration::from_secs(1);
-
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             // Requests wait for starts and stops, which have limits of their own; looking must not wait behind them.
             address: Address::with_admission(Admission::NONE),
             node: ArcSwapOption::empty(),
             reports: ArcSwapOption::empty(),
-            left_behind: Mutex::default(),
+            left_behind: Arc::default(),
             deadline: watch::Sender::new(None),
             cause: Mutex::default(),
             stopped: Mutex::default(),
@@ -75,7 +68,7 @@ impl<M: Message> Office<M> {
         node: &Arc<TreeNode>,
         reports: &Reports,
     ) -> Result<(), SupervisorError> {
-        self.wait_for_the_left_behind().await?;
+        self.left_behind.gone().await?;
         *self.stopped.lock() = ShutdownReport::default();
         *self.cause.lock() = None;
         self.deadline.send_replace(None);
@@ -86,17 +79,15 @@ impl<M: Message> Office<M> {
     }
 
     /// A child is still there when its supervisor ends, as long as this task; or what a nested supervisor has left behind in turn.
-    pub(crate) fn leave_behind(&self, spec: &ChildSpec, task: Option<JoinHandle<()>>) {
-        let left = spec.start.outlived_by(task);
-        let left = left.map(|task| (Arc::clone(&spec.id), task));
-        self.left_behind.lock().extend(left);
-    }
-
-    /// Done when all that was left behind is gone. Whoever waits here has it: the supervisor that left it has no next life before.
-    async fn nothing_is_left(&self) {
-        let left = std::mem::take(&mut *self.left_behind.lock());
-        for (_, task) in left {
-            let _ = task.await;
+    pub(crate) fn leave_behind(
+        &self,
+        spec: &ChildSpec,
+        node: &TreeNode,
+        task: Option<JoinHandle<()>>,
+    ) {
+        let below = spec.start.left_behind();
+        if task.is_some() || below.is_some() {
+            self.left_behind.add(node.path(), task, below);
         }
     }
 
@@ -104,23 +95,6 @@ impl<M: Message> Office<M> {
     pub(crate) fn close(&self) {
         self.reports.store(None);
         *self.sampler.lock() = None;
-    }
-
-    async fn wait_for_the_left_behind(&self) -> Result<(), SupervisorError> {
-        let mut left = std::mem::take(&mut *self.left_behind.lock());
-        let gone = async {
-            for (_, task) in &mut left {
-                let _ = task.await;
-            }
-        };
-        if time::timeout(Self::PATIENCE, gone).await.is_ok() {
-            return Ok(());
-        }
-        left.retain(|(_, task)| !task.is_finished());
-        let ids: Vec<&str> = left.iter().map(|(id, _)| &**id).collect();
-        let leaked = SupervisorError::Leaked(ids.join(", ").into());
-        self.left_behind.lock().extend(left);
-        Err(leaked)
     }
 
     /// What is stopped from now on, and what is being stopped, is to be gone by then.
@@ -145,26 +119,31 @@ impl<M: Message> Office<M> {
     }
 
     pub(crate) async fn stop(&self) -> ShutdownReport {
-        let Some(life) = self.life() else {
-            return ShutdownReport::default();
-        };
-        life.actor.stop(Some("shutdown".into()));
-        life.incarnation.ended().await;
-        self.stopped.lock().clone()
+        self.stop_as(|| {}).await
     }
 
     /// The same, with a deadline for the whole tree below.
     pub(crate) async fn stop_within(&self, limit: Duration) -> ShutdownReport {
-        if let Some(deadline) = Instant::now().checked_add(limit) {
-            self.hurry(deadline);
-        }
-        self.stop().await
+        let deadline = Instant::now().checked_add(limit);
+        self.stop_as(|| deadline.into_iter().for_each(|at| self.hurry(at)))
+            .await
     }
 
     /// The same, for a reason that those who wait for its end are told.
     pub(crate) async fn stop_because(&self, words: &str) -> ShutdownReport {
-        *self.cause.lock() = Some(ShutdownCause::Said(words.into()));
-        self.stop().await
+        let cause = ShutdownCause::Said(words.into());
+        self.stop_as(|| *self.cause.lock() = Some(cause)).await
+    }
+
+    /// What goes with the stop is said only to a life that is stopped: one that still starts would run on with it.
+    async fn stop_as(&self, say: impl FnOnce()) -> ShutdownReport {
+        let Some(life) = self.life() else {
+            return ShutdownReport::default();
+        };
+        say();
+        life.actor.stop(Some("shutdown".into()));
+        life.incarnation.ended().await;
+        self.stopped.lock().clone()
     }
 
     pub(crate) async fn ended(&self) -> ExitReason {
@@ -329,16 +308,7 @@ impl<S: AnySupervisorSpec> Start for NestedStart<S> {
         self.spec.office().stopped.lock().clone()
     }
 
-    fn outlived_by(&self, task: Option<JoinHandle<()>>) -> Option<JoinHandle<()>> {
-        let office = Arc::clone(self.spec.office());
-        if task.is_none() && office.left_behind.lock().is_empty() {
-            return None;
-        }
-        spawn(async move {
-            if let Some(task) = task {
-                let _ = task.await;
-            }
-            office.nothing_is_left().await;
-        })
+    fn left_behind(&self) -> Option<Arc<LeftBehind>> {
+        Some(Arc::clone(&self.spec.office().left_behind))
     }
 }

@@ -19,6 +19,7 @@ use super::{
     BoxError, ChildContext, ChildKind, ExitReason, ShutdownReport, SupervisorError,
     address::Slot,
     incarnation::{Incarnation, Left},
+    left_behind::LeftBehind,
     lifecycle::Reports,
     supervised::Supervised,
     tree::TreeNode,
@@ -41,9 +42,9 @@ pub(crate) trait Start: Send + Sync + 'static {
     /// Whatever of the child stops or is being stopped is to be gone by then.
     fn hurry(&self, _deadline: Instant) {}
 
-    /// What is still there when the child's supervisor ends: the child, as long as this task, and whatever it leaves behind itself.
-    fn outlived_by(&self, task: Option<JoinHandle<()>>) -> Option<JoinHandle<()>> {
-        task
+    /// Of a supervisor: what its last life left behind.
+    fn left_behind(&self) -> Option<Arc<LeftBehind>> {
+        None
     }
 
     /// How the child's own children were stopped, the last time.
@@ -81,8 +82,8 @@ where
         self.inner.hurry(deadline);
     }
 
-    fn outlived_by(&self, task: Option<JoinHandle<()>>) -> Option<JoinHandle<()>> {
-        self.inner.outlived_by(task)
+    fn left_behind(&self) -> Option<Arc<LeftBehind>> {
+        self.inner.left_behind()
     }
 
     fn stopped_children(&self) -> ShutdownReport {

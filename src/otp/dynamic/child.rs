@@ -111,8 +111,11 @@ impl Life {
     pub(super) async fn end(self, spec: &ChildSpec, patience: Patience) -> Ended {
         let id = Arc::clone(&spec.id);
         match self {
-            Self::Running { started, .. } => stop::stop(id, started, patience).await,
-            Self::Ending(ending) => stop::stop(id, ending.0, patience).await,
+            Self::Running { started, .. } => stop::stop(id, started, None, patience).await,
+            Self::Ending(ending) => {
+                let (started, _, reason) = *ending;
+                stop::stop(id, started, Some(reason), patience).await
+            }
             Self::Starting(starting) => {
                 let (slow, reply) = *starting;
                 let ended = slow.end(spec, patience).await;

@@ -88,21 +88,19 @@ impl DynamicSupervisor {
     ///
     /// Not cancel safe: the child may still be started.
     pub async fn start_child(&self, spec: ChildSpec) -> Answer<ChildRef> {
+        // Nothing is waited for. Whoever starts one child after the other, or tries to, must not keep the others from running, the
+        // supervisor among them. Until there is some left: a start for which there is no budget would go on in a task.
+        coop::consume_budget().await;
+        if !coop::has_budget_remaining() {
+            coop::consume_budget().await;
+        }
         check_child(&spec, AutoShutdown::Never)?;
         let nursery = self.nursery()?;
         while nursery.is_behind() {
             time::sleep(Duration::from_millis(1)).await;
         }
-        // Nothing is waited for. Whoever starts one child after the other must not keep the others from running, the
-        // supervisor among them. Here, since a start for which no budget is left would go on in a task.
-        if !coop::has_budget_remaining() {
-            coop::consume_budget().await;
-        }
         match nursery.start_child(spec)? {
-            Ok(child) => {
-                coop::consume_budget().await;
-                Ok(child)
-            }
+            Ok(child) => Ok(child),
             Err(slow) => slow.await.unwrap_or(Err(SupervisorError::Unanswered)),
         }
     }
@@ -137,7 +135,7 @@ impl DynamicSupervisor {
     }
 
     /// Stops all children at the same time, each as its spec says, then the supervisor. Says how it went; an empty report when
-    /// it was not running.
+    /// it was not running. One that is still starting is not running, and starts all the same.
     ///
     /// # Cancel safety
     ///

@@ -87,7 +87,9 @@ impl Nursery {
             };
             let mut ended = std::mem::replace(&mut *stopping.ended.lock(), Ended::NOTHING);
             let name: Arc<str> = format!("{}#{key}", child.spec.id).into();
-            if let Some(report) = &ended.report {
+            // One that hung has exited.
+            let exits = stopping.hung.is_some() && ended.leaked.is_none();
+            if let Some(report) = ended.report.as_ref().filter(|_| !exits) {
                 let told = stopped(&child.node, report);
                 room.news.push(News::Report(told));
             }
@@ -196,7 +198,7 @@ impl Nursery {
         for (spec, node, ended) in ended {
             let leaked = ended.leaked.as_ref().map(|_| ChildState::Leaked);
             node.enter(leaked.unwrap_or(ChildState::Stopped), now);
-            self.place.office.leave_behind(&spec, ended.leaked);
+            self.place.office.leave_behind(&spec, &node, ended.leaked);
             let Some(mut report) = ended.report else {
                 continue;
             };
@@ -219,7 +221,9 @@ impl Nursery {
         for mut child in children.into_values() {
             child.node.enter(ChildState::Stopped, now);
             let task = child.take_life().abandon();
-            self.place.office.leave_behind(&child.spec, task);
+            self.place
+                .office
+                .leave_behind(&child.spec, &child.node, task);
             let _ = discard(child);
         }
         self.place.node.enter(ChildState::Stopped, now);

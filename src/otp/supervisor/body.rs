@@ -12,7 +12,8 @@ use super::{
     stop::{self, Ended, Patience},
 };
 use crate::otp::{
-    ChildKind, ChildSpec, Reply, StartError, SupervisorError, start::Started, tree::TreeNode,
+    ChildKind, ChildSpec, ExitReason, Reply, StartError, SupervisorError, start::Started,
+    tree::TreeNode,
 };
 
 /// Who waits for a child to start.
@@ -24,6 +25,8 @@ pub(super) struct Body {
     pub(super) spec: ChildSpec,
     pub(super) node: Arc<TreeNode>,
     pub(super) life: Life,
+    /// How its life ended by itself, while not all of it is gone.
+    pub(super) own_end: Option<ExitReason>,
     pub(super) start_asked: Option<StartAnswer>,
     pub(super) ends_asked: Vec<EndAnswer>,
     /// Its next start.
@@ -54,6 +57,7 @@ impl Body {
             spec,
             node,
             life: Life::None,
+            own_end: None,
             start_asked: None,
             ends_asked: Vec::new(),
             timer: None,
@@ -64,6 +68,7 @@ impl Body {
 
     pub(super) fn take_life(&mut self) -> Life {
         self.probe = None;
+        self.own_end = None;
         std::mem::replace(&mut self.life, Life::None)
     }
 
@@ -106,9 +111,16 @@ impl Body {
 
 impl Life {
     /// Brings it to its end, whatever it is doing.
-    pub(super) async fn end(self, spec: &ChildSpec, patience: Patience) -> Ended {
+    pub(super) async fn end(
+        self,
+        spec: &ChildSpec,
+        own_end: Option<ExitReason>,
+        patience: Patience,
+    ) -> Ended {
         match self {
-            Self::Alive(started) => stop::stop(Arc::clone(&spec.id), started, patience).await,
+            Self::Alive(started) => {
+                stop::stop(Arc::clone(&spec.id), started, own_end, patience).await
+            }
             Self::Starting(slow) => slow.end(spec, patience).await,
             Self::Leaked(task) if !task.is_finished() => {
                 stop::leaked_start(spec, std::time::Duration::ZERO, task)

@@ -40,7 +40,9 @@ impl Room {
             let leaked = ended.leaked.as_ref().map(|_| ChildState::Leaked);
             let state = leaked.unwrap_or(ChildState::Stopped);
             body.node.enter(state, Instant::now());
-            self.place.office.leave_behind(&body.spec, ended.leaked);
+            self.place
+                .office
+                .leave_behind(&body.spec, &body.node, ended.leaked);
         }
         reports
     }
@@ -87,7 +89,7 @@ impl Drop for Room {
         for mut body in std::mem::take(&mut self.bodies).into_values() {
             body.node.enter(ChildState::Stopped, now);
             let task = body.take_life().abandon();
-            self.place.office.leave_behind(&body.spec, task);
+            self.place.office.leave_behind(&body.spec, &body.node, task);
             let _ = discard(body);
         }
         self.place.node.enter(ChildState::Stopped, now);

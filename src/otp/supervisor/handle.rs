@@ -218,7 +218,8 @@ impl Supervisor {
     }
 
     /// Stops the children in reverse start order, each as its spec says, then the supervisor. Says how it went; an empty
-    /// report when it was not running.
+    /// report when it was not running. One that is still starting is not running, and starts all the same: end the start instead, by
+    /// dropping its future, or through the supervisor that it starts in.
     ///
     /// # Cancel safety
     ///

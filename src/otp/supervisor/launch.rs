@@ -91,7 +91,7 @@ impl Launch {
         }
         let mut patience = Patience::of(spec, deadline);
         if let Some(Ok(started)) = patience.wait(&mut self.start).await {
-            stop::stop(Arc::clone(&spec.id), started, patience).await;
+            stop::stop(Arc::clone(&spec.id), started, None, patience).await;
         }
     }
 
@@ -160,7 +160,9 @@ impl Slow {
         }
         let started = self.outcome.lock().take();
         match started {
-            Some(Ok(Some(started))) => stop::stop(Arc::clone(&spec.id), started, patience).await,
+            Some(Ok(Some(started))) => {
+                stop::stop(Arc::clone(&spec.id), started, None, patience).await
+            }
             _ => Ended::NOTHING,
         }
     }

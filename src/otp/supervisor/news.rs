@@ -70,6 +70,9 @@ impl Room {
                 reason: last,
             });
         }));
+        if let Some(body) = self.bodies.get_mut(&key) {
+            body.own_end = Some(reason.clone());
+        }
         self.state.ending(key, life, reason);
         self.carry_out();
     }
@@ -116,10 +119,12 @@ impl Room {
             return;
         }
         let Ended { report, leaked } = body.take_ended();
-        if let Some(report) = &report {
-            self.place.reports.publish(stopped(&body.node, report));
-        }
         let has_leaked = leaked.is_some();
+        // One that is judged has exited: that is told then.
+        let exits = self.state.is_judged(key) && !has_leaked;
+        if let Some(report) = report.filter(|_| !exits) {
+            self.place.reports.publish(stopped(&body.node, &report));
+        }
         if let Some(task) = leaked {
             let me = self.place.me.clone();
             body.life = Life::Leaked(tokio::spawn(async move {
@@ -169,5 +174,159 @@ impl Room {
             Life::Alive(started) if started.incarnation.id == incarnation => Some(started),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ractor::{Actor, ActorProcessingErr, ActorRef};
+    use tokio::{
+        sync::{mpsc, oneshot},
+        time::Instant,
+    };
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::otp::{
+        Address, ChildKind, ChildSpec, Intensity, Lifecycle, Restart, Strategy, SupervisorSpec,
+        incarnation::Incarnation, lifecycle::Reports, supervisor::room::Place, tree::TreeNode,
+    };
+
+    /// Stands where the supervisor's own actor would: what it is told, the story hands on when it likes.
+    struct Post;
+
+    impl Actor for Post {
+        type Msg = Message;
+        type State = mpsc::UnboundedSender<Message>;
+        type Arguments = mpsc::UnboundedSender<Message>;
+
+        async fn pre_start(
+            &self,
+            _: ActorRef<Message>,
+            post: Self::Arguments,
+        ) -> Result<Self::State, ActorProcessingErr> {
+            Ok(post)
+        }
+
+        async fn handle(
+            &self,
+            _: ActorRef<Message>,
+            message: Message,
+            post: &mut Self::State,
+        ) -> Result<(), ActorProcessingErr> {
+            Ok(post.send(message)?)
+        }
+
+        async fn handle_supervisor_evt(
+            &self,
+            _: ActorRef<Message>,
+            _: ractor::SupervisionEvent,
+            _: &mut Self::State,
+        ) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+    }
+
+    /// Ends well when it is told to.
+    struct Ends;
+
+    struct End;
+    crate::otp::message!(End);
+
+    impl Actor for Ends {
+        type Msg = End;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<End>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn handle(
+            &self,
+            me: ActorRef<End>,
+            End: End,
+            (): &mut (),
+        ) -> Result<(), ActorProcessingErr> {
+            me.stop(None);
+            Ok(())
+        }
+    }
+
+    /// It was told as stopped, for the one reason, and then as exited, for the other, and counted twice; those that watched it heard of
+    /// the first.
+    #[tokio::test(start_paused = true)]
+    async fn a_child_that_ends_by_itself_while_it_is_stopped_for_a_sibling_has_exited_and_is_told_of_once()
+     {
+        let (post, mut letters) = mpsc::unbounded_channel();
+        let (me, _) = Actor::spawn(None, Post, post).await.expect("starts");
+        let spec = SupervisorSpec::new("s", Intensity::new(9, std::time::Duration::from_secs(1)));
+        let spec = spec.strategy(Strategy::OneForAll);
+        let (reports, now) = (Reports::new(), Instant::now());
+        let place = Place {
+            me,
+            incarnation: Incarnation::new(1),
+            node: TreeNode::new(&Arc::from("s"), None, ChildKind::Supervisor, None, now),
+            reports: reports.clone(),
+            office: Arc::clone(&spec.office),
+        };
+        let mut room = Room::new(place, spec.terms());
+        let b = Address::new();
+        let children = vec![
+            ChildSpec::task("a", |_| std::future::pending()),
+            ChildSpec::actor("b", &b, |_| (Ends, ())).restart(Restart::Transient),
+        ];
+        let started = room.start_all(children, &CancellationToken::new()).await;
+        started.expect("starts");
+        let mut reports = reports.subscribe();
+        let watched = b.monitor();
+
+        // Its task has still to drop what it holds when it tells that it has ended.
+        b.send(End).expect("runs");
+        let (release, until) = oneshot::channel::<()>();
+        let told = letters.recv().await;
+        let Some(Message::Exited {
+            child, incarnation, ..
+        }) = told
+        else {
+            panic!("another letter");
+        };
+        let dropping = tokio::spawn(async move { drop(until.await) });
+        room.alive(child, incarnation).expect("is there").join = Some(dropping);
+        room.exited(child, incarnation, true);
+        // Its sibling ends, and all are to be started anew.
+        let a = match &room.bodies[&0].life {
+            Life::Alive(started) => Arc::clone(&started.incarnation),
+            _ => panic!("a runs"),
+        };
+        room.gone(0, a.id, ExitReason::Killed);
+        drop(release);
+        loop {
+            match letters.recv().await.expect("tells") {
+                Message::Gone {
+                    child,
+                    incarnation,
+                    reason,
+                } => room.gone(child, incarnation, reason),
+                Message::StopDone { child, life } => break room.stop_done(child, life),
+                _ => {}
+            }
+        }
+
+        assert_eq!(watched.down().await.reason, ExitReason::Normal);
+        let mut told = Vec::new();
+        loop {
+            let report = reports.next().await.expect("tells");
+            if &*report.path == "s/b" {
+                told.push(report.what);
+            } else if let Lifecycle::Started { incarnation: 2 } = report.what {
+                break;
+            }
+        }
+        let exited = Lifecycle::Exited {
+            incarnation: 1,
+            reason: ExitReason::Normal,
+        };
+        assert_eq!(told, [exited]);
     }
 }

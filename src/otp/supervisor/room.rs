@@ -244,13 +244,14 @@ impl Room {
         let Some(body) = self.bodies.get_mut(&key) else {
             return;
         };
-        let (spec, ending) = (body.spec.clone(), body.take_life());
+        let (spec, own_end) = (body.spec.clone(), body.own_end.take());
+        let ending = body.take_life();
         let me = self.place.me.clone();
         let ended = Arc::new(Mutex::new(Ended::NOTHING));
         let task = tokio::spawn({
             let ended = Arc::clone(&ended);
             async move {
-                let outcome = ending.end(&spec, patience).await;
+                let outcome = ending.end(&spec, own_end, patience).await;
                 *ended.lock() = outcome;
                 let _ = me.send_message(Message::StopDone { child: key, life });
             }

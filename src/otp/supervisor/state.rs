@@ -94,6 +94,12 @@ impl Children {
         child.map_or(ChildState::Stopped, |child| child.phase.state())
     }
 
+    /// Whether the stop of this child that is under way counts as its own end.
+    pub(super) fn is_judged(&self, key: Key) -> bool {
+        let judged = |child: &Child| matches!(child.phase, Phase::Stopping(Then::Judge { .. }));
+        self.known.get(&key).is_some_and(judged)
+    }
+
     /// The children in start order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Rules, ChildState)> {
         let facts = |child: &'_ Child| child.phase.state();

@@ -119,8 +119,14 @@ impl Patience {
     }
 }
 
-/// Stops a child and waits until it is gone, or until it is plain that it will not go.
-pub(crate) async fn stop(id: Arc<str>, mut started: Started, mut patience: Patience) -> Ended {
+/// Stops a child and waits until it is gone, or until it is plain that it will not go. `own_end`: how it had ended by itself, where
+/// that is known.
+pub(crate) async fn stop(
+    id: Arc<str>,
+    mut started: Started,
+    own_end: Option<ExitReason>,
+    mut patience: Patience,
+) -> Ended {
     let begin = Instant::now();
     let how = match patience.shutdown {
         Shutdown::Brutal => kill(&mut started, &patience).await,
@@ -133,11 +139,11 @@ pub(crate) async fn stop(id: Arc<str>, mut started: Started, mut patience: Patie
             }
         }
     };
-    let reason = match started.incarnation.left() {
+    let reason = own_end.unwrap_or_else(|| match started.incarnation.left() {
         None => ExitReason::Killed,
         Some(Left::Clean | Left::Ignored) => ExitReason::Shutdown(None),
         Some(Left::Reason(reason)) => reason.clone(),
-    };
+    });
     let leaked = started.conclude(Some(reason.clone()));
     let report = ChildReport {
         id,

@@ -1,6 +1,6 @@
 //! How long a stop may take, who held it up, and what those who wait for it are told.
 
-use std::time::Duration;
+use std::{sync::Mutex, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{sync::oneshot, time::Instant};
@@ -318,4 +318,55 @@ async fn a_killed_supervisor_does_not_begin_anew_beside_a_child_that_blocks_a_th
     })
     .await;
     outer.stop().await;
+}
+
+/// It stopped nothing, and the life that was starting had the deadline and the reason all the same: its children were killed at once
+/// from then on, and its end was said to have been asked for.
+#[tokio::test(start_paused = true)]
+async fn a_stop_of_a_supervisor_that_still_starts_changes_nothing() {
+    let (go, gate) = oneshot::channel::<()>();
+    let gate = Mutex::new(Some(gate));
+    let slow = ChildSpec::actor("slow", &Address::new(), move |_| {
+        let gate = gate.lock().expect("nobody panics").take();
+        (Gated, gate.expect("starts once"))
+    });
+    let patient = ChildSpec::task("patient", |ctx| async move {
+        ctx.cancelled().await;
+        tokio::time::sleep(SECOND).await;
+        Ok(())
+    });
+    let spec = lenient("starts").child(patient).child(slow);
+    let handle = spec.handle();
+    let starting = tokio::spawn(Supervisor::start(spec));
+    eventually("it starts", async || handle.tree().is_some()).await;
+
+    let within = handle.stop_within(Duration::ZERO).await;
+    let because = handle.stop_because("no more use").await;
+    assert_eq!((within.children.len(), because.children.len()), (0, 0));
+    let _ = go.send(());
+    let supervisor = starting.await.expect("whole").expect("starts");
+
+    let ended = tokio::spawn(async move { handle.ended().await });
+    tokio::task::yield_now().await;
+    let report = supervisor.stop().await;
+    assert_eq!(blockers(&report), [""; 0]);
+    assert!(report.took >= SECOND, "{report:?}");
+    assert_eq!(ended.await.expect("whole"), ExitReason::Shutdown(None));
+}
+
+/// Starts when it is let.
+struct Gated;
+
+impl Actor for Gated {
+    type Msg = Do;
+    type State = ();
+    type Arguments = oneshot::Receiver<()>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Do>,
+        gate: oneshot::Receiver<()>,
+    ) -> Result<(), ActorProcessingErr> {
+        Ok(gate.await?)
+    }
 }

@@ -741,3 +741,20 @@ async fn a_child_is_shown_as_its_spec_says_and_fails_in_the_context_that_it_was_
     eventually("its restart counts", async || look().budget_left == Some(2)).await;
     many.stop().await;
 }
+
+/// Only a start that worked let others run: whoever tried again and again kept the supervisor from hearing that there was room.
+#[tokio::test]
+async fn whoever_tries_to_start_a_child_too_many_again_and_again_lets_the_others_end() {
+    let one = DynamicSupervisorSpec::new("one", Intensity::new(0, S)).max_children(1);
+    let one = DynamicSupervisor::start(one).await.expect("starts");
+    let short = || ChildSpec::task("short", async |_| Ok(())).restart(Restart::Temporary);
+    one.start_child(short()).await.expect("there is room");
+
+    let mut tries = 0;
+    while let Err(refused) = one.start_child(short()).await {
+        assert_eq!(refused, SupervisorError::MaxChildren(1));
+        tries += 1;
+        assert!(tries < 10_000, "nothing else runs");
+    }
+    one.stop().await;
+}

@@ -12,8 +12,8 @@ use std::{
 use tokio::sync::oneshot;
 use underpin::{
     otp::{
-        Address, ChildSpec, ChildState, ExitReason, HealthProbe, Lifecycle, Restart, StopKind,
-        Supervisor, SupervisorError,
+        Address, ChildSpec, ChildState, DynamicSupervisorSpec, ExitReason, HealthProbe, Intensity,
+        Lifecycle, Restart, StopKind, Supervisor, SupervisorError,
     },
     testing::eventually,
 };
@@ -180,4 +180,45 @@ async fn a_child_that_blocks_its_thread_is_leaked_and_restarted_when_it_has_ende
     started(&mut reports, "blocks/a", 2).await;
     assert_eq!(incarnation(&a).await, 2);
     supervisor.stop().await;
+}
+
+/// It was told as stopped and as exited, and counted twice.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_hangs_and_is_killed_is_told_to_have_exited_and_nothing_else() {
+    let (fixed, many) = (Address::new(), Address::new());
+    let hangs = |at| probe("a", at, &Notes::default()).health(HealthProbe::busy(SECOND));
+    let spec = DynamicSupervisorSpec::new("many", Intensity::new(9, SECOND));
+    let dynamic = spec.handle();
+    let root = lenient("root")
+        .child(hangs(&fixed))
+        .child(spec.child_spec());
+    let root = Supervisor::start(root).await.expect("starts");
+    dynamic.start_child(hangs(&many)).await.expect("starts");
+
+    for (at, path) in [(fixed, "root/a"), (many, "root/many/a#1")] {
+        let mut reports = root.reports().expect("runs");
+        let life = at.monitor();
+        at.send(Do::SleepForEver).expect("runs");
+        let mut told = Vec::new();
+        report(&mut reports, |report| {
+            assert_eq!(&*report.path, path);
+            told.push(report.what.clone());
+            matches!(report.what, Lifecycle::Started { .. }).then_some(())
+        })
+        .await;
+
+        let reason = life.down().await.reason;
+        assert!(matches!(reason, ExitReason::Unhealthy(_)), "{reason}");
+        let exited = Lifecycle::Exited {
+            incarnation: 1,
+            reason,
+        };
+        let again = Lifecycle::Restarting {
+            after: Duration::ZERO,
+            slow: false,
+        };
+        let started = Lifecycle::Started { incarnation: 2 };
+        assert_eq!(told, [exited, again, started]);
+    }
+    root.stop().await;
 }

@@ -169,7 +169,10 @@ async fn a_killed_supervisors_next_life_does_not_begin_beside_a_grandchild() {
     .await;
 
     let refused = next.expect_err("the child of its child is still there");
-    assert!(refused.contains("middle did not end"), "{refused}");
+    assert!(
+        refused.contains("outer/inner/middle/a did not end"),
+        "{refused}"
+    );
     drop(release);
     eventually("it lives anew when nothing is left", async || {
         handle.count_children().await.is_ok()

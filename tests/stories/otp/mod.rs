@@ -9,6 +9,7 @@ mod edges;
 mod groups;
 mod health;
 mod leaks;
+mod left_behind;
 mod meetings;
 mod monitors;
 mod partition;

@@ -10,7 +10,7 @@ use super::{
     world::{PERMANENT, TEMPORARY, TRANSIENT, World, crash, rules, terms},
 };
 use crate::{
-    otp::{ChildState, ExitReason},
+    otp::{ChildState, ExitReason, ShutdownCause},
     resilience::Backoff,
 };
 
@@ -129,5 +129,85 @@ fn a_child_that_is_not_significant_ends_nothing() {
         world.ends(1, crash());
         world.settle();
         assert_eq!(world.ended, None);
+    }
+}
+
+/// A permanent child, and two significant ones that end for good where they end well.
+fn two_significant(auto_shutdown: AutoShutdown) -> World {
+    let mut world = World::new(Terms {
+        auto_shutdown,
+        ..terms(Strategy::OneForAll)
+    });
+    world.add(rules("permanent", PERMANENT)).expect("new");
+    for id in ["s1", "s2"] {
+        let significant = Rules {
+            significant: true,
+            ..rules(id, TRANSIENT)
+        };
+        world.add(significant).expect("new");
+    }
+    world.start_all();
+    world
+}
+
+fn ended_by(world: &World) -> Option<&str> {
+    match &world.ended {
+        Some(ShutdownCause::Significant(id)) => Some(id),
+        _ => None,
+    }
+}
+
+#[test]
+fn significant_children_that_end_while_a_sibling_is_restarted_end_their_supervisor_by_the_first_or_the_last()
+ {
+    for (auto, first, last) in [
+        (AutoShutdown::AnySignificant, Some("s2"), Some("s2")),
+        (AutoShutdown::AllSignificant, None, Some("s1")),
+        (AutoShutdown::Never, None, None),
+    ] {
+        let mut world = two_significant(auto);
+        world.ending(1, ExitReason::Normal);
+        world.ending(2, ExitReason::Normal);
+        world.ends(0, crash());
+
+        world.stopped(2, 1, false);
+        assert_eq!(ended_by(&world), first, "{auto:?}");
+        world.settle();
+        assert_eq!(ended_by(&world), last, "{auto:?}");
+    }
+}
+
+#[test]
+fn a_significant_child_that_is_stopped_for_a_sibling_comes_back_and_counts_as_alive() {
+    let mut world = two_significant(AutoShutdown::AllSignificant);
+    world.ending(1, ExitReason::Normal);
+    world.ends(0, crash());
+    world.settle();
+    assert_eq!(
+        (ended_by(&world), world.state(2)),
+        (None, ChildState::Running)
+    );
+
+    world.ends(2, ExitReason::Normal);
+    assert_eq!(ended_by(&world), Some("s2"));
+}
+
+#[test]
+fn a_significant_child_that_is_terminated_while_its_own_end_is_waited_for_ends_nothing() {
+    for auto in [AutoShutdown::AnySignificant, AutoShutdown::AllSignificant] {
+        let mut world = two_significant(auto);
+        world.terminate(1).expect("known");
+        world.settle();
+        world.ending(2, ExitReason::Normal);
+        world.ends(0, crash());
+        assert!(world.state.is_judged(2));
+
+        world.terminate(2).expect("known");
+        assert!(!world.state.is_judged(2));
+        world.settle();
+
+        assert_eq!(world.ended, None, "{auto:?}");
+        assert_eq!(world.state(2), ChildState::Stopped);
+        assert_eq!(world.state(0), ChildState::Running);
     }
 }

@@ -21,6 +21,8 @@ enum Op {
     Restart(usize),
     Delete(usize),
     Ends(usize, u8),
+    /// It ends, and something of it is there still: it may be stopped before that is gone.
+    Ending(usize, u8),
     Hangs(usize),
     /// A start or a stop that is under way comes to its end.
     Goes(usize, u8),
@@ -39,6 +41,7 @@ fn op() -> impl Strategy_<Value = Op> {
         1 => any::<usize>().prop_map(Op::Restart),
         1 => any::<usize>().prop_map(Op::Delete),
         3 => (any::<usize>(), any::<u8>()).prop_map(|(at, how)| Op::Ends(at, how)),
+        3 => (any::<usize>(), any::<u8>()).prop_map(|(at, how)| Op::Ending(at, how)),
         1 => any::<usize>().prop_map(Op::Hangs),
         6 => (any::<usize>(), any::<u8>()).prop_map(|(at, how)| Op::Goes(at, how)),
         2 => any::<usize>().prop_map(Op::Fires),
@@ -89,23 +92,27 @@ fn play(world: &mut World, wanted: &mut Wanted, op: Op) {
             let Some(key) = pick(at) else { return };
             let _ = world.delete(key);
         }
-        Op::Ends(at, how) => {
+        Op::Ends(at, how) | Op::Ending(at, how) => {
             let alive = world.alive();
             let Some(key) = alive.get(at % alive.len().max(1)) else {
                 return;
             };
-            let reason = match how % 4 {
+            let reason = world.own_end(*key).cloned().unwrap_or(match how % 4 {
                 0 => ExitReason::Normal,
                 1 => ExitReason::Shutdown(None),
                 2 => ExitReason::Killed,
                 _ => crash(),
-            };
+            });
             match wanted.restart[key] {
                 Restart::Transient if reason.is_clean() => wanted.up.remove(key),
                 Restart::Temporary => wanted.up.remove(key),
                 _ => true,
             };
-            world.ends(*key, reason);
+            if let Op::Ending(..) = op {
+                world.ending(*key, reason);
+            } else {
+                world.ends(*key, reason);
+            }
         }
         Op::Hangs(at) => {
             let alive = world.alive();

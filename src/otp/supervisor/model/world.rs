@@ -37,6 +37,8 @@ pub(super) struct World {
     pub(super) state: Children,
     pub(super) now: Duration,
     pub(super) there: BTreeMap<Key, There>,
+    /// Lives that have ended by themselves, and not all of them is gone yet.
+    ending: BTreeMap<(Key, u64), ExitReason>,
     pub(super) ids: BTreeMap<Key, Arc<str>>,
     pub(super) timers: Vec<Timer>,
     /// How long the newest timer takes.
@@ -89,6 +91,7 @@ impl World {
             state: Children::new(terms),
             now: Duration::ZERO,
             there: BTreeMap::new(),
+            ending: BTreeMap::new(),
             ids: BTreeMap::new(),
             timers: Vec::new(),
             delay: Duration::ZERO,
@@ -225,6 +228,20 @@ impl World {
         }
         self.state.stopped(key, life, leaked, self.now, 0.5);
         self.carry_out();
+    }
+
+    /// A child that is alive ends by itself, and something of it is there still.
+    pub(super) fn ending(&mut self, key: Key, reason: ExitReason) {
+        if let Some(There::Alive(life)) = self.there.get(&key).copied() {
+            self.ending.insert((key, life), reason.clone());
+            self.state.ending(key, life, reason);
+            self.carry_out();
+        }
+    }
+
+    /// How a child that has begun to end does so.
+    pub(super) fn own_end(&self, key: Key) -> Option<&ExitReason> {
+        self.ending.get(&(key, self.state.life(key)))
     }
 
     /// A child that is alive ends by itself.
