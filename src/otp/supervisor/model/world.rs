@@ -326,6 +326,13 @@ impl World {
 
     /// Everything comes to its end, and well.
     pub(super) fn free_all(&mut self) {
+        let ending = |world: &Self| {
+            let mut alive = world.alive().into_iter();
+            alive.find_map(|key| Some((key, world.own_end(key)?.clone())))
+        };
+        while let Some((key, reason)) = ending(self) {
+            self.ends(key, reason);
+        }
         self.settle();
         let leaked: Vec<Key> = self.there.keys().copied().collect();
         for key in leaked {
