@@ -21,13 +21,13 @@ struct Blocking {
 
 impl Blocking {
     fn under(id: &str) -> Self {
-        let ((begin, begun), (release, until)) = (oneshot::channel(), mpsc::channel::<()>());
-        let first = Arc::new(Mutex::new(Some((begin, until))));
+        let ((tell, begun), (release, until)) = (oneshot::channel(), mpsc::channel::<()>());
+        let first = Arc::new(Mutex::new(Some((tell, until))));
         let task = ChildSpec::task("a", move |_| {
             let first = first.lock().expect("nobody panics").take();
             async move {
-                if let Some((begin, until)) = first {
-                    let _ = begin.send(());
+                if let Some((tell, until)) = first {
+                    let _ = tell.send(());
                     let _ = block_in_place(|| until.recv());
                 }
                 pending().await
