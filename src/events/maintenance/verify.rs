@@ -134,17 +134,24 @@ struct Look<'a> {
 /// The indexes whose segment has no other file.
 pub(super) fn orphans(disk: &dyn Disk) -> Result<Vec<(String, u64)>, OpenError> {
     let mut files = disk.list().map_err(OpenError::Folder)?;
-    let known: Vec<String> = segments_of(&files)
-        .iter()
-        .map(|named| sealed_names(&named.name).1)
-        .collect();
+    let known = indexes_of(&files);
     files.retain(|(name, _)| is_index(name) && !known.contains(name));
     if !files.is_empty() {
-        // Of a segment that is pruned meanwhile the index goes before the blocks.
+        // Of a segment that is pruned meanwhile the index goes before the blocks; of one that is sealed meanwhile the first look may have
+        // missed both files that make it one.
         let now = disk.list().map_err(OpenError::Folder)?;
-        files.retain(|(name, _)| now.iter().any(|(other, _)| other == name));
+        let known = indexes_of(&now);
+        files.retain(|(name, _)| {
+            now.iter().any(|(other, _)| other == name) && !known.contains(name)
+        });
     }
     Ok(files)
+}
+
+/// What the index of each segment is named, whether it has one or not.
+fn indexes_of(files: &[(String, u64)]) -> Vec<String> {
+    let segments = segments_of(files).into_iter();
+    segments.map(|named| sealed_names(&named.name).1).collect()
 }
 
 /// A file of another name is somebody else's.
@@ -202,6 +209,10 @@ impl Look<'_> {
         let inner = scan(&blocks, &segment, named.log, named.base)?;
         let found = match read(self.disk, &index) {
             Err(OpenError::Read { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                // Of a segment that is pruned the index goes first, and only once it is written down that the segment goes.
+                if segments::low_water(self.disk)?.was_dropped(named.base) {
+                    return Ok(());
+                }
                 Vec::new()
             }
             found => found?,

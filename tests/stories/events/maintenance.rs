@@ -343,18 +343,18 @@ async fn what_is_pruned_while_it_is_exported_is_no_gap() {
     assert_eq!(told.gaps, []);
 }
 
-/// A folder in which the last file of a pruned segment goes behind the back of whoever lists it.
+/// A folder of which the first list is not what there is from then on, as where files come and go behind the back of whoever lists them.
 #[derive(Debug)]
-struct Pruning(ReadOnly, AtomicU64);
+struct Changing(ReadOnly, AtomicU64, fn(&mut Vec<(String, u64)>));
 
-impl Disk for Pruning {
+impl Disk for Changing {
     fn lock(&self) -> io::Result<Box<dyn DiskLock>> {
         self.0.lock()
     }
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let mut files = self.0.list()?;
         if self.1.fetch_add(1, Ordering::Relaxed) == 0 {
-            files.push((format!("{:016x}-{:016x}.index", 1, 7), 100));
+            (self.2)(&mut files);
         }
         Ok(files)
     }
@@ -374,13 +374,43 @@ impl Disk for Pruning {
 
 /// An index that was still listed when its blocks were not was called one without a segment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_pruned_while_it_is_verified_is_no_fault() {
+async fn what_is_pruned_or_sealed_while_the_folder_is_listed_is_no_fault() {
     let folder = sealed_folder().await;
-    let disk = Pruning(ReadOnly(Folder::new(folder.path())), AtomicU64::new(0));
+    let pruned: fn(&mut Vec<(String, u64)>) =
+        |files| files.push((format!("{:016x}-{:016x}.index", 1, 7), 100));
+    // The blocks came when the list was behind their name, the first file went when it was before its own.
+    let sealed: fn(&mut Vec<(String, u64)>) = |files| {
+        let blocks = files.iter().position(|(name, _)| name.ends_with("blocks"));
+        files.remove(blocks.expect("some are sealed"));
+    };
+    for meanwhile in [pruned, sealed] {
+        let folder = ReadOnly(Folder::new(folder.path()));
+        let disk = Changing(folder, AtomicU64::new(0), meanwhile);
 
-    let verified = events::verify(&disk, &|_| (), &mut |fault| panic!("{fault:?}"));
+        let verified = events::verify(&disk, &|_| (), &mut |fault| panic!("{fault:?}"));
 
-    assert!(verified.expect("readable").is_whole());
+        assert!(verified.expect("readable").is_whole());
+    }
+}
+
+/// Its index was called missing, also where a crash had left the blocks alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pruned_segment_that_has_lost_its_index_first_is_no_fault() {
+    let store = sealed_store().await;
+    let first = files(store.folder.path(), "blocks").remove(0);
+    let blocks = fs::read(&first).expect("readable");
+    let middle = Timestamp::from_nanos(150);
+    store.events.prune_before(middle).await.expect("pruned");
+    until("the files to go", || !first.exists()).await;
+    fs::write(&first, blocks).expect("writable");
+
+    let running = verify(store.folder.path());
+    store.supervisor.stop().await;
+    let stopped = verify(store.folder.path());
+
+    for (verified, faults) in [running, stopped] {
+        assert!(verified.is_whole(), "{faults:?} {verified:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
