@@ -37,6 +37,8 @@ struct Platter {
     looked_at: bool,
     /// Bytes that may still be written.
     room: Option<usize>,
+    /// The call before which the system lets go of what it need not keep.
+    forgetful_at: Option<u64>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -126,6 +128,13 @@ impl SimulatedDisk {
     /// From now on a read gives as much as it likes, at least a byte where there is one.
     pub fn read_short(&self) {
         self.platter.lock().reads_short = true;
+    }
+
+    /// Before the `n`-th call from now the system lets go of all bytes that it calls written: where a sync failed, what is read from then on
+    /// is what the disk had before.
+    pub fn forget_after(&self, n: u64) {
+        let mut platter = self.platter.lock();
+        platter.forgetful_at = Some(platter.calls + n);
     }
 
     /// Only `bytes` more fit; `None` lifts the limit.
@@ -222,6 +231,11 @@ impl SimulatedDisk {
             return work(&mut platter);
         }
         platter.calls += 1;
+        if platter.forgetful_at == Some(platter.calls) {
+            for content in &mut platter.files {
+                content.forget();
+            }
+        }
         if platter.power_cut_at.is_some_and(|at| platter.calls >= at) {
             return Err(io::Error::other("simulated power cut"));
         }
@@ -253,6 +267,13 @@ impl Platter {
 }
 
 impl Content {
+    fn forget(&mut self) {
+        self.seen.clone_from(&self.durable);
+        for write in &self.unsynced {
+            write.apply(&mut self.seen);
+        }
+    }
+
     fn lose_power(&mut self, random: &mut Random) {
         for write in std::mem::take(&mut self.unsynced) {
             match write {
@@ -262,6 +283,15 @@ impl Content {
             }
         }
         self.seen.clone_from(&self.durable);
+    }
+}
+
+impl Write {
+    fn apply(&self, file: &mut Vec<u8>) {
+        match self {
+            Self::At(at, bytes) => write_at(file, *at, bytes),
+            Self::Truncate(len) => file.truncate(*len),
+        }
     }
 }
 
@@ -453,10 +483,7 @@ impl DiskFile for SimulatedFile {
             }
             let content = &mut platter.files[self.file];
             for write in std::mem::take(&mut content.unsynced) {
-                match write {
-                    Write::At(at, bytes) => write_at(&mut content.durable, at, &bytes),
-                    Write::Truncate(len) => content.durable.truncate(len),
-                }
+                write.apply(&mut content.durable);
             }
             Ok(())
         })

@@ -35,18 +35,28 @@ impl FolderReader<'_> {
         let file = self.disk.open(&named.name).map_err(failed)?;
         let segment = Segment::new(named.base, named.name.clone());
         let mut scan = Scan::default();
+        let mut unproven = Unproven::default();
         let mut piece = vec![0; PIECE_BYTES];
-        while self
-            .read_piece(named, file.as_ref(), &mut piece, &mut scan, &segment)
-            .map_err(failed)?
-            .map_err(unknown)?
-        {}
+        loop {
+            let (start, before) = (scan.end(), scan.frames.len());
+            let read = self
+                .read_piece(named, file.as_ref(), &mut piece, &mut scan, &segment)
+                .map_err(failed)?
+                .map_err(unknown)?;
+            if read == 0 {
+                break;
+            }
+            if is_last {
+                unproven.go_on(&scan, before, (start, &piece[..read]));
+            }
+        }
         // Room that was made for what comes, a torn tail, or damage.
         let (front, start) = (scan.frames.len(), scan.end());
         let rest = sealing::read_from(file.as_ref(), start.into(), named.bytes).map_err(failed)?;
         recovery::scan_rest(&mut scan, &rest, named.log, named.base).map_err(unknown)?;
         if is_last {
-            self.cut_torn_tail(named, file.as_ref(), &mut scan)
+            let seen = [(unproven.start, &unproven.bytes[..]), (start, &rest[..])];
+            self.cut_torn_tail(named, file.as_ref(), &mut scan, seen)
                 .map_err(failed)?;
         }
         for damage in &scan.damage {
@@ -66,7 +76,7 @@ impl FolderReader<'_> {
         Ok(())
     }
 
-    /// Reads on behind what was scanned, and takes in the whole frames; answers whether there were any.
+    /// Reads on behind what was scanned, and takes in the whole frames; answers how many bytes they have, at the front of `piece`.
     fn read_piece(
         &mut self,
         named: &Named,
@@ -74,7 +84,7 @@ impl FolderReader<'_> {
         piece: &mut Vec<u8>,
         scan: &mut Scan,
         segment: &Segment,
-    ) -> io::Result<Result<bool, Unknown>> {
+    ) -> io::Result<Result<usize, Unknown>> {
         let (start, before) = (scan.end(), scan.frames.len());
         let left = named.bytes.saturating_sub(start.into());
         let mut read = file.fill_from(&mut piece[..], start.into())?;
@@ -94,7 +104,7 @@ impl FolderReader<'_> {
                 &piece[(offset - start) as usize..],
             );
         }
-        Ok(scanned.map(|bytes| bytes > 0))
+        Ok(scanned)
     }
 
     /// Takes in a whole frame, which stands at the front of `bytes`.
@@ -105,12 +115,14 @@ impl FolderReader<'_> {
         segment.push(offset, HEADER_BYTES, body, front);
     }
 
-    /// Makes the end of the newest segment certain: what is torn goes, and what may only be in the system's memory is written again.
+    /// Makes the end of the newest segment certain: what is torn goes, and what may only be in the system's memory is written again,
+    /// out of the bytes that were `seen`, each part with the place of its first one.
     fn cut_torn_tail(
         &mut self,
         named: &Named,
         file: &dyn DiskFile,
         scan: &mut Scan,
+        seen: [(u32, &[u8]); 2],
     ) -> io::Result<()> {
         let synced = self
             .synced_before(named.base)
@@ -131,10 +143,11 @@ impl FolderReader<'_> {
             file.truncate(torn.into())?;
             file.sync()?;
         }
-        // After a failed sync the system may hold pages as clean that never reached the disk: only writing them again can tell.
+        // After a failed sync the system may hold pages as clean that never reached the disk: only writing them again can tell. It may also
+        // let them go at any time, so that they are not read again for it: what came then could be what the disk had before.
         let is_unproven = |(_, header): &(u32, Header)| header.sequence > synced;
         if let Some(unproven) = scan.frames.iter().position(is_unproven) {
-            write_again(named, file, &scan.frames[unproven..])?;
+            write_again(file, seen, (scan.frames[unproven].0, scan.end()))?;
             file.sync()?;
         }
         Ok(())
@@ -188,22 +201,51 @@ impl FolderReader<'_> {
     }
 }
 
-/// Writes the last frames of a file again, as they were found: what is read now is checked as it was then.
-fn write_again(named: &Named, file: &dyn DiskFile, frames: &[(u32, Header)]) -> io::Result<()> {
-    let [(start, first), ..] = frames else {
-        return Ok(());
-    };
-    let end = frames.last().map_or(0, |(at, header)| {
-        u64::from(*at) + header.frame_bytes() as u64
-    });
-    let bytes = sealing::read_from(file, (*start).into(), end)?;
-    let mut again = Scan::default();
-    let whole = recovery::scan_front(&mut again, &bytes, (named.log, first.sequence));
-    let headers = |frames: &[(u32, Header)]| frames.iter().map(|(_, header)| *header).collect();
-    let (before, now): (Vec<Header>, Vec<Header>) = (headers(frames), headers(&again.frames));
-    if whole.is_ok_and(|whole| whole == bytes.len()) && before == now {
-        file.write_at(&bytes, (*start).into())
-    } else {
-        Err(super::super::sealed::damaged())
+/// The end of what was read of a segment, as it was checked: the frames for which no later one vouches so far. Seldom more than was written
+/// between two syncs, never more than the segment.
+#[derive(Debug, Default)]
+struct Unproven {
+    start: u32,
+    bytes: Vec<u8>,
+    /// The highest last-synced mark so far.
+    synced: u64,
+}
+
+impl Unproven {
+    /// Takes the next whole frames, those of `scan` from number `before` on; their bytes stand at `start`.
+    fn go_on(&mut self, scan: &Scan, before: usize, (start, bytes): (u32, &[u8])) {
+        let marks = scan.frames[before..]
+            .iter()
+            .map(|(_, header)| header.synced);
+        self.synced = marks.fold(self.synced, u64::max);
+        let proven = |(_, header): &(u32, Header)| header.sequence <= self.synced;
+        let first = scan.frames.partition_point(proven);
+        let from = scan.frames.get(first).map_or(scan.end(), |(at, _)| *at);
+        if from < start {
+            self.bytes.drain(..(from - self.start) as usize);
+            self.bytes.extend_from_slice(bytes);
+        } else {
+            self.bytes.clear();
+            self.bytes
+                .extend_from_slice(&bytes[(from - start) as usize..]);
+        }
+        self.start = from;
     }
+}
+
+/// Writes the bytes from one place to another again, as they were seen.
+fn write_again(
+    file: &dyn DiskFile,
+    seen: [(u32, &[u8]); 2],
+    (from, to): (u32, u32),
+) -> io::Result<()> {
+    for (start, bytes) in seen {
+        let first = from.max(start);
+        let end = bytes.len().min(to.saturating_sub(start) as usize);
+        let again = bytes.get((first - start) as usize..end);
+        if let Some(again) = again.filter(|again| !again.is_empty()) {
+            file.write_at(again, first.into())?;
+        }
+    }
+    Ok(())
 }

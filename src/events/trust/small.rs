@@ -1,7 +1,14 @@
 //! Small stores with every bit flipped and cut at every byte.
 
+use std::time::Duration;
+
 use super::{
-    super::{disk::Disk as _, log::Appended, options::Durability, simulated::SimulatedDisk},
+    super::{
+        disk::Disk as _,
+        log::Appended,
+        options::{Durability, Options},
+        simulated::SimulatedDisk,
+    },
     Rig, options, prepare,
 };
 
@@ -200,4 +207,37 @@ fn a_segment_that_grows_has_room_until_it_is_full_or_its_log_is_stopped() {
     assert_eq!(lens(), [rolled, 4096]);
     rig.stop();
     assert!(lens()[1] < 4096, "stopped, it ends with its last frame");
+}
+
+/// What was written again was read a second time for it, and no longer what it had been.
+#[test]
+fn what_an_opening_shows_is_on_the_disk_whenever_the_system_forgets_what_a_failed_sync_left() {
+    let mut all_were_shown = [false; 2];
+    for call in 1..150 {
+        let disk = SimulatedDisk::new(call);
+        let seldom = Options {
+            segment_bytes: 1 << 20,
+            ..options(Durability::Interval(Duration::from_hours(1)))
+        };
+        let mut rig = Rig::open(&disk, &seldom, None);
+        for id in 1..=40 {
+            let prepared = prepare(&[(id, 0, vec![7; 300])], None);
+            assert!(matches!(rig.log.append(&prepared), Appended::Waiting(_)));
+            rig.turn();
+        }
+        disk.fail_syncs(1);
+        rig.idle();
+        assert!(rig.log.has_failed());
+
+        disk.forget_after(call);
+        rig.reopen(true).expect("readable");
+
+        let shown = rig.read();
+        drop(rig);
+        disk.restore_power();
+        let after = Rig::open(&disk, &seldom, None).read();
+        assert_eq!(after, shown, "forgotten before call {call}");
+        all_were_shown[usize::from(shown.len() == 40)] = true;
+    }
+    assert_eq!(all_were_shown, [true; 2], "before and after all was read");
 }
