@@ -468,4 +468,27 @@ mod tests {
         assert!(growing < 55, "{growing} bytes a row while it grows");
         assert!(sealed <= 40, "{sealed} bytes a row once sealed");
     }
+
+    #[test]
+    fn a_row_whose_id_comes_late_costs_as_much_more_as_the_page_says() {
+        let cost = |ids: Vec<u64>| {
+            let (mut columns, rows) = (Columns::default(), ids.len());
+            fill(&mut columns, ids);
+            let growing = columns.bytes() / rows;
+            columns.seal();
+            (growing, columns.bytes() / rows)
+        };
+        // Before and after the table of the latest has grown.
+        for rows in [98_000, 100_000] {
+            let mut ids: Vec<u64> = (1..=rows).collect();
+            let (growing, sealed) = cost(ids.clone());
+            fastrand::Rng::with_seed(rows).shuffle(&mut ids);
+
+            let late = cost(ids);
+
+            let more = (late.0 - growing, late.1 - sealed);
+            assert!((10..=22).contains(&more.0), "{more:?} bytes a row more");
+            assert!((10..=22).contains(&more.1), "{more:?} bytes a row more");
+        }
+    }
 }

@@ -10,16 +10,17 @@
 //! * Queries run beside the writer; a long one delays no `store` by more than a few microseconds.
 //! * Everything is bounded: events, batches, bytes in flight, answers, memory.
 //!
-//! One writer, by decision: it shares each sync among all callers, and a million events of 300 bytes in batches cost it 0.14 s of a core
-//! where their callers need 0.5 s to encode and index them. What would change that is a measurement: its thread, `underpin-events`, takes a
-//! whole core (`top -H`) while the disk could take more.
+//! One writer, by decision: it shares each sync among all callers, and does little else. While `examples/many_events.rs` stores 3,000,000
+//! events in batches, its thread, `underpin-events`, takes 0.75 s of a core, nearly all of it in the system's calls, and the thread that makes,
+//! encodes and indexes them 6 s (`top -H` shows both). What would change that is a measurement: it takes a whole core while the disk could
+//! take more.
 //!
 //! Not offered: a second writer, changes to stored events, encryption. The newest writes have no later one that vouches for them until the log
 //! was idle for [`Options::idle_mark`]: damage of the disk in just these cannot be told from a torn write after a crash, and is cut as one.
 //!
-//! Memory: [`Options::hot_bytes`], with an index of about 40 bytes for each event among them (55 in the newest segment); a directory for
-//! each sealed segment; [`Options::cache_bytes`] of what was read from them. An opening reads the segments that are not sealed, usually the
-//! newest alone, and the directories of the others.
+//! Memory: [`Options::hot_bytes`], with an index of about 40 bytes for each event among them (55 in the newest segment; 10 to 22 more for
+//! each whose id comes late, as when events are imported in any order); a directory for each sealed segment; [`Options::cache_bytes`] of what
+//! was read from them. An opening reads the segments that are not sealed, usually the newest alone, and the directories of the others.
 //!
 //! # Files
 //!
