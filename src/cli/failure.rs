@@ -5,7 +5,14 @@ use std::{
     process::ExitCode,
 };
 
+use clap::{
+    CommandFactory,
+    builder::StyledStr,
+    error::{ContextKind, ContextValue},
+};
 use serde_json::json;
+
+use super::arguments::Cli;
 
 /// Why a command ended without doing what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +80,8 @@ impl From<io::Error> for Failure {
 }
 
 /// Answers arguments that were not understood, or asked for help.
-pub(super) fn usage(error: &clap::Error) -> ExitCode {
+pub(super) fn usage(error: clap::Error) -> ExitCode {
+    let error = with_place(error);
     let json = std::env::args_os().any(|argument| argument == "--json");
     if error.use_stderr() && json {
         complain("usage", error.render().to_string().trim(), true);
@@ -82,6 +90,34 @@ pub(super) fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Says where a command is that was looked for in the wrong place: `underpin import` is `underpin events import`.
+fn with_place(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    let mut cli = Cli::command();
+    cli.build();
+    let mut places = Vec::new();
+    find_commands(&cli, name, &mut places);
+    let tip = |place: &String| StyledStr::from(format!("there is `{place}`"));
+    let tips: Vec<_> = places.iter().map(tip).collect();
+    if !tips.is_empty() {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
+    error
+}
+
+fn find_commands(of: &clap::Command, name: &str, found: &mut Vec<String>) {
+    for command in of.get_subcommands() {
+        if command.get_name() == name
+            && let Some(whole) = command.get_bin_name()
+        {
+            found.push(whole.to_owned());
+        }
+        find_commands(command, name, found);
+    }
 }
 
 /// One line on stderr. Nothing can be done when that is closed too.
@@ -98,7 +134,23 @@ fn complain(code: &str, message: &str, json: bool) {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[test]
+    fn a_command_that_is_looked_for_in_the_wrong_place_is_pointed_at() {
+        let told = |words: &[&str]| {
+            let refused = Cli::try_parse_from(words).expect_err("no such command");
+            with_place(refused).to_string()
+        };
+
+        assert!(told(&["underpin", "import", "log"]).contains("`underpin events import`"));
+        let two = told(&["underpin", "get", "5"]);
+        assert!(two.contains("`underpin events get`") && two.contains("`underpin config get`"));
+        assert!(told(&["underpin", "events", "rollback"]).contains("`underpin config rollback`"));
+        assert!(!told(&["underpin", "frobnicate"]).contains("there is"));
+    }
 
     #[test]
     fn each_failure_has_its_documented_code() {

@@ -35,7 +35,7 @@ use output::Output;
 pub(super) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return failure::usage(&error),
+        Err(error) => return failure::usage(error),
     };
     let json = cli.command.json();
     match carry_out(cli.command) {
