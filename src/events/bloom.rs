@@ -6,6 +6,8 @@
 //! The hash of a correlation is [`CorrelationId::hash64`](crate::ids::CorrelationId::hash64); of an id and of a parent it is the
 //! finalizer of splitmix64 (Steele, Lea, Flood 2014) of `id ^ 0x6964` and `parent ^ 0x7061_7265_6e74_0000`.
 
+use std::sync::Arc;
+
 use super::wire::Reader;
 
 /// Which of a record's fields a key is.
@@ -17,11 +19,16 @@ pub(super) enum Member {
     Correlation(u64),
 }
 
-/// The keys of a segment, roughly.
+/// The keys of a segment, roughly. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Membership {
-    blocks: Vec<[u32; 8]>,
+    blocks: Arc<[Block]>,
 }
+
+/// In one line of the processor's cache: of a filter that was not looked into for long, that is what a look costs.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(align(32))]
+struct Block([u32; 8]);
 
 const SALTS: [u32; 8] = [
     0x47b6_137b,
@@ -54,38 +61,31 @@ fn spread(number: u64) -> u64 {
 }
 
 impl Membership {
-    /// Room for so many keys.
-    pub(super) fn with_room_for(keys: usize) -> Self {
-        let blocks = (keys * BITS_PER_KEY).div_ceil(BLOCK_BYTES * 8).max(1);
-        Self {
-            blocks: vec![[0; 8]; blocks],
-        }
-    }
-
-    pub(super) fn insert(&mut self, member: Member) {
-        let hash = member.hash();
-        if let Some(at) = self.block_of(hash) {
-            for (word, bit) in self.blocks[at].iter_mut().zip(bits(hash)) {
-                *word |= bit;
+    /// Of these keys, with room for so many different ones.
+    pub(super) fn of(keys: usize, members: impl Iterator<Item = Member>) -> Self {
+        let count = (keys * BITS_PER_KEY).div_ceil(BLOCK_BYTES * 8).max(1);
+        let mut blocks = vec![Block::default(); count];
+        for member in members {
+            let hash = member.hash();
+            if let Some(at) = block_of(hash, count) {
+                for (word, bit) in blocks[at].0.iter_mut().zip(bits(hash)) {
+                    *word |= bit;
+                }
             }
+        }
+        Self {
+            blocks: blocks.into(),
         }
     }
 
     /// False if the key is certainly not there.
     pub(super) fn may_have(&self, member: Member) -> bool {
         let hash = member.hash();
-        self.block_of(hash).is_some_and(|at| {
+        block_of(hash, self.blocks.len()).is_some_and(|at| {
             // All eight, whatever the first says: what is looked at next can be fetched meanwhile.
-            let words = self.blocks[at].iter().zip(bits(hash));
+            let words = self.blocks[at].0.iter().zip(bits(hash));
             words.fold(0, |missing, (word, bit)| missing | (!word & bit)) == 0
         })
-    }
-
-    fn block_of(&self, hash: u64) -> Option<usize> {
-        let at = (u128::from(hash >> 32) * self.blocks.len() as u128) >> 32;
-        usize::try_from(at)
-            .ok()
-            .filter(|at| *at < self.blocks.len())
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -95,7 +95,7 @@ impl Membership {
     /// A 4-byte count of blocks, and each block's words.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&super::wire::len32(self.blocks.len()).to_le_bytes());
-        for word in self.blocks.iter().flatten() {
+        for word in self.blocks.iter().flat_map(|block| &block.0) {
             out.extend_from_slice(&word.to_le_bytes());
         }
     }
@@ -109,12 +109,17 @@ impl Membership {
             for (at, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {
                 *at = word(bytes);
             }
-            words
+            Block(words)
         };
         Some(Self {
             blocks: bytes.chunks_exact(BLOCK_BYTES).map(block).collect(),
         })
     }
+}
+
+fn block_of(hash: u64, blocks: usize) -> Option<usize> {
+    let at = (u128::from(hash >> 32) * blocks as u128) >> 32;
+    usize::try_from(at).ok().filter(|at| *at < blocks)
 }
 
 fn bits(hash: u64) -> [u32; 8] {
@@ -129,11 +134,8 @@ mod tests {
 
     #[test]
     fn what_is_there_is_never_denied_and_what_is_not_seldom_seems_to_be() {
-        let mut members = Membership::with_room_for(20_000);
-        for id in 0..10_000 {
-            members.insert(Member::Id(id));
-            members.insert(Member::Correlation(spread(id | 1 << 40)));
-        }
+        let both = |id| [Member::Id(id), Member::Correlation(spread(id | 1 << 40))];
+        let members = Membership::of(20_000, (0..10_000).flat_map(both));
         let mut bytes = Vec::new();
         members.write(&mut bytes);
         let read = Membership::read(&mut Reader::new(&bytes)).expect("whole");

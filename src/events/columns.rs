@@ -334,11 +334,6 @@ pub(super) fn part(rows: &[u32], within: Range<u32>) -> &[u32] {
     &rows[from..to.max(from)]
 }
 
-/// The correlation in a record's bytes.
-pub(super) fn correlation_of(text: &[u8]) -> Option<CorrelationId> {
-    CorrelationId::new(str::from_utf8(text).ok()?).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -15,6 +15,8 @@ pub(super) struct Copied {
 impl Copied {
     /// Records that are copied at a time: for so many a segment is asked, and locked, once.
     pub(super) const RECORDS_MAX: usize = 32;
+    /// Bytes of most records and more: for them room is made at once.
+    const USUAL_BYTES: usize = 512;
     /// Bytes of records after which no more are copied at a time: what a reader holds beside its answer.
     const BYTES_MAX: usize = 256 << 10;
 
@@ -32,6 +34,8 @@ impl Copied {
     ) -> io::Result<()> {
         self.clear();
         let Self { bytes, records } = self;
+        records.reserve(rows.len().min(Self::RECORDS_MAX));
+        bytes.reserve(rows.len().min(Self::RECORDS_MAX) * Self::USUAL_BYTES);
         let read = view.read_while(rows, access, &mut |record| {
             records.push(record.map(|record| {
                 let start = bytes.len();

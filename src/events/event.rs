@@ -1,12 +1,10 @@
 use std::{num::NonZeroU128, sync::Arc};
 
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
-
 use crate::{
     ids::{CorrelationId, EventId, NodeId, TraceId},
     otp::Context,
     value::{
-        Limits, Value,
+        Value,
         codec::{self, CodecError},
     },
 };
@@ -14,6 +12,7 @@ use crate::{
 use super::{
     EventError, Timestamp,
     record::{self, Record},
+    texts::Texts,
 };
 
 /// The longest kind, in bytes: a dotted name, not a message.
@@ -57,38 +56,6 @@ pub struct Event {
 #[must_use]
 pub struct EventBuilder {
     event: Event,
-}
-
-/// An event as people and programs write it in JSON: the id may be missing, as may everything but the kind.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EventDraft {
-    /// The version of this form, as the interfaces write it. Only checked: there is one, [`EventDraft::VERSION`].
-    #[serde(default)]
-    pub version: Option<u32>,
-    /// The event's own id, when it comes from a store.
-    #[serde(default)]
-    pub id: Option<EventId>,
-    /// What happened.
-    pub kind: Arc<str>,
-    /// When; if missing, the moment of the event's own id, so that what is sent once more is the same event, or now if that is missing, too.
-    #[serde(default)]
-    pub time: Option<Timestamp>,
-    /// The node that made the id. Only checked: an id knows its node.
-    #[serde(default)]
-    pub node: Option<NodeId>,
-    /// Where it happened.
-    #[serde(default)]
-    pub source: Option<Arc<str>>,
-    /// What it belongs to.
-    #[serde(default)]
-    pub correlation: Option<CorrelationId>,
-    /// The event that caused it.
-    #[serde(default)]
-    pub parent: Option<EventId>,
-    /// What there is to say about it.
-    #[serde(default)]
-    pub data: Value,
 }
 
 impl Event {
@@ -180,13 +147,8 @@ impl Event {
     /// The event of a record whose checksum was verified; `None` if its parts are not what they should be.
     pub(super) fn decode(record: &Record<'_>) -> Option<Self> {
         // Alone it shares nothing with anyone.
-        Self::of(record, Self::data_of(record)?, &mut Texts::none())
-    }
-
-    /// The data of a record.
-    pub(super) fn data_of(record: &Record<'_>) -> Option<Value> {
-        let (data, used) = codec::decode_value(record.data, Limits::DEFAULT).ok()?;
-        (used == record.data.len()).then_some(data)
+        let mut texts = Texts::none();
+        Self::of(record, texts.data(record.data)?, &mut texts)
     }
 
     /// The event of a record, of which the data was decoded before.
@@ -208,77 +170,6 @@ impl Event {
             parent,
             data,
         })
-    }
-}
-
-/// Texts of events that were decoded before: those of one answer share most of theirs.
-#[derive(Debug, Default)]
-pub(super) struct Texts {
-    kinds: Recent,
-    sources: Recent,
-    correlation: Option<(Vec<u8>, CorrelationId)>,
-    keeps_none: bool,
-}
-
-/// Some texts, the one that was made first going first.
-#[derive(Debug, Default)]
-struct Recent {
-    texts: Vec<Arc<str>>,
-    next: usize,
-}
-
-impl Texts {
-    fn none() -> Self {
-        Self {
-            keeps_none: true,
-            ..Self::default()
-        }
-    }
-
-    fn kind(&mut self, bytes: &[u8]) -> Option<Arc<str>> {
-        if self.keeps_none {
-            return str::from_utf8(bytes).ok().map(Arc::from);
-        }
-        self.kinds.get(bytes)
-    }
-
-    fn source(&mut self, bytes: &[u8]) -> Option<Arc<str>> {
-        if self.keeps_none {
-            return str::from_utf8(bytes).ok().map(Arc::from);
-        }
-        self.sources.get(bytes)
-    }
-
-    fn correlation(&mut self, bytes: &[u8]) -> Option<CorrelationId> {
-        match &self.correlation {
-            Some((known, id)) if known == bytes => Some(id.clone()),
-            _ => {
-                let id = CorrelationId::new(str::from_utf8(bytes).ok()?).ok()?;
-                if !self.keeps_none {
-                    self.correlation = Some((bytes.to_vec(), id.clone()));
-                }
-                Some(id)
-            }
-        }
-    }
-}
-
-impl Recent {
-    /// So few that looking through them costs less than making one anew.
-    const TEXTS: usize = 8;
-
-    fn get(&mut self, bytes: &[u8]) -> Option<Arc<str>> {
-        let mut known = self.texts.iter();
-        if let Some(text) = known.find(|text| text.as_bytes() == bytes) {
-            return Some(text.clone());
-        }
-        let text: Arc<str> = str::from_utf8(bytes).ok()?.into();
-        match self.texts.get_mut(self.next) {
-            Some(place) => *place = text.clone(),
-            None => self.texts.push(text.clone()),
-        }
-        self.next = (self.next + 1) % Self::TEXTS;
-        Some(text)
     }
 }
 
@@ -360,72 +251,6 @@ impl EventBuilder {
     }
 }
 
-impl EventDraft {
-    /// The version of this form.
-    pub const VERSION: u32 = 1;
-
-    /// The event, with `id` if it has none of its own; then also at `now` if it says no time.
-    ///
-    /// # Errors
-    ///
-    /// As [`EventBuilder::build`]; [`EventError::Node`] if it names another node than the one in its id; [`EventError::Version`].
-    pub fn into_event(self, id: EventId, now: Timestamp) -> Result<Event, EventError> {
-        if let Some(version) = self.version.filter(|version| *version != Self::VERSION) {
-            return Err(EventError::Version { version });
-        }
-        if let (Some(id), Some(node)) = (self.id, self.node)
-            && id.node() != node
-        {
-            return Err(EventError::Node {
-                id,
-                of_id: id.node().get(),
-                given: node.get(),
-            });
-        }
-        let mut builder = EventBuilder::new(self.id.unwrap_or(id), self.kind);
-        // Of an event with an id of its own the builder knows when that was made.
-        if let Some(time) = self.time.or(self.id.is_none().then_some(now)) {
-            builder = builder.time(time);
-        }
-        let mut builder = builder
-            .source(self.source.unwrap_or_default())
-            .data(self.data);
-        builder.event.correlation = self.correlation;
-        builder.event.parent = self.parent;
-        builder.build()
-    }
-}
-
-impl Serialize for Event {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Event", 8)?;
-        fields.serialize_field("id", &self.id)?;
-        fields.serialize_field("kind", &self.kind)?;
-        fields.serialize_field("time", &self.time)?;
-        fields.serialize_field("node", &self.node())?;
-        if self.source.is_empty() {
-            fields.skip_field("source")?;
-        } else {
-            fields.serialize_field("source", &self.source)?;
-        }
-        optional(&mut fields, "correlation", self.correlation.as_ref())?;
-        optional(&mut fields, "parent", self.parent.as_ref())?;
-        fields.serialize_field("data", &self.data)?;
-        fields.end()
-    }
-}
-
-fn optional<S: SerializeStruct>(
-    fields: &mut S,
-    name: &'static str,
-    value: Option<&impl Serialize>,
-) -> Result<(), S::Error> {
-    match value {
-        Some(value) => fields.serialize_field(name, value),
-        None => fields.skip_field(name),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -464,34 +289,6 @@ mod tests {
             - 900_000
             + 1;
         "x".repeat(bytes - overhead)
-    }
-
-    #[test]
-    fn texts_that_events_share_are_made_once_and_none_is_taken_for_another() {
-        let mut texts = Texts::default();
-        let mut decode = |kind: &str, source: &str, correlation: Option<&str>| {
-            let mut event = EventBuilder::new(EventId::MAX, kind).source(source);
-            if let Some(correlation) = correlation {
-                event = event.correlation(CorrelationId::new(correlation).expect("short"));
-            }
-            let event = event.build().expect("valid");
-            let mut bytes = Vec::new();
-            event.encode(&mut bytes).expect("valid");
-            let record = Record::read(&bytes).expect("whole");
-            let data = Event::data_of(&record).expect("whole");
-            let read = Event::of(&record, data, &mut texts).expect("valid");
-            assert_eq!(read, event);
-            read
-        };
-
-        let one = decode("order.paid", "till/1", Some("req-1"));
-        let other = decode("order.shipped", "till/1", None);
-        let third = decode("order.paid", "till/2", Some("req-2"));
-        assert!(Arc::ptr_eq(&one.kind, &third.kind) && Arc::ptr_eq(&one.source, &other.source));
-        for number in 0..40 {
-            let kind = format!("kind.{}", number % 13);
-            decode(&kind, &kind, Some(&format!("req-{}", number % 3)));
-        }
     }
 
     #[test]
@@ -594,50 +391,6 @@ mod tests {
         }
         assert!(CorrelationId::new("").is_err());
         assert!(CorrelationId::new(&"a".repeat(1000)).is_err());
-    }
-
-    #[test]
-    fn json_has_the_fields_that_are_documented_and_reads_them_back() {
-        let event = EventBuilder::new(id(4_194_304 + 4096 * 7), "order.paid")
-            .time(Timestamp::from_nanos(1_769_860_800_000_000_000))
-            .source("till/1")
-            .correlation(CorrelationId::new("req-abc").expect("short text"))
-            .parent(id(5))
-            .data(42)
-            .build()
-            .expect("valid");
-
-        let json = serde_json::to_string(&event).expect("events are JSON");
-        let draft: EventDraft = serde_json::from_str(&json).expect("our own JSON reads");
-
-        assert_eq!(
-            json,
-            r#"{"id":"4222976","kind":"order.paid","time":"2026-01-31T12:00:00Z","node":7,"source":"till/1","correlation":"req-abc","parent":"5","data":42}"#
-        );
-        assert_eq!(draft.into_event(id(1), Timestamp::MIN), Ok(event));
-    }
-
-    #[test]
-    fn a_draft_needs_only_a_kind_and_knows_its_fields() {
-        let draft: EventDraft = serde_json::from_str(r#"{"kind":"k"}"#).expect("kind is enough");
-        let event = draft
-            .into_event(id(9), Timestamp::from_nanos(3))
-            .expect("valid");
-        assert_eq!((event.id(), event.time().as_nanos()), (id(9), 3));
-
-        let unknown = serde_json::from_str::<EventDraft>(r#"{"kind":"k","colour":"red"}"#);
-        assert!(
-            unknown
-                .expect_err("no such field")
-                .to_string()
-                .contains("colour")
-        );
-        let other_node: EventDraft =
-            serde_json::from_str(r#"{"id":"1","kind":"k","node":7}"#).expect("reads");
-        assert!(matches!(
-            other_node.into_event(id(1), Timestamp::MIN),
-            Err(EventError::Node { .. })
-        ));
     }
 
     fn any_data() -> impl Strategy<Value = Value> {

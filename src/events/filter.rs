@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    Comparison, Event, Query, QueryError, Timestamp, bloom::Member, columns, record::Record,
+    Comparison, Query, QueryError, Timestamp, bloom::Member, record::Record, texts::Texts,
 };
 
 /// What must hold for an event; nothing said means every event.
@@ -99,7 +99,7 @@ impl Filter {
     }
 
     /// Whether what the record holds before its data matches.
-    pub(super) fn takes(&self, record: &Record<'_>) -> bool {
+    pub(super) fn takes(&self, record: &Record<'_>, texts: &mut Texts) -> bool {
         self.takes_keys(record.time, record.id)
             && self
                 .kind
@@ -109,15 +109,15 @@ impl Filter {
                 .source
                 .as_ref()
                 .is_none_or(|source| source.as_bytes() == record.source)
-            && self.takes_links(record)
+            && self.takes_links(record, texts)
     }
 
     /// Whether parent and correlation match, of which an index knows only a hash.
-    pub(super) fn takes_links(&self, record: &Record<'_>) -> bool {
+    fn takes_links(&self, record: &Record<'_>, texts: &mut Texts) -> bool {
         self.parent
             .is_none_or(|parent| record.parent == Some(parent.get()))
             && self.correlation.as_ref().is_none_or(|wanted| {
-                let id = record.correlation.and_then(columns::correlation_of);
+                let id = record.correlation.and_then(|text| texts.correlation(text));
                 id.is_some_and(|id| wanted.is_same_trace(&id))
             })
     }
@@ -128,8 +128,12 @@ impl Filter {
     }
 
     /// The data of a record whose other fields match, if it does, too; `Err` if it cannot be decoded.
-    pub(super) fn data_of(&self, record: &Record<'_>) -> Result<Option<Value>, ()> {
-        let data = Event::data_of(record).ok_or(())?;
+    pub(super) fn data_of(
+        &self,
+        record: &Record<'_>,
+        texts: &mut Texts,
+    ) -> Result<Option<Value>, ()> {
+        let data = texts.data(record.data).ok_or(())?;
         Ok(self.takes_data(&data).then_some(data))
     }
 }

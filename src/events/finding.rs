@@ -23,7 +23,7 @@ use super::{
     lineage::{BYTES_MAX, Descent, End},
     log::Log,
     record::Record,
-    search::{Halt, PAGE_BYTES_MAX, QUICK_BYTES, Search, Work},
+    search::{Asked, Halt, PAGE_BYTES_MAX, QUICK_BYTES, Search, Work},
     storing::unreadable,
     view::{Access, View},
 };
@@ -42,9 +42,9 @@ impl Events {
     /// An event, and how many bytes it has as encoded.
     async fn sized(&self, id: EventId) -> Result<Option<(Event, usize)>, StoreError> {
         let log = self.shared.view().await?;
-        let views = log.views();
+        let segments = log.segments();
         let found = self
-            .off_the_writer(move |_, access| get(&views, id, access))
+            .off_the_writer(move |_, access| get(&segments, id, access))
             .await?;
         match found {
             Some(Ok(found)) => Ok(Some(found)),
@@ -67,7 +67,7 @@ impl Events {
     ///
     /// Cancel safe; a query of which the future is dropped stops its work.
     pub async fn query(&self, query: Query) -> Result<Page, StoreError> {
-        let (page, _) = self.search(query, PAGE_BYTES_MAX).await?;
+        let (page, _) = self.search(query, Asked::Page(PAGE_BYTES_MAX)).await?;
         Ok(page)
     }
 
@@ -79,26 +79,24 @@ impl Events {
     pub async fn explain(&self, query: Query) -> Result<Explanation, StoreError> {
         let begin = Instant::now();
         let text = query.to_string();
-        let (page, work) = self.search(query, PAGE_BYTES_MAX).await?;
+        let (page, work) = self.search(query, Asked::Explained).await?;
         Ok(Explanation::of(text, &page, work, begin.elapsed()))
     }
 
     /// As [`Events::query`], with a page that ends after so many bytes of events, as encoded.
     #[cfg(feature = "cluster")]
     pub(crate) async fn page(&self, query: Query, bytes: usize) -> Result<Page, StoreError> {
-        let (page, _) = self.search(query, bytes).await?;
+        let (page, _) = self.search(query, Asked::Page(bytes)).await?;
         Ok(page)
     }
 
-    async fn search(&self, query: Query, bytes: usize) -> Result<(Page, Work), StoreError> {
+    async fn search(&self, query: Query, asked: Asked) -> Result<(Page, Work), StoreError> {
         query.check()?;
         self.shared.metrics.queries.inc();
         let log = self.shared.view().await?;
-        let views = log.views();
+        let segments = log.segments();
         let work = move |cancelled: &AtomicBool, access: Access<'_>| {
-            Search::new(&query, &views, cancelled, access)
-                .page_bytes(bytes)
-                .page()
+            Search::new(&query, &segments, cancelled, access).page(asked)
         };
         let (page, work) = self.off_the_writer(work).await?;
         log.count_unreadable(page.unreadable.len() as u64);
@@ -113,9 +111,9 @@ impl Events {
     pub async fn count(&self, query: Query) -> Result<u64, StoreError> {
         query.check()?;
         self.shared.metrics.queries.inc();
-        let views = self.shared.view().await?.views();
+        let segments = self.shared.view().await?.segments();
         self.off_the_writer(move |cancelled, access| {
-            Search::new(&query, &views, cancelled, access).count()
+            Search::new(&query, &segments, cancelled, access).count()
         })
         .await
     }
@@ -231,7 +229,7 @@ impl Events {
         while let Some(cause) = descent.next_cause() {
             let (events, bytes) = descent.room();
             let query = Query::new().parent(cause.id).limit(events);
-            let (page, work) = self.search(query, bytes).await?;
+            let (page, work) = self.search(query, Asked::Page(bytes)).await?;
             if !descent.take(cause, page, work.page_bytes) {
                 break;
             }
@@ -286,7 +284,7 @@ impl Events {
         filter.check()?;
         let log = self.shared.view().await?;
         let (place, after) = match start {
-            Start::Now => (Bookmark::end_of(&log.views()), None),
+            Start::Now => (Bookmark::end_of(&log.segments()), None),
             Start::Beginning => ((0, 0), None),
             Start::After(id) => {
                 let found = self.place_after(&log, id).await?;
@@ -305,26 +303,26 @@ impl Events {
         log: &Log,
         bookmark: Bookmark,
     ) -> Result<(u64, u32), StoreError> {
-        let (views, opened_at) = (log.views(), log.opened_at());
+        let (segments, opened_at) = (log.segments(), log.opened_at());
         self.off_the_writer(move |_, access| {
             if let Some(id) = bookmark.id() {
-                if let Some((view, row)) = find(&views, id, access)? {
+                if let Some((view, row)) = find(&segments, id, access)? {
                     return Ok((view.base(), row + 1));
                 }
-                if bookmark.stands_behind_its_row(&views, id, access)? {
+                if bookmark.stands_behind_its_row(&segments, id, access)? {
                     return Ok(bookmark.place());
                 }
             }
-            Ok(bookmark.without_its_event(&views, opened_at))
+            Ok(bookmark.without_its_event(&segments, opened_at))
         })
         .await
     }
 
     /// The place behind an event.
     async fn place_after(&self, log: &Log, id: EventId) -> Result<Option<(u64, u32)>, StoreError> {
-        let views = log.views();
+        let segments = log.segments();
         self.off_the_writer(move |_, access| {
-            let found = find(&views, id, access)?;
+            let found = find(&segments, id, access)?;
             Ok(found.map(|(view, row)| (view.base(), row + 1)))
         })
         .await
@@ -422,7 +420,11 @@ impl Pages {
             return Ok(None);
         };
         let query = query.clone().limit(self.part.min(self.left));
-        let page = match self.events.search(query, Self::PART_BYTES).await {
+        let page = match self
+            .events
+            .search(query, Asked::Page(Self::PART_BYTES))
+            .await
+        {
             Ok((page, work)) => {
                 self.bytes += work.page_bytes;
                 page
@@ -445,7 +447,11 @@ impl Pages {
 /// An event that is there and its bytes as encoded, or why it cannot be read.
 pub(super) type Read = Option<Result<(Event, usize), io::Error>>;
 
-pub(super) fn get(views: &[Arc<dyn View>], id: EventId, access: Access<'_>) -> Result<Read, Halt> {
+pub(super) fn get<V: View>(
+    views: &[Arc<V>],
+    id: EventId,
+    access: Access<'_>,
+) -> Result<Read, Halt> {
     let Some((view, row)) = find(views, id, access)? else {
         return Ok(None);
     };
@@ -467,11 +473,11 @@ pub(super) fn get(views: &[Arc<dyn View>], id: EventId, access: Access<'_>) -> R
     Ok(is_still_there.then_some(Err(error)))
 }
 
-fn find<'v>(
-    views: &'v [Arc<dyn View>],
+fn find<'v, V: View>(
+    views: &'v [Arc<V>],
     id: EventId,
     access: Access<'_>,
-) -> Result<Option<(&'v dyn View, u32)>, Halt> {
+) -> Result<Option<(&'v V, u32)>, Halt> {
     for view in views.iter().rev() {
         if let Some(row) = view.find(id.get(), access)? {
             return Ok(Some((view.as_ref(), row)));

@@ -132,6 +132,7 @@
 //! ```
 
 mod actor;
+mod best;
 mod blocks;
 mod bloom;
 mod by_id;
@@ -143,6 +144,7 @@ mod comparison;
 mod constructors;
 mod copied;
 mod disk;
+mod draft;
 mod error;
 mod event;
 mod explanation;
@@ -157,6 +159,7 @@ mod handle;
 #[cfg(test)]
 mod healing;
 mod hidden;
+mod hot;
 mod index;
 mod language;
 mod lineage;
@@ -189,6 +192,7 @@ mod stats;
 mod storing;
 mod subscription;
 mod table;
+mod texts;
 mod time;
 mod timeline;
 #[cfg(test)]
@@ -205,10 +209,9 @@ pub use constructors::{
     TRUNCATE_BYTES,
 };
 pub use disk::{Disk, DiskFile, DiskLock, Folder};
+pub use draft::EventDraft;
 pub use error::{EventError, OpenError, QueryError, StoreError};
-pub use event::{
-    DATA_BYTES_MAX, Event, EventBuilder, EventDraft, KIND_BYTES_MAX, SOURCE_BYTES_MAX,
-};
+pub use event::{DATA_BYTES_MAX, Event, EventBuilder, KIND_BYTES_MAX, SOURCE_BYTES_MAX};
 pub use explanation::{Explanation, SegmentPlan};
 pub use finding::Pages;
 pub use handle::Events;

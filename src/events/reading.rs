@@ -13,7 +13,7 @@ use super::{
     candidates::Candidates,
     columns::Zone,
     finding,
-    search::{Halt, QUICK_BYTES, QUICK_EVENTS, Search},
+    search::{Asked, Halt, PAGE_BYTES_MAX, QUICK_BYTES, QUICK_EVENTS, Search},
     segment::Segment,
     subscription,
     view::{Access, Key, Term, View},
@@ -81,7 +81,7 @@ impl View for Fading {
         self.0.kinds(prefix, access, out)
     }
 
-    fn membership(&self) -> Option<Arc<Membership>> {
+    fn membership(&self) -> Option<&Membership> {
         self.0.membership()
     }
 
@@ -122,9 +122,9 @@ impl View for Fading {
 /// They were told that the event could not be read, and the store said from then on that it had lost something.
 #[test]
 fn an_event_that_is_pruned_while_it_is_read_is_not_there_and_is_no_damage() {
-    let fading = || -> Vec<Arc<dyn View>> {
+    let fading = || {
         let segment = segment((1..=3).map(|number| event(number, number)));
-        vec![Arc::new(Fading(segment))]
+        [Arc::new(Fading(segment))]
     };
 
     let read = finding::get(&fading(), id(2), Access::Disk);
@@ -142,15 +142,17 @@ fn on_the_callers_task_only_so_many_events_and_bytes_are_looked_at() {
     let never = AtomicBool::new(false);
     let comparing = Query::parse("data.n=1", &super::When::utc(Timestamp::from_nanos(0)));
     let comparing = comparing.expect("a query");
-    let searched = |query: &Query, views: &[Arc<dyn View>]| {
+    let searched = |query: &Query, views: &[Arc<Segment>]| {
         let parts = Cell::new(32);
         let access = Access::AtHand(&parts);
-        Search::new(query, views, &never, access).page().map(|_| ())
+        Search::new(query, views, &never, access)
+            .page(Asked::Page(PAGE_BYTES_MAX))
+            .map(|_| ())
     };
-    let few: Vec<Arc<dyn View>> = vec![segment((1..=200).map(|number| event(number, number)))];
-    let many: Vec<Arc<dyn View>> = vec![segment((1..=600).map(|number| event(number, number)))];
+    let few = [segment((1..=200).map(|number| event(number, number)))];
+    let many = [segment((1..=600).map(|number| event(number, number)))];
     let large = event(1, "x".repeat(QUICK_BYTES + 1));
-    let large: Vec<Arc<dyn View>> = vec![segment([large])];
+    let large = [segment([large])];
 
     assert!(searched(&comparing, &few).is_ok());
     for (query, views) in [
@@ -171,7 +173,7 @@ fn on_the_callers_task_only_so_many_events_and_bytes_are_looked_at() {
     ));
 
     // A subscription hands over what it has, and searches on beside the runtime only where it found nothing.
-    let read_on = |query: &Query, views: &[Arc<dyn View>]| {
+    let read_on = |query: &Query, views: &[Arc<Segment>]| {
         let parts = Cell::new(32);
         let access = Access::AtHand(&parts);
         subscription::read_on(&query.filter, views, (0, 0), &never, access)

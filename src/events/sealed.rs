@@ -1,6 +1,7 @@
 //! A sealed segment: its directory in memory, its blocks and index pages read when they are asked for and kept for a while.
 
 use std::{
+    cell::Cell,
     io,
     ops::Range,
     sync::{
@@ -38,25 +39,17 @@ pub(super) struct Sealed {
 /// What a reader of many rows was given last: the next row is often in the same part.
 #[derive(Debug, Default)]
 struct Held {
-    page: Last,
-    block: Last,
+    page: Option<(u32, Arc<[u8]>)>,
+    /// Where in the segment it starts, and its bytes.
+    block: Option<(u32, Arc<[u8]>)>,
 }
 
-/// A part and its number.
-#[derive(Debug, Default)]
-struct Last(Option<(u32, Arc<[u8]>)>);
-
-impl Last {
-    fn get_or(
-        &mut self,
-        number: u32,
-        read: impl FnOnce(u32) -> io::Result<Arc<[u8]>>,
-    ) -> io::Result<&[u8]> {
-        let part = match self.0.take() {
-            Some((held, part)) if held == number => part,
-            _ => read(number)?,
-        };
-        Ok(&self.0.insert((number, part)).1)
+impl Held {
+    /// The bytes from an offset of the segment on, if they are in the block.
+    fn from(&self, offset: u32) -> Option<&[u8]> {
+        let (start, block) = self.block.as_ref()?;
+        let at = offset.checked_sub(*start)? as usize;
+        block.get(at..).filter(|bytes| !bytes.is_empty())
     }
 }
 
@@ -115,11 +108,12 @@ impl Sealed {
             let place = self.directory.page(number);
             let (from, to) = place.ok_or_else(|| self.index_fault())?;
             let body = read(self.index.as_ref(), from, to, access, |frame| {
-                index::page_body(frame, number).map(Arc::from)
+                let body = index::page_body(frame, number);
+                body.map(Arc::from).ok_or_else(|| why_not(frame))
             });
-            match body {
+            match body.flatten() {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(self.index_fault()),
-                body => body?.ok_or_else(|| self.index_fault()),
+                body => body,
             }
         })
     }
@@ -174,9 +168,12 @@ impl Sealed {
         access: Access<'_>,
         held: &'h mut Held,
     ) -> io::Result<&'h [u8]> {
-        let page = held.page.get_or(Directory::page_of_row(row), |number| {
-            self.page(number, access)
-        })?;
+        let number = Directory::page_of_row(row);
+        let page = match held.page.take() {
+            Some((of, page)) if of == number => page,
+            _ => self.page(number, access)?,
+        };
+        let page = &held.page.insert((number, page)).1;
         let keys = Keys::read(page).ok_or_else(|| self.index_fault())?;
         let offset = keys
             .offset(row % index::PAGE_ROWS)
@@ -190,15 +187,15 @@ impl Sealed {
         access: Access<'_>,
         held: &'h mut Held,
     ) -> io::Result<&'h [u8]> {
-        let (number, from, to) = self.directory.block_at(offset).ok_or_else(damaged)?;
-        let start = self.directory.blocks[number as usize].start;
-        let block = held.block.get_or(number, |number| {
-            self.part(Part::Block(number), || {
+        if held.from(offset).is_none() {
+            let (number, from, to) = self.directory.block_at(offset).ok_or_else(damaged)?;
+            let start = self.directory.blocks[number as usize].start;
+            let block = self.part(Part::Block(number), || {
                 self.expand(number, (from, to), access)
-            })
-        })?;
-        block
-            .get((offset - start) as usize..)
+            })?;
+            held.block = Some((start, block));
+        }
+        held.from(offset)
             .and_then(Record::read_checked)
             .map(|record| record.bytes)
             .ok_or_else(damaged)
@@ -211,10 +208,11 @@ impl Sealed {
         access: Access<'_>,
     ) -> io::Result<Arc<[u8]>> {
         let expanded = read(self.blocks.as_ref(), from, to, access, |frame| {
-            let (header, body) = frame::decode(frame).ok()?;
-            blocks::expand(&header, body)
-        })?;
-        let (at, bytes) = expanded.ok_or_else(damaged)?;
+            let expanded = frame::decode(frame).ok();
+            let expanded = expanded.and_then(|(header, body)| blocks::expand(&header, body));
+            expanded.ok_or_else(|| why_not(frame))
+        });
+        let (at, bytes) = expanded.flatten()?;
         let block = &self.directory.blocks[number as usize];
         (at == block.start).then_some(bytes).ok_or_else(damaged)
     }
@@ -456,19 +454,25 @@ fn read<T>(
     access: Access<'_>,
     work: impl FnOnce(&[u8]) -> T,
 ) -> io::Result<T> {
-    /// Most pages and compressed blocks are smaller: for those no memory is asked for and given back.
+    /// Most pages and compressed blocks are smaller: for those a thread has memory of its own, which need not be asked for, made zero and
+    /// given back.
     const SMALL_BYTES: usize = 12 << 10;
     /// More than the largest record takes in a block.
     const PIECE_BYTES: usize = 2 << 20;
+    thread_local! {
+        static SMALL: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
     let len = to.checked_sub(from).ok_or_else(damaged)? as usize;
     let read_into = |buffer: &mut [u8], at: usize| {
         let read = access.read_at(file, buffer, u64::from(from) + at as u64)?;
         (read == buffer.len()).then_some(()).ok_or_else(damaged)
     };
     if len <= SMALL_BYTES {
-        let mut bytes = [0; SMALL_BYTES];
-        read_into(&mut bytes[..len], 0)?;
-        return Ok(work(&bytes[..len]));
+        let mut bytes = SMALL.take();
+        bytes.resize(SMALL_BYTES, 0);
+        let done = read_into(&mut bytes[..len], 0).map(|()| work(&bytes[..len]));
+        SMALL.set(bytes);
+        return done;
     }
     let mut bytes = Vec::new();
     while bytes.len() < len {
@@ -477,6 +481,19 @@ fn read<T>(
         read_into(&mut bytes[at..], at)?;
     }
     Ok(work(&bytes))
+}
+
+/// Why a frame is none that can be used: damaged, or of a later version, in which nothing is wrong.
+fn why_not(frame: &[u8]) -> io::Error {
+    match Header::decode(frame) {
+        Err(frame::Fault::Unknown { version, codec }) => io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!(
+                "it has format {version}, codec {codec}; open it with the version of underpin that wrote it"
+            ),
+        ),
+        _ => damaged(),
+    }
 }
 
 pub(super) fn damaged() -> io::Error {

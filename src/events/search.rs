@@ -4,8 +4,6 @@
 //! left out. What an index can tell is told by the index; only events of the answer are decoded, and those whose data is compared.
 
 use std::{
-    cmp::Ordering,
-    collections::BinaryHeap,
     io,
     ops::Range,
     sync::{
@@ -18,14 +16,14 @@ use crate::ids::EventId;
 
 use super::{
     Event, Query, Timestamp,
-    bloom::Membership,
+    best::{Best, Found},
     candidates::{Candidate, Candidates},
     columns::{ZONE_ROWS, Zone},
     copied::Copied,
-    event::Texts,
     plan::Plan,
     query::{Page, Rank},
     record::Record,
+    texts::Texts,
     view::{Access, Key, View},
 };
 
@@ -65,10 +63,19 @@ impl From<io::Error> for Halt {
     }
 }
 
+/// What is asked of a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A page, which ends after so many bytes of events.
+    Page(usize),
+    /// A page, and how it was found.
+    Explained,
+}
+
 /// What a search did.
 #[derive(Debug, Default)]
 pub(super) struct Work {
-    /// How each segment was searched, by its base; `None` where no row could match.
+    /// How each segment was searched, by its base; `None` where no row could match. Only if it is to be explained.
     pub(super) plans: Vec<(u64, Option<Plan>)>,
     /// Segments outside of the ranges, or with nothing better than what was found.
     pub(super) left_out: usize,
@@ -95,58 +102,14 @@ pub(super) struct Search<'a> {
     copied: Copied,
     texts: Texts,
     page_bytes: usize,
+    explains: bool,
     work: Work,
 }
 
 #[derive(Debug)]
 enum Sink {
-    /// The best so far, the worst of them on top.
-    Best {
-        heap: BinaryHeap<Found>,
-        wanted: usize,
-    },
+    Best(Best),
     Count(u64),
-}
-
-/// An event that may be part of the answer.
-#[derive(Debug)]
-struct Found {
-    rank: Rank,
-    segment: usize,
-    row: u32,
-    key: (i64, u64),
-    /// The event and its length as encoded, if it had to be looked at.
-    event: Option<(Box<Event>, usize)>,
-}
-
-impl Found {
-    fn place(&self) -> (Rank, usize, u32) {
-        (self.rank, self.segment, self.row)
-    }
-
-    fn kept_bytes(&self) -> usize {
-        self.event.as_ref().map_or(0, |(_, bytes)| *bytes)
-    }
-}
-
-impl PartialEq for Found {
-    fn eq(&self, other: &Self) -> bool {
-        self.place() == other.place()
-    }
-}
-
-impl Eq for Found {}
-
-impl PartialOrd for Found {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Found {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.place().cmp(&other.place())
-    }
 }
 
 /// Some rows of a segment, of which none comes before `first`.
@@ -157,9 +120,9 @@ struct Window {
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(
+    pub(super) fn new<V: View>(
         query: &'a Query,
-        segments: &'a [Arc<dyn View>],
+        segments: &'a [Arc<V>],
         cancelled: &'a AtomicBool,
         access: Access<'a>,
     ) -> Self {
@@ -174,30 +137,26 @@ impl<'a> Search<'a> {
             copied: Copied::default(),
             texts: Texts::default(),
             page_bytes: PAGE_BYTES_MAX,
+            explains: false,
             work: Work::default(),
         }
     }
 
-    /// Ends a page after so many bytes of events.
-    pub(super) fn page_bytes(mut self, bytes: usize) -> Self {
-        self.page_bytes = bytes;
-        self
-    }
-
     /// The events that the query asks for, and what was done to find them.
-    pub(super) fn page(mut self) -> Result<(Page, Work), Halt> {
+    pub(super) fn page(mut self, asked: Asked) -> Result<(Page, Work), Halt> {
+        match asked {
+            Asked::Page(bytes) => self.page_bytes = bytes,
+            Asked::Explained => self.explains = true,
+        }
         // One more than asked for tells whether there are more.
         let wanted = match self.query.limit {
             0 => return Ok((Page::default(), self.work)),
             limit => self.query.skip + limit + 1,
         };
-        self.sink = Sink::Best {
-            heap: BinaryHeap::new(),
-            wanted,
-        };
+        self.sink = Sink::Best(Best::of(wanted));
         self.run()?;
         let found = match std::mem::replace(&mut self.sink, Sink::Count(0)) {
-            Sink::Best { heap, .. } => heap.into_sorted_vec(),
+            Sink::Best(best) => best.into_sorted(),
             Sink::Count(_) => Vec::new(),
         };
         let page = self.read(found)?;
@@ -207,9 +166,8 @@ impl<'a> Search<'a> {
     /// How many events match behind the cursor, without those that are skipped; the limit does not matter.
     pub(super) fn count(mut self) -> Result<u64, Halt> {
         self.run()?;
-        let count = match self.sink {
-            Sink::Count(count) => count,
-            Sink::Best { heap, .. } => heap.len() as u64,
+        let Sink::Count(count) = self.sink else {
+            return Ok(0);
         };
         Ok(count.saturating_sub(self.query.skip as u64))
     }
@@ -222,7 +180,6 @@ impl<'a> Search<'a> {
             })
             .collect();
         self.work.left_out = self.segments.len() - spans.len();
-        self.work.plans.reserve_exact(spans.len());
         self.rule_out(&mut spans);
         spans.sort_unstable();
         for (done, (first, at)) in spans.iter().enumerate() {
@@ -242,19 +199,15 @@ impl<'a> Search<'a> {
         if wanted == [None, None] {
             return;
         }
-        let filter = |(_, at): &(Rank, usize)| self.segments[*at].0.membership();
-        let filters: Vec<_> = spans.iter().map(filter).collect();
-        let may_have = |filter: &Option<Arc<Membership>>| {
-            filter
-                .as_ref()
-                .is_none_or(|filter| wanted.iter().flatten().all(|key| filter.may_have(*key)))
-        };
-        let stays: Vec<_> = filters.iter().map(may_have).collect();
-        let mut stays = stays.into_iter();
+        let (segments, explains, plans) = (&self.segments, self.explains, &mut self.work.plans);
         spans.retain(|(_, at)| {
-            let stays = stays.next() != Some(false);
-            if !stays {
-                self.work.plans.push((self.segments[*at].0.base(), None));
+            let view = segments[*at].0;
+            let stays = view.membership().is_none_or(|filter| {
+                let mut wanted = wanted.iter().flatten();
+                wanted.all(|key| filter.may_have(*key))
+            });
+            if !stays && explains {
+                plans.push((view.base(), None));
             }
             stays
         });
@@ -264,13 +217,16 @@ impl<'a> Search<'a> {
         self.pause()?;
         let (view, rows) = self.segments[at];
         let candidates = Candidates::plan(&self.query.filter, view, rows, self.access)?;
-        let plan = candidates.as_ref().map(|found| found.the_plan().clone());
-        self.work.plans.push((view.base(), plan.clone()));
-        let Some((mut candidates, plan)) = candidates.zip(plan) else {
+        if self.explains {
+            let plan = candidates.as_ref().map(|found| found.the_plan().clone());
+            self.work.plans.push((view.base(), plan));
+        }
+        let Some(mut candidates) = candidates else {
             return Ok(());
         };
+        let reads_events = candidates.the_plan().reads_events;
         let mut found = Vec::new();
-        for window in self.windows(view, rows, &plan) {
+        for window in self.windows(view, rows, candidates.the_plan()) {
             if self.cannot_enter(window.first) {
                 break;
             }
@@ -281,7 +237,7 @@ impl<'a> Search<'a> {
                 // Rows rise with time, mostly: the best first, so that the others need not enter.
                 found.reverse();
             }
-            if plan.reads_events {
+            if reads_events {
                 self.offer_if_they_match(at, &mut found)?;
             } else {
                 for candidate in &found {
@@ -375,13 +331,13 @@ impl<'a> Search<'a> {
         let has_room = self.has_room() && self.kept_bytes + bytes.len() <= KEPT_BYTES_MAX;
         let filter = &self.query.filter;
         let record = Record::read(bytes);
-        let Some(record) = record.filter(|record| filter.takes(record)) else {
+        let Some(record) = record.filter(|record| filter.takes(record, &mut self.texts)) else {
             return Looked::AtAnother;
         };
         let data = if filter.data.is_empty() {
-            has_room.then(|| Event::data_of(&record)).flatten()
+            has_room.then(|| self.texts.data(record.data)).flatten()
         } else {
-            match filter.data_of(&record) {
+            match filter.data_of(&record, &mut self.texts) {
                 Ok(None) => return Looked::AtAnother,
                 Ok(Some(data)) => Some(data).filter(|_| has_room),
                 Err(()) => None,
@@ -402,7 +358,7 @@ impl<'a> Search<'a> {
     /// Whether what enters now may stay: nothing has been pushed out yet.
     fn has_room(&self) -> bool {
         match &self.sink {
-            Sink::Best { heap, wanted } => heap.len() < *wanted,
+            Sink::Best(best) => best.has_room(),
             Sink::Count(_) => false,
         }
     }
@@ -410,14 +366,11 @@ impl<'a> Search<'a> {
     fn keep(&mut self, found: Found) {
         match &mut self.sink {
             Sink::Count(count) => *count += 1,
-            Sink::Best { heap, wanted } => {
-                if heap.len() == *wanted
-                    && let Some(worst) = heap.pop()
-                {
-                    self.kept_bytes -= worst.kept_bytes();
-                }
+            Sink::Best(best) => {
                 self.kept_bytes += found.kept_bytes();
-                heap.push(found);
+                if let Some(gone) = best.keep(found) {
+                    self.kept_bytes -= gone.kept_bytes();
+                }
             }
         }
     }
@@ -425,9 +378,7 @@ impl<'a> Search<'a> {
     /// Whether there are better ones enough.
     fn cannot_enter(&self, rank: Rank) -> bool {
         match &self.sink {
-            Sink::Best { heap, wanted } => {
-                heap.len() == *wanted && heap.peek().is_some_and(|worst| rank >= worst.rank)
-            }
+            Sink::Best(best) => best.excludes(rank),
             Sink::Count(_) => false,
         }
     }
@@ -544,7 +495,7 @@ impl<'a> Search<'a> {
     /// The event of a copied record and its length as encoded; `None` if it cannot be read.
     fn copied_event(&mut self, place: usize) -> Option<(Box<Event>, usize)> {
         let record = Record::read(self.copied.bytes(place)?)?;
-        let data = Event::data_of(&record)?;
+        let data = self.texts.data(record.data)?;
         let event = Event::of(&record, data, &mut self.texts)?;
         Some((Box::new(event), record.bytes.len()))
     }
@@ -560,10 +511,10 @@ impl<'a> Search<'a> {
 }
 
 /// Every segment with the rows that it shows. The newest is asked first: what it shows was stored after all that the others show then.
-fn snapshot(segments: &[Arc<dyn View>]) -> Vec<(&dyn View, u32)> {
+fn snapshot<V: View>(segments: &[Arc<V>]) -> Vec<(&dyn View, u32)> {
     let newest_first = segments.iter().rev();
     let mut snapshot: Vec<_> = newest_first
-        .map(|view| (view.as_ref(), view.rows()))
+        .map(|view| (view.as_ref() as &dyn View, view.rows()))
         .collect();
     snapshot.reverse();
     snapshot

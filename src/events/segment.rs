@@ -4,7 +4,6 @@
 //! longer hot, and everything is read from the sealed files. Offsets and rows stay what they were.
 
 use std::{
-    collections::VecDeque,
     io,
     ops::Range,
     sync::{
@@ -20,6 +19,7 @@ use super::{
     columns::{Columns, Zone},
     disk::{Disk, DiskFile},
     hidden::{Hidden, Times},
+    hot::Hot,
     naming::sealed_names,
     record::{self, Record},
     recovery::Summary,
@@ -31,6 +31,7 @@ use super::{
 /// A segment. Rows are added by whoever holds the log's intake and show once they are published; nothing is ever changed.
 #[derive(Debug)]
 pub(super) struct Segment {
+    face: Face,
     /// Sequence number of its first frame.
     pub(super) base: u64,
     /// Name of its file before it is sealed.
@@ -38,8 +39,6 @@ pub(super) struct Segment {
     inner: RwLock<Inner>,
     /// Held by whoever hides rows: that may need the disk, which `inner` is never held for.
     hiding: Mutex<()>,
-    /// Rows that readers may see.
-    published: AtomicU32,
     /// Bytes of the segment that were written.
     written: AtomicU32,
     /// Up to where the writer made its file long; zero where it did not.
@@ -52,6 +51,32 @@ pub(super) struct Segment {
     pub(super) rolled: OnceLock<Summary>,
     /// It was pruned: its files go.
     gone: AtomicBool,
+}
+
+/// What every search asks of every segment: in one line of the processor's cache, and without a lock.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Face {
+    /// Rows that readers may see.
+    published: AtomicU32,
+    /// Set once it is sealed, unless it has no rows.
+    outline: OnceLock<Outline>,
+}
+
+/// What all rows of a sealed segment lie within.
+#[derive(Debug)]
+struct Outline {
+    span: Zone,
+    membership: Membership,
+}
+
+impl Outline {
+    fn of(sealed: &Sealed) -> Option<Self> {
+        Some(Self {
+            span: sealed.directory.span?,
+            membership: sealed.directory.membership.clone(),
+        })
+    }
 }
 
 /// What changes with the segment's age.
@@ -70,22 +95,6 @@ enum Source<'a> {
     Sealed(Arc<Sealed>),
 }
 
-/// The newest bytes of a segment, in memory.
-#[derive(Debug, Default)]
-struct Hot {
-    chunks: VecDeque<Chunk>,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-struct Chunk {
-    /// Offset of its first byte in the segment.
-    start: u32,
-    bytes: Vec<u8>,
-}
-
-/// Bytes of a chunk: what is let go at a time.
-const CHUNK_BYTES: usize = 256 * 1024;
 /// Rows after which readers that wait are let in: some tens of microseconds.
 const PIECE_ROWS: usize = 256;
 
@@ -104,12 +113,16 @@ impl Segment {
         let summary = sealed.directory.summary.clone();
         let rows = sealed.directory.rows;
         let bytes = sealed.directory.bytes;
+        let outline = Outline::of(&sealed).map(OnceLock::from);
         let inner = Inner {
             sealed: Some(Arc::new(sealed)),
             ..Inner::default()
         };
-        let segment = Self::with(summary.base, name, inner);
-        segment.published.store(rows, Ordering::Release);
+        let mut segment = Self::with(summary.base, name, inner);
+        segment.face = Face {
+            published: rows.into(),
+            outline: outline.unwrap_or_default(),
+        };
         segment.set_written(bytes);
         // Set once, here.
         let _ = segment.rolled.set(summary);
@@ -118,11 +131,11 @@ impl Segment {
 
     fn with(base: u64, name: String, inner: Inner) -> Self {
         Self {
+            face: Face::default(),
             base,
             name,
             inner: RwLock::new(inner),
             hiding: Mutex::new(()),
-            published: AtomicU32::new(0),
             written: AtomicU32::new(0),
             room: AtomicU32::new(0),
             file: Mutex::new(None),
@@ -142,7 +155,7 @@ impl Segment {
     pub(super) fn push_shown(&self, offset: u32, body: &[u8]) -> u64 {
         let mut inner = self.inner.write();
         let rows = self.add(&mut inner, (offset, 0), body, 0);
-        let before = self.published.swap(rows, Ordering::AcqRel);
+        let before = self.face.published.swap(rows, Ordering::AcqRel);
         inner.shown(before..rows)
     }
 
@@ -188,12 +201,12 @@ impl Segment {
 
     /// Rows that readers may see. They never become fewer.
     pub(super) fn published(&self) -> u32 {
-        self.published.load(Ordering::Acquire)
+        self.face.published.load(Ordering::Acquire)
     }
 
     /// Lets readers see the first `rows` rows; answers how many more that shows.
     pub(super) fn publish(&self, rows: u32) -> u64 {
-        let before = self.published.swap(rows, Ordering::AcqRel);
+        let before = self.face.published.swap(rows, Ordering::AcqRel);
         self.inner.read().shown(before..rows)
     }
 
@@ -256,6 +269,10 @@ impl Segment {
 
     /// From now on reads what is not in memory from the sealed files.
     pub(super) fn adopt(&self, sealed: Sealed) {
+        if let Some(outline) = Outline::of(&sealed) {
+            // One that was set before says the same.
+            let _ = self.face.outline.set(outline);
+        }
         let mut inner = self.inner.write();
         inner.sealed = Some(Arc::new(sealed));
         inner.forget_columns();
@@ -292,7 +309,7 @@ impl Segment {
 
     #[cfg(test)]
     pub(super) fn hot_chunks(&self) -> usize {
-        self.inner.read().hot.chunks.len()
+        self.inner.read().hot.chunks()
     }
 
     /// Lets the oldest hot bytes go; answers how many.
@@ -504,6 +521,9 @@ impl View for Segment {
     }
 
     fn span(&self) -> Option<Zone> {
+        if let Some(outline) = self.face.outline.get() {
+            return Some(outline.span);
+        }
         self.read_index(Columns::span, |sealed| sealed.directory.span)
     }
 
@@ -533,11 +553,9 @@ impl View for Segment {
         }
     }
 
-    fn membership(&self) -> Option<Arc<Membership>> {
-        let inner = self.inner.read();
-        let sealed = inner.sealed.as_ref()?;
-        let in_files = inner.columns.is_none();
-        in_files.then(|| sealed.directory.membership.clone())
+    fn membership(&self) -> Option<&Membership> {
+        let outline = self.face.outline.get()?;
+        Some(&outline.membership)
     }
 
     fn count(&self, term: Term<'_>, access: Access<'_>, few: &mut Vec<u32>) -> io::Result<u32> {
@@ -635,93 +653,5 @@ impl Inner {
         if self.sealed.is_some() && self.hot.bytes() == 0 {
             self.columns = None;
         }
-    }
-}
-
-impl Hot {
-    /// Adds a frame that starts at `offset`: room for `header` bytes that nobody reads here, and `body`.
-    fn push(&mut self, offset: u32, header: usize, body: &[u8]) {
-        let len = header + body.len();
-        let chunk = match self.chunks.back_mut() {
-            Some(chunk) if chunk.takes(offset, len) => chunk,
-            _ => {
-                self.chunks.push_back(Chunk {
-                    start: offset,
-                    bytes: Vec::with_capacity(len.max(CHUNK_BYTES)),
-                });
-                let Some(chunk) = self.chunks.back_mut() else {
-                    return;
-                };
-                chunk
-            }
-        };
-        chunk.bytes.resize(chunk.bytes.len() + header, 0);
-        chunk.bytes.extend_from_slice(body);
-        self.bytes += len;
-    }
-
-    /// Lets the oldest chunk go if it ends at or before `written`; answers how many bytes that freed.
-    fn let_go(&mut self, written: u32) -> usize {
-        let free = self
-            .chunks
-            .front()
-            .is_some_and(|chunk| chunk.start as usize + chunk.bytes.len() <= written as usize);
-        if !free {
-            return 0;
-        }
-        let len = self.chunks.pop_front().map_or(0, |chunk| chunk.bytes.len());
-        self.bytes -= len;
-        len
-    }
-
-    fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Lets everything go; answers how many bytes that frees.
-    fn clear(&mut self) -> usize {
-        self.chunks = VecDeque::new();
-        std::mem::take(&mut self.bytes)
-    }
-
-    fn get(&self, start: u32, end: u32) -> Option<&[u8]> {
-        let behind = self.chunks.partition_point(|chunk| chunk.start <= start);
-        let chunk = self.chunks.get(behind.checked_sub(1)?)?;
-        let from = (start - chunk.start) as usize;
-        let to = (end - chunk.start) as usize;
-        // The last row of a chunk reaches to the next row, beyond the chunk's end.
-        chunk
-            .bytes
-            .get(from..to.min(chunk.bytes.len()))
-            .filter(|bytes| !bytes.is_empty())
-    }
-}
-
-impl Chunk {
-    fn takes(&self, offset: u32, len: usize) -> bool {
-        self.start as usize + self.bytes.len() == offset as usize
-            && self.bytes.len() + len <= self.bytes.capacity()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hot_bytes_are_found_by_their_offset_until_they_are_let_go() {
-        let mut hot = Hot::default();
-        let body = vec![7; CHUNK_BYTES / 2];
-        let step = len32(10 + body.len());
-        for frame in 0..4 {
-            hot.push(frame * step, 10, &body);
-        }
-
-        assert_eq!(hot.get(10, step), Some(&body[..]));
-        assert_eq!(hot.get(3 * step + 10, 4 * step), Some(&body[..]));
-        assert_eq!(hot.let_go(step - 1), 0);
-        assert_eq!(hot.let_go(4 * step), step as usize);
-        assert_eq!(hot.get(10, step), None);
-        assert_eq!(hot.get(step + 10, 2 * step), Some(&body[..]));
     }
 }

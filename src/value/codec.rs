@@ -24,6 +24,7 @@ use bincode::{
     enc::{EncoderImpl, write::Writer},
 };
 
+pub(crate) use super::names::Names;
 use super::{
     Limits, Map, Value,
     limits::{Budget, Exceeded},
@@ -109,6 +110,17 @@ pub fn decode_value(bytes: &[u8], limits: Limits) -> Result<(Value, usize), Code
     decode(bytes, limits)
 }
 
+/// As [`decode_value`], with the names of maps shared with the values that were read before.
+pub(crate) fn decode_value_among(
+    bytes: &[u8],
+    limits: Limits,
+    names: &mut Names,
+) -> Result<(Value, usize), CodecError> {
+    let mut decoder = DecoderImpl::new(Source(bytes), config::standard(), limits);
+    let value = read_whole(&mut decoder, Some(names)).map_err(|error| decode_error(&error, limits));
+    Ok((value?, bytes.len() - decoder.reader().0.len()))
+}
+
 /// Appends anything that can be encoded to `out`, at most `bytes_max` bytes of it. On an error `out` is as before.
 ///
 /// # Errors
@@ -190,9 +202,7 @@ impl Encode for Value {
 /// Keeps to the limits in the context.
 impl Decode<Limits> for Value {
     fn decode<D: Decoder<Context = Limits>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let mut budget = Budget::new(*decoder.context());
-        budget.take(1).map_err(decode_limit)?;
-        read_value(decoder, &mut budget)
+        read_whole(decoder, None)
     }
 }
 
@@ -280,7 +290,20 @@ fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
 
-fn read_value<D: Decoder>(decoder: &mut D, budget: &mut Budget) -> Result<Value, DecodeError> {
+fn read_whole<D: Decoder<Context = Limits>>(
+    decoder: &mut D,
+    names: Option<&mut Names>,
+) -> Result<Value, DecodeError> {
+    let mut budget = Budget::new(*decoder.context());
+    budget.take(1).map_err(decode_limit)?;
+    read_value(decoder, &mut budget, names)
+}
+
+fn read_value<D: Decoder>(
+    decoder: &mut D,
+    budget: &mut Budget,
+    names: Option<&mut Names>,
+) -> Result<Value, DecodeError> {
     match read::<u8, _>(decoder)? {
         NULL => Ok(Value::Null),
         FALSE => Ok(Value::Bool(false)),
@@ -290,35 +313,49 @@ fn read_value<D: Decoder>(decoder: &mut D, budget: &mut Budget) -> Result<Value,
         FLOAT => Ok(Value::Float(read(decoder)?)),
         TEXT => Ok(Value::Text(read_text(decoder)?)),
         BYTES => Ok(Value::Bytes(read_bytes(decoder)?)),
-        LIST => read_list(decoder, budget),
-        MAP => read_map(decoder, budget),
+        LIST => read_list(decoder, budget, names),
+        MAP => read_map(decoder, budget, names),
         tag => Err(DecodeError::OtherString(format!(
             "no value has the tag {tag}"
         ))),
     }
 }
 
-fn read_list<D: Decoder>(decoder: &mut D, budget: &mut Budget) -> Result<Value, DecodeError> {
+fn read_list<D: Decoder>(
+    decoder: &mut D,
+    budget: &mut Budget,
+    mut names: Option<&mut Names>,
+) -> Result<Value, DecodeError> {
     const ITEM_BYTES_MIN: usize = 1;
     let count = open(decoder, budget, ITEM_BYTES_MIN)?;
     let mut items = Vec::with_capacity(count);
     for _ in 0..count {
-        items.push(read_value(decoder, budget)?);
+        items.push(read_value(decoder, budget, names.as_deref_mut())?);
     }
     budget.leave();
     Ok(Value::List(items.into()))
 }
 
-fn read_map<D: Decoder>(decoder: &mut D, budget: &mut Budget) -> Result<Value, DecodeError> {
+fn read_map<D: Decoder>(
+    decoder: &mut D,
+    budget: &mut Budget,
+    mut names: Option<&mut Names>,
+) -> Result<Value, DecodeError> {
     const ENTRY_BYTES_MIN: usize = 2;
     let count = open(decoder, budget, ENTRY_BYTES_MIN)?;
     let mut entries: Vec<Entry> = Vec::with_capacity(count);
     for _ in 0..count {
-        let name = read_text(decoder)?;
+        let name = match &mut names {
+            Some(names) => read_slice(decoder, |bytes| {
+                let name = names.get(bytes);
+                name.map_err(|inner| DecodeError::Utf8 { inner })
+            })?,
+            None => read_text(decoder)?,
+        };
         if entries.last().is_some_and(|(last, _)| *last >= name) {
             return Err(DecodeError::Other("a map's names do not rise"));
         }
-        entries.push((name, read_value(decoder, budget)?));
+        entries.push((name, read_value(decoder, budget, names.as_deref_mut())?));
     }
     budget.leave();
     Ok(Value::Map(Map::from_sorted(entries)))

@@ -36,6 +36,7 @@ mod error;
 mod json;
 mod limits;
 mod map;
+mod names;
 mod path;
 mod serialize;
 mod tree;

@@ -36,7 +36,7 @@ use super::{
     options::{Durability, Options},
     segment::Segment,
     stats::EventStats,
-    view::View,
+    view::View as _,
 };
 
 pub(super) use self::{
@@ -183,12 +183,6 @@ impl Log {
     /// The place behind all that was there when it was opened.
     pub(super) fn opened_at(&self) -> (u64, u32) {
         self.opened_at
-    }
-
-    /// The segments as readers see them, oldest first.
-    pub(super) fn views(&self) -> Vec<Arc<dyn View>> {
-        let view = |segment: &Arc<Segment>| -> Arc<dyn View> { segment.clone() };
-        self.segments().iter().map(view).collect()
     }
 
     /// The segments of which the index was found damaged.
