@@ -134,10 +134,9 @@ pub enum StoreError {
         /// What the disk said.
         error: io::Error,
     },
-    /// An index of the store could not be read. Where it is damaged it is made anew at once, and a retry a moment later is answered.
-    #[error(
-        "an index of the event store cannot be read: {0}; one that is damaged is made anew, so retry, and check the disk"
-    )]
+    /// An index of the store could not be read. Where it is damaged it is made anew at once, and a retry a moment later is answered; one
+    /// of a later version ([`io::ErrorKind::Unsupported`]) is left for a program that knows it.
+    #[error("an index of the event store cannot be read: {0}{}", about_index(.0))]
     Index(io::Error),
     /// There is no such event to go on after.
     #[error(
@@ -161,6 +160,14 @@ pub enum StoreError {
     /// Too many prunes of falling times are remembered at once.
     #[error("{PRUNES_MAX} prunes of ever earlier times are remembered; prune a later time first")]
     TooManyPrunes,
+}
+
+/// What to do about an index that cannot be read.
+fn about_index(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::Unsupported => "",
+        _ => "; one that is damaged is made anew, so retry, and check the disk",
+    }
 }
 
 impl StoreError {

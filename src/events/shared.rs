@@ -393,7 +393,9 @@ impl Shared {
         }
         let unreadable = self.stats().unreadable;
         if unreadable > 0 {
-            reasons.push(format!("{unreadable} reads found a stored event damaged"));
+            reasons.push(format!(
+                "{unreadable} reads found a stored event that is damaged, or of a later version"
+            ));
         }
         reasons
     }
