@@ -136,7 +136,7 @@ pub enum StoreError {
     },
     /// An index of the store could not be read. Where it is damaged it is made anew at once, and a retry a moment later is answered; one
     /// of a later version ([`io::ErrorKind::Unsupported`]) is left for a program that knows it.
-    #[error("an index of the event store cannot be read: {0}{}", about_index(.0))]
+    #[error("an index of the event store cannot be read: {error}{advice}", error = .0, advice = about_index(.0))]
     Index(io::Error),
     /// There is no such event to go on after.
     #[error(

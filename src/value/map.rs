@@ -25,6 +25,7 @@ impl Map {
 
     /// The value under this name.
     #[must_use]
+    #[inline]
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.find(key).ok().map(|at| &self.0[at].1)
     }
@@ -119,6 +120,7 @@ impl Map {
         Self(self.0.iter().enumerate().map(entry).collect())
     }
 
+    #[inline]
     fn find(&self, key: &str) -> Result<usize, usize> {
         // Names of a short map mostly have different lengths, which are told apart without looking at the names.
         const SHORT: usize = 8;

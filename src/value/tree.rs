@@ -45,6 +45,7 @@ impl Value {
 
     /// The value at `path`; the root path is the value itself. A path that leads through anything but maps finds nothing.
     #[must_use]
+    #[inline]
     pub fn get(&self, path: &Path) -> Option<&Self> {
         path.components()
             .try_fold(self, |value, name| value.as_map()?.get(name))
