@@ -10,6 +10,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConfigError {
     problems: Vec<Problem>,
+    misnamed: Vec<Problem>,
 }
 
 /// One thing that is wrong with the settings.
@@ -278,13 +279,28 @@ impl ReloadError {
 
 impl ConfigError {
     pub(super) fn new(problems: Vec<Problem>) -> Self {
-        Self { problems }
+        Self {
+            problems,
+            misnamed: Vec::new(),
+        }
+    }
+
+    /// With the variables that may have been meant for what is missing.
+    pub(super) fn hinting(self, misnamed: Vec<Problem>) -> Self {
+        Self { misnamed, ..self }
     }
 
     /// All that is wrong, in the order it was found; at least one.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
+    }
+
+    /// Variables that were probably meant to name a setting, as [`Loaded::misnamed`](super::Loaded::misnamed): by themselves no reason,
+    /// but one of them may be what is missing.
+    #[must_use]
+    pub fn misnamed(&self) -> &[Problem] {
+        &self.misnamed
     }
 }
 
@@ -297,14 +313,17 @@ impl From<Problem> for ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.problems {
-            [one] => one.fmt(f),
+            [one] => one.fmt(f)?,
             several => {
                 write!(f, "the settings have {} problems:", several.len())?;
                 several
                     .iter()
-                    .try_for_each(|problem| write!(f, "\n  {problem}"))
+                    .try_for_each(|problem| write!(f, "\n  {problem}"))?;
             }
         }
+        self.misnamed
+            .iter()
+            .try_for_each(|misnamed| write!(f, "\n  hint: {misnamed}"))
     }
 }
 

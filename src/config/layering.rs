@@ -5,7 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     Origin, Problem, Revision, Sources,
     error::Refusal,
-    source::{self, Given, Layer, Reading},
+    reading::{Choice, Meaning},
+    source::{self, Given, Layer},
     sources::Variables,
     state::{Ground, State, joined, unknown_field},
     table::{Table, Tables, Typed},
@@ -157,22 +158,23 @@ impl Stack<'_> {
     /// Reads the given texts as what they are most likely meant to be, and those that do not fit in their other readings. Each
     /// one is tried once, so this ends.
     fn read_given(&self) -> Result<([Layer; 3], Found), Vec<Problem>> {
-        let read_one = |given: &Given| given.said.read(self.below.get(&given.path));
-        let mut readings: Vec<Reading> = self.given.iter().map(read_one).collect();
-        let (mut layers, mut found) = self.read(&readings)?;
-        while let Some((index, next)) = found
+        let choice = |given: &Given| {
+            // Without a secret something may be open that was not.
+            let has_to_be = |inside: &str| self.tables.touches_secret(&given.path, inside);
+            Choice::new(given.said.read(self.below.get(&given.path)), has_to_be)
+        };
+        let mut choices: Vec<Choice> = self.given.iter().map(choice).collect();
+        let (mut layers, mut found) = self.read(&choices)?;
+        while let Some((index, place, next)) = found
             .as_ref()
             .err()
-            .and_then(|faults| self.other_reading(faults, &mut readings))
+            .and_then(|faults| self.other_reading(faults, &mut choices))
         {
-            let first = std::mem::replace(&mut readings[index].first, next);
-            let (other_layers, other) = self.read(&readings)?;
-            let faults = other.as_ref().err().into_iter().flatten();
-            if faults
-                .into_iter()
-                .any(|fault| fault.is_mistyped(&self.given[index].path))
-            {
-                readings[index].first = first;
+            let before = std::mem::replace(&mut choices[index].now, next);
+            let (other_layers, other) = self.read(&choices)?;
+            let mut faults = other.as_ref().err().into_iter().flatten();
+            if faults.any(|fault| fault.is_mistyped(&place)) {
+                choices[index].now = before;
             } else {
                 (layers, found) = (other_layers, other);
             }
@@ -180,26 +182,30 @@ impl Stack<'_> {
         Ok((layers, found))
     }
 
-    /// A text that stands where a value has the wrong type, and what else it may mean.
-    fn other_reading(&self, faults: &[Fault], readings: &mut [Reading]) -> Option<(usize, Value)> {
-        let mistyped = |given: &Given| faults.iter().any(|fault| fault.is_mistyped(&given.path));
-        let mut candidates = self.given.iter().zip(readings).enumerate();
-        candidates.find_map(|(index, (given, reading))| {
-            let next = reading.others.pop_front_if(|_| mistyped(given))?;
-            Some((index, next))
+    /// What stands where a value has the wrong type, the place, and what else may be meant.
+    fn other_reading(
+        &self,
+        faults: &[Fault],
+        choices: &mut [Choice],
+    ) -> Option<(usize, String, Meaning)> {
+        let is_mistyped = |place: &str| faults.iter().any(|fault| fault.is_mistyped(place));
+        let mut candidates = self.given.iter().zip(choices).enumerate();
+        candidates.find_map(|(index, (given, choice))| {
+            let (place, next) = choice.other(&given.path.to_string(), is_mistyped)?;
+            Some((index, place, next))
         })
     }
 
-    fn read(&self, readings: &[Reading]) -> Result<([Layer; 3], Found), Vec<Problem>> {
+    fn read(&self, choices: &[Choice]) -> Result<([Layer; 3], Found), Vec<Problem>> {
         let nothing = || Layer::new(Value::map(), Origin::Default);
         let (mut variables, mut flags) = (nothing(), nothing());
-        for (given, reading) in self.given.iter().zip(readings) {
+        for (given, choice) in self.given.iter().zip(choices) {
             let layer = match given.origin {
                 Origin::Flag { .. } => &mut flags,
                 _ => &mut variables,
             };
             let below = std::mem::replace(layer, nothing());
-            let put = below.put(&given.path, reading.first.clone(), given.origin.clone());
+            let put = below.put(&given.path, choice.now.value(), given.origin.clone());
             *layer = put.map_err(|error| {
                 vec![Problem::Unnamed {
                     origin: given.origin.clone(),
@@ -228,10 +234,9 @@ impl Fault {
         }
     }
 
-    /// Whether the value at `path`, or around it, or in it, does not have the right type.
-    fn is_mistyped(&self, path: &Path) -> bool {
-        let path = path.to_string();
-        let near = |place: &String| is_within(place, &path) || is_within(&path, place);
+    /// Whether the value at `place`, or around it, or in it, does not have the right type.
+    fn is_mistyped(&self, place: &str) -> bool {
+        let near = |fault: &String| is_within(fault, place) || is_within(place, fault);
         self.mistyped.as_ref().is_some_and(near)
     }
 }

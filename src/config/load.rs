@@ -103,7 +103,7 @@ pub fn load(sources: Sources) -> Result<Loaded, ConfigError> {
             let use_last = reader.sources.broken_files == BrokenFiles::UseLastGood;
             let last = last.as_ref().filter(|_| use_last);
             let Some(state) = last.and_then(|last| reader.with_last_good(last)) else {
-                return Err(error);
+                return Err(error.hinting(reader.misnamed(&reader.below())));
             };
             alarms.push(Alarm::new(AlarmKind::FilesBroken, error.to_string(), now));
             (state, None)
@@ -158,6 +158,7 @@ impl Loaded {
 
     /// Variables that were probably meant to name a setting and are not looked at, such as `UNDERPIN_APP_PORT` with one underscore in
     /// the place of two: each with the name that was probably meant. They are no errors: another program may read them.
+    /// Ten at most; the last says how many more there are.
     #[must_use]
     pub fn misnamed(&self) -> &[Problem] {
         &self.misnamed
@@ -225,6 +226,13 @@ impl Reader {
         let disk = self.sources.disk.as_ref()?;
         let readable = |name: &str| LastGood::decode(&disk.read(name).ok()??).ok();
         readable(LAST_GOOD).or_else(|| readable(&storage::previous(LAST_GOOD)))
+    }
+
+    /// What the files say over the defaults, as far as it can be read: what is there to be named.
+    fn below(&self) -> Value {
+        let texts = files::read(&self.sources).unwrap_or_default();
+        let files = layering::files(&texts).map(|files| files.values);
+        self.defaults.merge(&files.unwrap_or_else(|_| Value::map()))
     }
 
     fn misnamed(&self, document: &Value) -> Vec<Problem> {

@@ -68,6 +68,7 @@ mod permission;
 mod preview;
 mod proposal;
 mod read;
+mod reading;
 mod record;
 mod reload;
 mod reloading;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{
     Problem,
-    source::{Given, Reading, Said, plain_name, read_value},
+    reading::Meaning,
+    source::{Given, Said, plain_name, read_value},
 };
-use crate::value::{Map, Path, Value};
+use crate::value::{Path, Value};
 
 /// One text for a place in a list.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +46,7 @@ pub(super) fn gathered(given: Vec<Given>, known: &Value) -> (Vec<Given>, Vec<Pro
 }
 
 /// What the parts of a list come to; `like` is what stands in its place.
-pub(super) fn read_parts(parts: &[Part], like: Option<&Value>) -> Reading {
+pub(super) fn read_parts(parts: &[Part], like: Option<&Value>) -> Meaning {
     let parts: Vec<_> = parts.iter().map(|part| (&*part.at, &*part.text)).collect();
     read_list(&parts, like)
 }
@@ -91,10 +92,10 @@ fn number(text: &str) -> Option<usize> {
 
 type Texts<'a> = [(&'a [String], &'a str)];
 
-fn read(parts: &Texts<'_>, like: Option<&Value>) -> Reading {
+fn read(parts: &Texts<'_>, like: Option<&Value>) -> Meaning {
     let deeper = parts.iter().any(|(at, _)| !at.is_empty());
     match parts {
-        [.., (_, text)] if !deeper => read_value(text, like),
+        [.., (_, text)] if !deeper => Meaning::Text(read_value(text, like)),
         _ if !matches!(like, Some(Value::Map(_))) && is_numbered(parts) => read_list(parts, like),
         _ => read_table(parts, like),
     }
@@ -114,19 +115,16 @@ fn gap(mut numbers: Vec<usize>) -> Option<usize> {
     counted.find(|(at, number)| at != number).map(|(at, _)| at)
 }
 
-fn read_list(parts: &Texts<'_>, like: Option<&Value>) -> Reading {
+fn read_list(parts: &Texts<'_>, like: Option<&Value>) -> Meaning {
     let like = like
         .and_then(Value::as_list)
         .and_then(|items| items.first());
     let items = inside(parts, |key| number(key).unwrap_or(usize::MAX));
     let items = items.into_values().map(|parts| read(&parts, like));
-    let items: Vec<Reading> = items.collect();
-    both(&items, |items| {
-        Value::from(items.cloned().collect::<Vec<Value>>())
-    })
+    Meaning::List(items.collect())
 }
 
-fn read_table(parts: &Texts<'_>, like: Option<&Value>) -> Reading {
+fn read_table(parts: &Texts<'_>, like: Option<&Value>) -> Meaning {
     let known = |key: &str| {
         let known = like.and_then(Value::as_map)?;
         known.iter().find(|(name, _)| plain_name(name) == key)
@@ -134,18 +132,12 @@ fn read_table(parts: &Texts<'_>, like: Option<&Value>) -> Reading {
     let inside = inside(parts, |key| {
         known(key).map_or_else(|| key.to_owned(), |(name, _)| name.to_owned())
     });
-    let (keys, items): (Vec<String>, Vec<Reading>) = inside
-        .into_iter()
-        .map(|(key, parts)| {
-            let like = like.and_then(|like| like.as_map()?.get(&key));
-            let reading = read(&parts, like);
-            (key, reading)
-        })
-        .unzip();
-    both(&items, |items| {
-        let entries = keys.iter().map(String::as_str).zip(items.cloned());
-        entries.collect::<Map>().into()
-    })
+    let entries = inside.into_iter().map(|(key, parts)| {
+        let like = like.and_then(|like| like.as_map()?.get(&key));
+        let meaning = read(&parts, like);
+        (key, meaning)
+    });
+    Meaning::Table(entries.collect())
 }
 
 /// The parts by what they are inside of.
@@ -160,21 +152,6 @@ fn inside<'a, K: Ord>(
         }
     }
     found
-}
-
-/// The whole made of the likely readings, and of the other ones where there are any.
-fn both<'a>(
-    parts: &'a [Reading],
-    whole: impl Fn(&mut dyn Iterator<Item = &'a Value>) -> Value,
-) -> Reading {
-    let most = parts.iter().map(|part| part.others.len()).max();
-    let others = (0..most.unwrap_or(0)).map(|at| {
-        let other = |part: &'a Reading| part.others.get(at).or(part.others.back());
-        let mut others = parts.iter().map(|part| other(part).unwrap_or(&part.first));
-        whole(&mut others)
-    });
-    let mut firsts = parts.iter().map(|part| &part.first);
-    Reading::new(whole(&mut firsts), others)
 }
 
 #[cfg(test)]
@@ -201,9 +178,9 @@ mod tests {
         let (given, problems) = gathered(given, known);
         assert_eq!(problems, []);
         given.into_iter().fold(Value::map(), |document, one| {
-            let reading = one.said.read(known.get(&one.path));
+            let meaning = one.said.read(known.get(&one.path));
             document
-                .with(&one.path, reading.first)
+                .with(&one.path, meaning.value())
                 .expect("the path is free")
         })
     }

@@ -7,6 +7,7 @@ use toml::de::DeValue;
 use super::{
     Origin, Problem,
     numbered::{self, Part},
+    reading::Meaning,
     toml_file::plain_value,
 };
 use crate::value::{Limits, Path, Value, ValueError};
@@ -51,9 +52,9 @@ impl Reading {
 
 impl Said {
     /// What it means where `like` stands now.
-    pub(super) fn read(&self, like: Option<&Value>) -> Reading {
+    pub(super) fn read(&self, like: Option<&Value>) -> Meaning {
         match self {
-            Self::Text(text) => read_value(text, like),
+            Self::Text(text) => Meaning::Text(read_value(text, like)),
             Self::Parts(parts) => numbered::read_parts(parts, like),
         }
     }
@@ -271,7 +272,7 @@ pub(super) fn read_value(text: &str, like: Option<&Value>) -> Reading {
             let texts = Value::from(vec![plain]);
             Reading::new(Value::from(vec![value.clone()]), [value, texts])
         }
-        // Nothing: for a number that need not be there, that is that it is not.
+        // For an `Option` of what no empty text can be, it is that there is none.
         (None, _) if text.trim().is_empty() => Reading::new(plain, [Value::Null]),
         (None, _) => Reading::new(plain, []),
         (Some(value), Some(Value::Text(_))) => Reading::new(plain, [value]),

@@ -25,8 +25,9 @@ use super::{
 /// `[1, 2]`, `{a = 1}`, or a list or table in JSON; `a, b` are the items of a list where the defaults or a file have a list, and `a`
 /// is its only one. When that does not fit the type, the other reading is tried: text, or items that are texts.
 ///
-/// A variable that is empty is given all the same: it is an empty text or list where one of these stands, and nothing where the type
-/// is an `Option` of something else. What a file says there does not hold then; to let it hold, unset the variable.
+/// A variable or flag (`--set app.x=`) that is empty is given all the same: it is an empty text or list where one of these stands, and
+/// nothing where the type is an `Option` of something that no empty text can be; a secret it does not take away, it is refused there.
+/// What a file says there does not hold then; to let it hold, unset the variable.
 ///
 /// A list can also be given item by item, numbered from 0: `UNDERPIN__APP__SERVERS__0__HOST=a`, `UNDERPIN__APP__SERVERS__0__PORT=80`,
 /// `UNDERPIN__APP__SERVERS__1__HOST=b`. Together they are the whole list, in the place of the one that files or defaults have.

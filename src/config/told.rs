@@ -19,7 +19,11 @@ impl State {
         if others.is_empty() || !is_mistyped(&first) {
             return first;
         }
-        let mut others = others.into_iter();
+        // Without a secret something may be open that was not.
+        let has_to_be = self.tables.touches_secret(path, "");
+        let mut others = others
+            .into_iter()
+            .filter(|other| !(has_to_be && other.is_null()));
         others.find(|other| !is_mistyped(other)).unwrap_or(first)
     }
 

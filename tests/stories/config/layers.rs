@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fs};
 use serde::{Deserialize, Serialize};
 use underpin::{
     config::{
-        ConfigError, Configuration, FreeTable, Invalid, Loaded, Options, Origin, Problem, Schema,
-        Sources, diff, load,
+        ConfigError, Configuration, FreeTable, Invalid, Loaded, Options, Origin, Problem, Rules,
+        Schema, Sources, diff, load,
     },
     telemetry::{self, Telemetry},
     value::Value,
@@ -442,6 +442,133 @@ fn a_list_with_a_gap_or_a_wrong_item_names_its_variable() {
         mistyped.contains("UNDERPIN__APP__SERVERS__0__PORT"),
         "{mistyped}"
     );
+}
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Peer {
+    name: String,
+    note: String,
+    port: u16,
+    weight: Option<u32>,
+}
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Peers {
+    peers: Vec<Peer>,
+    tags: Vec<String>,
+}
+
+impl Schema for Peers {}
+
+/// An empty text beside a number that had to be read as text was taken for nothing, and a valid list was refused.
+#[test]
+fn each_part_of_a_list_is_read_by_the_type_that_it_meets() {
+    let read = |variables: &[(&str, &str)], path: &str| {
+        let sources = Sources::new::<FreeTable, Peers>().environment(variables.iter().copied());
+        loaded(sources).value(path).expect("it is there").to_json()
+    };
+
+    let tags = [
+        ("UNDERPIN__APP__TAGS__0", "443"),
+        ("UNDERPIN__APP__TAGS__1", ""),
+    ];
+    assert_eq!(read(&tags, "app.tags"), r#"["443",""]"#);
+    let peer = [
+        ("UNDERPIN__APP__PEERS__0__NAME", "12"),
+        ("UNDERPIN__APP__PEERS__0__NOTE", ""),
+    ];
+    assert_eq!(read(&peer, "app.peers"), r#"[{"name":"12","note":""}]"#);
+    let all = [
+        ("UNDERPIN__APP__PEERS__0__NAME", "12"),
+        ("UNDERPIN__APP__PEERS__0__NOTE", ""),
+        ("UNDERPIN__APP__PEERS__0__PORT", "80"),
+        ("UNDERPIN__APP__PEERS__0__WEIGHT", ""),
+        ("UNDERPIN__APP__PEERS__1__NAME", "b"),
+        ("UNDERPIN__APP__PEERS__1__WEIGHT", ""),
+    ];
+    assert_eq!(
+        read(&all, "app.peers"),
+        r#"[{"name":"12","note":"","port":80,"weight":null},{"name":"b","weight":null}]"#
+    );
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+struct ApiKey(String);
+
+impl TryFrom<String> for ApiKey {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.is_empty() {
+            return Err("a key has at least one character");
+        }
+        Ok(Self(text))
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Guarded {
+    key: Option<ApiKey>,
+    other: Option<ApiKey>,
+}
+
+impl Schema for Guarded {
+    fn rules() -> Rules {
+        Rules::live().secret("key")
+    }
+}
+
+#[test]
+fn an_empty_variable_takes_no_secret_away() {
+    let given = |variable: &str| {
+        let sources = Sources::new::<FreeTable, Guarded>();
+        load(sources.environment([(variable, "")]))
+    };
+
+    let refused = given("UNDERPIN__APP__KEY").expect_err("the key is not accepted");
+    assert!(
+        refused.to_string().contains("UNDERPIN__APP__KEY"),
+        "{refused}"
+    );
+    let other = given("UNDERPIN__APP__OTHER").expect("there is none");
+    assert_eq!(other.value("app.other"), Ok(Value::Null));
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Demanding {
+    token: Option<String>,
+}
+
+impl Schema for Demanding {
+    fn validate(&self) -> Result<(), Invalid> {
+        match self.token {
+            Some(_) => Ok(()),
+            None => Err(Invalid::failed("token", "a token is needed")),
+        }
+    }
+}
+
+/// Who had misspelt the variable of what a program demands was told only that it is missing.
+#[test]
+fn what_is_missing_is_told_with_the_variable_that_was_meant_for_it() {
+    let sources = Sources::new::<FreeTable, Demanding>();
+
+    let refused = refused(sources.environment([("UNDERPIN_APP_TOKEN", "hunter2")]));
+
+    let said = refused.to_string();
+    assert_eq!(refused.problems().len(), 1, "{said}");
+    assert_eq!(refused.misnamed().len(), 1, "{said}");
+    assert!(said.contains("a token is needed"), "{said}");
+    assert!(
+        said.contains("did you mean UNDERPIN__APP__TOKEN?"),
+        "{said}"
+    );
+    assert!(!said.contains("hunter2"), "{said}");
 }
 
 #[test]
