@@ -43,7 +43,7 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_folder(&self) -> io::Result<()>;
 }
 
-/// A folder of the file system. Once it was written to, nothing is written to another one that stands in its place.
+/// A folder of the file system. Once it was read or written to, nothing is written to another one that stands in its place.
 #[derive(Debug, Clone)]
 pub struct Folder {
     path: PathBuf,
@@ -78,10 +78,15 @@ impl Folder {
         }
     }
 
+    /// Whether it is still the one that it was.
+    fn check(&self) -> io::Result<()> {
+        self.held.get().map_or(Ok(()), HeldFolder::check)
+    }
+
     /// Makes the folder at the first write, and waits until it is on the medium.
     fn make(&self) -> io::Result<()> {
-        if let Some(held) = self.held.get() {
-            return held.check();
+        if self.held.get().is_some() {
+            return self.check();
         }
         if !self.path.is_dir() {
             fs::create_dir_all(&self.path)?;
@@ -89,6 +94,10 @@ impl Folder {
             let around = around.filter(|parent| !parent.as_os_str().is_empty());
             File::open(around.unwrap_or(Path::new(".")))?.sync_all()?;
         }
+        self.hold()
+    }
+
+    fn hold(&self) -> io::Result<()> {
         let held = HeldFolder::open(&self.path)?;
         self.held.get_or_init(|| held).check()
     }
@@ -97,7 +106,11 @@ impl Folder {
 impl Disk for Folder {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         match fs::read(self.path.join(name)) {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(bytes) => {
+                // From here on it is this folder that is meant.
+                self.hold()?;
+                Ok(Some(bytes))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -117,10 +130,12 @@ impl Disk for Folder {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check()?;
         fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn sync_folder(&self) -> io::Result<()> {
+        self.check()?;
         File::open(&self.path)?.sync_all()
     }
 }

@@ -121,8 +121,8 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
 /// Holds a folder for one store until it is dropped.
 pub trait DiskLock: fmt::Debug + Send + Sync + 'static {}
 
-/// A folder of real files. Once it was locked, another one that stands in its place is neither locked nor written to, until that is
-/// asked for by a `Folder` of its own.
+/// A folder of real files. While it is locked, another one that is put in its place is not written to, nor locked by this `Folder` any
+/// more; once its lock was given back, another one is as good.
 #[derive(Debug, Clone)]
 pub struct Folder {
     path: PathBuf,
@@ -164,7 +164,10 @@ impl Disk for Folder {
         match file.try_lock() {
             Ok(()) => {
                 *self.held.lock() = Some(HeldFolder::open(&self.path)?);
-                Ok(Box::new(FolderLock { _file: file }))
+                Ok(Box::new(FolderLock {
+                    _file: file,
+                    held: Arc::clone(&self.held),
+                }))
             }
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
@@ -232,6 +235,17 @@ impl Disk for Folder {
 #[derive(Debug)]
 struct FolderLock {
     _file: File,
+    held: Arc<Mutex<Option<HeldFolder>>>,
+}
+
+/// Where all was well to the end, the next folder under the path may be another one: a backup that was put in its place.
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        let mut held = self.held.lock();
+        if held.as_ref().is_some_and(|held| held.check().is_ok()) {
+            *held = None;
+        }
+    }
 }
 
 impl DiskLock for FolderLock {}
@@ -406,6 +420,21 @@ mod tests {
         assert_eq!(gone(disk.remove("theirs")), Err(io::ErrorKind::NotFound));
 
         assert!(place.join("theirs").exists() && !place.join("a").exists());
+    }
+
+    /// As a backup is put in the place of a store that was stopped.
+    #[test]
+    fn a_folder_may_be_replaced_while_nobody_has_it() {
+        let around = tempfile::tempdir().expect("folder for the test");
+        let place = around.path().join("data");
+        let disk = Folder::new(&place);
+        drop(disk.lock().expect("nobody has it"));
+        fs::rename(&place, around.path().join("aside")).expect("it is moved");
+        fs::create_dir(&place).expect("another one");
+
+        let _lock = disk.lock().expect("it is another one, and that is meant");
+
+        disk.create("a").expect("it is new");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub struct EventDraft {
     /// The version of this form, as the interfaces write it. Only checked: there is one, [`EventDraft::VERSION`].
     #[serde(default)]
     pub version: Option<u32>,
-    /// The event's own id, when it comes from a store.
+    /// The event's own id, when it comes from a store; it says when the event was, unless `time` does.
     #[serde(default)]
     pub id: Option<EventId>,
     /// What happened.

@@ -33,7 +33,7 @@ impl HeldFolder {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Err(io::Error::new(
                 io::ErrorKind::NotFound,
-                "the folder was moved, removed or replaced while it was in use; put it back, or restart what uses it",
+                "the folder was moved, removed or replaced while it was in use; put it back, or start the program anew",
             )),
         }
     }

@@ -305,6 +305,9 @@ async fn a_node_whose_folder_was_moved_says_so_and_writes_into_no_folder_in_its_
     let (place, aside) = (around.path().join("data"), around.path().join("aside"));
     let node = in_folder(&place).await;
     node.config().update("app.x", 1).await.expect("updates");
+    node.shutdown().await;
+    // A second start writes nothing to the settings' folder.
+    let node = in_folder(&place).await;
     std::fs::rename(&place, &aside).expect("it is moved");
     let other = in_folder(&place).await;
     let identity = || std::fs::read(place.join("identity")).expect("it is there");
