@@ -268,13 +268,13 @@ fn about_ids(trouble: &str) -> Complaint {
 
 /// Ids never go back with the clock, so that the times in them are not the clock's.
 fn about_drift(drift: Duration) -> Option<Complaint> {
-    /// Far above what an outburst of ids or the start after a kill brings about.
-    const ALLOWED: Duration = Duration::from_secs(10);
+    /// Above what an outburst of ids brings about, and a hundred kills in a row: each start after one begins two seconds ahead.
+    const ALLOWED: Duration = Duration::from_mins(5);
     (drift > ALLOWED).then(|| Complaint {
         part: "node/wiring/ids".into(),
         kind: "drift".into(),
         reason: format!(
-            "event ids are {} s ahead of the clock, which stepped back; set it right, or `as_of` is wrong by that much until it has caught up",
+            "event ids are {} s ahead of the clock: it stepped back, or the node was killed again and again; set it right, or `as_of` is wrong by that much until it has caught up",
             drift.as_secs()
         ),
         since: None,
