@@ -30,10 +30,11 @@ const PIECE: usize = 12_800;
 /// of ids until rows whose ids rise were found by search. Tried before that: showing events under the lock that indexes them, no admission
 /// where nothing can wait, no copy of a text's pointer for each event, and looking at the lock for some microseconds before sleeping for it.
 ///
-/// In turns with the store before, three times: one caller 1.27 to 1.64 M/s after 1.39 to 1.50, 0.64 to 0.97 of the limit after 0.64 to 0.82;
-/// 64 callers 0.74 to 0.96 of it. The batches of [`batch`] show what is left: the same work for a hundred events at once takes 450 ns an
-/// event, with one call for each 600 to 750. The difference is a future that is filled with the event and left again, memory for one
-/// record that is taken and given back, and some 16 atomic operations; 64 callers on two cores hand each line of memory to and fro as well.
+/// One caller stores 1.17 to 1.68 M/s, 0.61 to 0.97 of the limit (the store before, in turns: 1.39 to 1.50, 0.64 to 0.82). 64 callers reach
+/// 0.74 to 0.96 of it, and in the bad hours of a shared machine 0.45 to 0.54, 0.51 to 0.62 M/s after 0.59 to 0.61 of the store before. The
+/// batches of [`batch`] show what is left: the same work for a hundred events at once takes 450 ns an event, with one call for each 600 to
+/// 750. The difference is a future that is filled with the event and left again, memory for one record that is taken and given back, and some
+/// 16 atomic operations; 64 callers on two cores hand each line of memory to and fro as well.
 pub(super) fn store(sides: &mut Sides, callers: usize) -> Result<()> {
     let runtime = Workers::Two.runtime();
     let mut material = Material::new();
