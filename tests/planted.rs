@@ -151,6 +151,8 @@ fn every_planted_bug_still_applies_and_names_tests_that_exist() {
 #[ignore = "builds the library once for each bug: some minutes"]
 fn every_planted_bug_is_caught() {
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("planted");
+    // What was built of an earlier copy is good; a file of it that has moved since is not.
+    let _ = fs::remove_dir_all(copy.join("src"));
     copy_sources(Path::new(env!("CARGO_MANIFEST_DIR")), &copy);
     call_it_another_version(&copy);
     let mut planted = Planted::all();
