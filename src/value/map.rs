@@ -1,6 +1,10 @@
 use std::{fmt, sync::Arc};
 
-use super::Value;
+use super::{Value, path::Components};
+
+/// Up to how many names are looked at one by one. Names of a short map mostly have different lengths, which are told apart without
+/// looking at the names.
+const SHORT: usize = 8;
 
 /// Named values, sorted by name, shared. A clone costs a counter.
 ///
@@ -28,6 +32,18 @@ impl Map {
     #[inline]
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.find(key).ok().map(|at| &self.0[at].1)
+    }
+
+    /// The value under the next component of a path, and what is left of the path after it.
+    #[inline]
+    pub(super) fn step<'p>(&self, path: Components<'p>) -> Option<(&Value, Components<'p>)> {
+        if self.0.len() <= SHORT {
+            let mut named = self.0.iter();
+            return named.find_map(|(name, value)| Some((value, path.after(name)?)));
+        }
+        let mut left = path;
+        let value = self.get(left.next()?)?;
+        Some((value, left))
     }
 
     /// The entries, sorted by name (by bytes).
@@ -122,8 +138,6 @@ impl Map {
 
     #[inline]
     fn find(&self, key: &str) -> Result<usize, usize> {
-        // Names of a short map mostly have different lengths, which are told apart without looking at the names.
-        const SHORT: usize = 8;
         if self.0.len() <= SHORT
             && let Some(at) = self.0.iter().position(|(name, _)| **name == *key)
         {

@@ -168,6 +168,24 @@ impl Path {
 }
 
 impl Components<'_> {
+    /// Whether nothing is left.
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// What is left after `name`, where that is the next component. Its length mostly tells that it is not.
+    #[inline]
+    pub(super) fn after(&self, name: &str) -> Option<Self> {
+        let left = self.0?;
+        let rest = match left.as_bytes().get(name.len()) {
+            None if left.len() == name.len() => None,
+            Some(&byte) if byte == BETWEEN as u8 => Some(&left[name.len() + 1..]),
+            _ => return None,
+        };
+        is_component(name.as_bytes(), &left.as_bytes()[..name.len()]).then_some(Self(rest))
+    }
+
     /// Whether what is left is `prefix` or stands inside it.
     pub(crate) fn start_with(&self, prefix: &Path) -> bool {
         let rest = self.0.unwrap_or_default().strip_prefix(&*prefix.0);
@@ -207,6 +225,32 @@ impl DoubleEndedIterator for Components<'_> {
 
 impl ExactSizeIterator for Components<'_> {}
 impl FusedIterator for Components<'_> {}
+
+/// Whether `name` is the same as a part of a path of its length, and that part one component. Most names are short: to call what
+/// compares long ones would cost more than to compare their two ends, which overlap, as numbers.
+#[inline]
+fn is_component(name: &[u8], part: &[u8]) -> bool {
+    if let (Some(name), Some(part)) = (four_to_eight(name), four_to_eight(part)) {
+        return name == part && !holds_between(part);
+    }
+    name == part && !part.contains(&(BETWEEN as u8))
+}
+
+/// The first four and the last four of so many bytes.
+#[inline]
+fn four_to_eight(text: &[u8]) -> Option<u64> {
+    let (first, last) = (text.first_chunk()?, text.last_chunk()?);
+    let both =
+        || u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last));
+    (text.len() <= 8).then(both)
+}
+
+/// Whether one of the eight bytes is [`BETWEEN`], that is 0.
+#[inline]
+fn holds_between(bytes: u64) -> bool {
+    const ONES: u64 = u64::MAX / 0xff;
+    bytes.wrapping_sub(ONES) & !bytes & (ONES << 7) != 0
+}
 
 impl Draft {
     fn add(&mut self, component: &str) -> Result<(), PathFault> {

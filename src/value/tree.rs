@@ -47,8 +47,11 @@ impl Value {
     #[must_use]
     #[inline]
     pub fn get(&self, path: &Path) -> Option<&Self> {
-        path.components()
-            .try_fold(self, |value, name| value.as_map()?.get(name))
+        let (mut value, mut left) = (self, path.parts());
+        while !left.is_over() {
+            (value, left) = value.as_map()?.step(left)?;
+        }
+        Some(value)
     }
 
     /// A copy in which `path` holds `value`. The maps along the path are copied, missing ones made; all else is shared.
@@ -265,6 +268,7 @@ impl Value {
 
     /// The map, when this is one.
     #[must_use]
+    #[inline]
     pub fn as_map(&self) -> Option<&Map> {
         match self {
             Self::Map(map) => Some(map),
@@ -517,7 +521,31 @@ mod tests {
         assert!(bomb.shortened(10_000).as_map().is_some());
     }
 
+    #[test]
+    fn a_name_that_holds_what_stands_between_components_is_no_two_of_them() {
+        for one in ["a", "abcd", "abcdefgh", "abcdefghijklmnopq"] {
+            let path = Path::from_components([one, "b"]).expect("short names");
+            let value = Value::Map([(format!("{one}\0b"), 1)].into_iter().collect());
+            assert_eq!(value.get(&path), None);
+            let inner = Value::Map([("b", 1)].into_iter().collect());
+            let value = Value::Map([(one, inner)].into_iter().collect());
+            assert_eq!(value.get(&path), Some(&Value::Int(1)));
+        }
+    }
+
     proptest! {
+        /// Names of each length beside each other that begin and end alike, in few and in many.
+        #[test]
+        fn a_path_leads_where_its_components_lead_one_by_one(
+            names in prop::collection::vec("[ab]{0,2}[ab\0]{0,1}c{0,15}[ab]{1,2}", 0..14), at in prop::collection::vec("[ab]{0,3}c{0,15}[ab]{1,2}", 1..3)
+        ) {
+            let level = |value: Value| Value::Map(names.iter().chain(&at[..1]).map(|name| (name.as_str(), value.clone())).collect());
+            let value = level(level(1.into()));
+            let path = Path::from_components(at.iter().map(String::as_str)).expect("short names");
+            let one_by_one = at.iter().try_fold(&value, |value, name| value.as_map()?.get(name));
+            prop_assert_eq!(value.get(&path), one_by_one);
+        }
+
         #[test]
         fn what_was_put_is_found_and_all_else_is_as_before(
             value in arbitrary::value(), new in arbitrary::value(), names in prop::collection::vec("[a-c]{1,2}", 1..4)

@@ -1,6 +1,9 @@
 //! The events that all sides are given, made before the clock runs.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, LazyLock},
+};
 
 use underpin::{
     events::{Event, EventBuilder},
@@ -12,7 +15,6 @@ use super::inline;
 
 /// Makes events whose ids have never been used before.
 pub(super) struct Material {
-    ids: IdGenerator,
     kinds: Vec<Arc<str>>,
     sources: Vec<Arc<str>>,
     data: Vec<Value>,
@@ -66,6 +68,10 @@ impl Decoded {
 /// Events of one correlation, as a request through a few services makes them.
 const OF_ONE_CORRELATION: usize = 15;
 
+/// One for all, since some stores are filled from several materials.
+static IDS: LazyLock<IdGenerator> =
+    LazyLock::new(|| IdGenerator::new(NodeId::new(1).expect("1 is a node id")));
+
 impl Material {
     pub(super) fn new() -> Self {
         let names = |prefix: &str, count: usize| {
@@ -73,7 +79,6 @@ impl Material {
             (0..count).map(name).collect()
         };
         Self {
-            ids: IdGenerator::new(NodeId::new(1).expect("1 is a node id")),
             kinds: names("order.payment.accepted.", 8),
             sources: names("payments/worker-", 4),
             data: (0..64).map(data).collect(),
@@ -85,7 +90,7 @@ impl Material {
     /// New events. Their data is shared among them, so that making them leaves the caches as they are.
     pub(super) fn events(&mut self, count: usize) -> Vec<Event> {
         let count32 = u32::try_from(count).ok().and_then(NonZeroU32::new);
-        let ids = self.ids.reserve(count32.expect("some events"));
+        let ids = IDS.reserve(count32.expect("some events"));
         ids.map(|id| {
             if self.made.is_multiple_of(OF_ONE_CORRELATION) {
                 self.correlation = CorrelationId::random();
