@@ -100,12 +100,13 @@ A query is a row of conditions that must all hold, each a field, an operator and
   source=till  correlation=req-7f3a    exact; source=\"\" for events without one
   parent=ID  node=7                    what an event caused; the node that made it
   id>=ID  time<2026-11-23              with =, <, <=, >, >=
-  data.total>100  data.items.0=true    with =, !=, <, <=, >, >=; values in quotes are text
+  data.total>100  data.items.0=true    with =, !=, <, <=, >, >=; numbers are as JSON writes them,
+                                       other values are text, and so is all in quotes
   order=-time  limit=10  skip=5        order is time, -time, id or -id
 Values with spaces stand in double quotes. The options are conditions of their own.
 
-Times are an age (30s, 10m, 1h30m, 3d, 1w), a date (2026-11-23, today, yesterday: from its start
-for --since, to its end for --until), a local time (2026-11-23T10:00), RFC 3339
+Times are an age (30s, 10m, 1h30m, 3d, 1w), a date (2026-11-23, today, yesterday: its start for
+--since and --from, its end for all others), a local time (2026-11-23T10:00), RFC 3339
 (2026-11-23T10:00:00Z), nanoseconds since 1970, or now.
 
 An answer of as many events as asked for ends with the cursor --after of what follows, unless it is

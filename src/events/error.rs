@@ -206,6 +206,18 @@ pub enum QueryError {
     /// The range of ids ends before it starts.
     #[error("the last id is below the first; swap them")]
     IdRange,
+    /// No event has a kind that is empty or so long.
+    #[error("no kind is {bytes} bytes; use 1 to {KIND_BYTES_MAX}, or leave it out for every kind")]
+    Kind {
+        /// Length of the refused kind or beginning of one.
+        bytes: usize,
+    },
+    /// No event has a source that is so long.
+    #[error("no source is {bytes} bytes; use at most {SOURCE_BYTES_MAX}")]
+    Source {
+        /// Length of the refused source.
+        bytes: usize,
+    },
     /// More comparisons of data than one query may have.
     #[error(
         "{given} comparisons of data; use at most {}",

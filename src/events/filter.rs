@@ -8,7 +8,8 @@ use crate::{
 };
 
 use super::{
-    Comparison, Query, QueryError, Timestamp, bloom::Member, record::Record, texts::Texts,
+    Comparison, KIND_BYTES_MAX, Query, QueryError, SOURCE_BYTES_MAX, Timestamp, bloom::Member,
+    record::Record, texts::Texts,
 };
 
 /// What must hold for an event; nothing said means every event.
@@ -68,6 +69,24 @@ impl Filter {
         }
         if self.first > self.last {
             return Err(QueryError::IdRange);
+        }
+        match &self.kind {
+            Some(KindFilter::Exact(kind)) if !(1..=KIND_BYTES_MAX).contains(&kind.len()) => {
+                return Err(QueryError::Kind { bytes: kind.len() });
+            }
+            Some(KindFilter::Prefix(prefix)) if prefix.len() > KIND_BYTES_MAX => {
+                let bytes = prefix.len();
+                return Err(QueryError::Kind { bytes });
+            }
+            _ => {}
+        }
+        if let Some(source) = self
+            .source
+            .as_ref()
+            .filter(|it| it.len() > SOURCE_BYTES_MAX)
+        {
+            let bytes = source.len();
+            return Err(QueryError::Source { bytes });
         }
         match self.data.len() {
             0..=Query::COMPARISONS_MAX => Ok(()),

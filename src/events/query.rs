@@ -229,8 +229,9 @@ impl Query {
     /// # Errors
     ///
     /// [`QueryError::Limit`] if limit and skip together are above [`Query::LIMIT_MAX`], [`QueryError::Range`] if `until` is before
-    /// `since`, [`QueryError::IdRange`] if the last id is below the first, [`QueryError::Comparisons`] if there are too many,
-    /// [`QueryError::CursorOrder`] if the cursor belongs to another order.
+    /// `since`, [`QueryError::IdRange`] if the last id is below the first, [`QueryError::Kind`] and [`QueryError::Source`] if no event can
+    /// have such a one, [`QueryError::Comparisons`] if there are too many, [`QueryError::CursorOrder`] if the cursor belongs to another
+    /// order.
     pub fn check(&self) -> Result<(), QueryError> {
         let limit = self.limit.saturating_add(self.skip);
         if limit > Self::LIMIT_MAX {
@@ -347,6 +348,7 @@ impl<'de> Deserialize<'de> for Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::When;
 
     #[test]
     fn limits_hold_to_the_event() {
@@ -373,6 +375,36 @@ mod tests {
             Query::new().since(late).until(early).check(),
             Err(QueryError::Range)
         );
+    }
+
+    /// An empty kind found nothing, while its text was refused.
+    #[test]
+    fn a_kind_or_a_source_that_no_event_can_have_is_refused_as_its_text_is() {
+        let when = When::utc(Timestamp::MIN);
+        let long = |bytes| "x".repeat(bytes);
+        for (query, answer) in [
+            (Query::new().kind(""), Err(QueryError::Kind { bytes: 0 })),
+            (
+                Query::new().kind(long(257)),
+                Err(QueryError::Kind { bytes: 257 }),
+            ),
+            (
+                Query::new().kind_prefix(long(257)),
+                Err(QueryError::Kind { bytes: 257 }),
+            ),
+            (
+                Query::new().source(long(257)),
+                Err(QueryError::Source { bytes: 257 }),
+            ),
+            (Query::new().kind(long(256)), Ok(())),
+            (Query::new().kind_prefix(""), Ok(())),
+            (Query::new().kind_prefix(long(256)), Ok(())),
+            (Query::new().source(long(256)), Ok(())),
+        ] {
+            let text = query.to_string();
+            assert_eq!(Query::parse(&text, &when).is_ok(), answer.is_ok(), "{text}");
+            assert_eq!(query.check(), answer, "{text}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     value::{Limits, Value},
 };
 
-use super::super::{event::KIND_BYTES_MAX, filter::KindFilter};
+use super::super::{KIND_BYTES_MAX, SOURCE_BYTES_MAX, filter::KindFilter};
 
 /// A value as it is written.
 #[derive(Debug)]
@@ -72,29 +72,30 @@ impl Literal<'_> {
     }
 }
 
+/// As JSON writes it. `inf`, `+5`, `007` and what is beyond all numbers are text, and so is an option with quotes or spaces around it.
 fn scalar(text: &str) -> Value {
-    match text {
-        "null" => return Value::Null,
-        "true" => return true.into(),
-        "false" => return false.into(),
-        _ => {}
-    }
-    if let Ok(number) = text.parse::<i64>() {
-        return number.into();
-    }
-    if let Ok(number) = text.parse::<u64>() {
-        return number.into();
-    }
-    // `inf`, `nan` and what is beyond all numbers are text.
-    let is_number = text.starts_with(|c: char| c.is_ascii_digit() || c == '-');
-    match text.parse::<f64>() {
-        Ok(number) if is_number && number.is_finite() => number.into(),
+    let may_be = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let read = text
+        .chars()
+        .all(may_be)
+        .then(|| Value::from_json(text, Limits::DEFAULT));
+    match read {
+        Some(Ok(value)) => value,
         _ => text.into(),
     }
 }
 
 pub(super) fn read<T, E: fmt::Display>(result: Result<T, E>) -> Result<T, String> {
     result.map_err(|error| error.to_string())
+}
+
+pub(super) fn source(text: &str) -> Result<&str, String> {
+    match text.len() {
+        0..=SOURCE_BYTES_MAX => Ok(text),
+        bytes => Err(format!(
+            "the source has {bytes} bytes; sources have at most {SOURCE_BYTES_MAX}"
+        )),
+    }
 }
 
 pub(super) fn number(text: &str) -> Result<usize, String> {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 use self::{
-    literal::{Form, Literal, node, number, read},
+    literal::{Form, Literal, node, number, read, source},
     misread::{Fault, unknown},
     scan::{Scan, begins_operator, first_outside_quotes},
 };
@@ -42,7 +42,7 @@ pub use misread::Misread;
 /// | `id` | `=` `<` `<=` `>` `>=` | an event's id |
 /// | `time` | `=` `<` `<=` `>` `>=` | as [`When`] reads it; a date is the whole day |
 /// | `since`, `until`, `as_of` | `=` | a time; `since` and `until` belong to the range |
-/// | `data`, `data.PATH` | `=` `!=` `<` `<=` `>` `>=` | a number, `true`, `false`, `null`, else text; in quotes always text; JSON |
+/// | `data`, `data.PATH` | `=` `!=` `<` `<=` `>` `>=` | a number as JSON writes it, `true`, `false`, `null`, else text; in quotes always text; JSON |
 /// | `order` | `=` | `time`, `-time`, `id`, `-id` |
 /// | `limit`, `skip` | `=` | a number |
 /// | `after` | `=` | a page's cursor |
@@ -108,6 +108,8 @@ const FIELDS: [(&str, Field); 14] = [
 ];
 /// Said where a text ends too soon.
 const MISSING: &str = "a value is missing here";
+/// Said of an `and` that does not stand between two conditions: one of them may have been lost on its way.
+const LONELY_AND: &str = "`and` stands between two conditions, as in kind=order.paid and node=7";
 /// How a field of the data begins.
 const DATA: &str = "data";
 
@@ -179,9 +181,14 @@ impl<'w> QueryReader<'w> {
             return Err((0..0, why));
         }
         let mut scan = Scan::new(text);
+        let (mut is_behind_one, mut and) = (false, None);
         while let Some((name, at)) = scan.name() {
             match name {
-                "and" | "AND" => continue,
+                "and" | "AND" if is_behind_one && and.is_none() => {
+                    and = Some(at);
+                    continue;
+                }
+                "and" | "AND" => return Err((at, LONELY_AND.into())),
                 "or" | "OR" => {
                     let why = "every condition must hold, there is no `or`; ask twice".into();
                     return Err((at, why));
@@ -195,8 +202,9 @@ impl<'w> QueryReader<'w> {
             let operator = scan.operator(&at)?;
             let (literal, place) = scan.value()?;
             self.set(name, at, operator, &literal, place)?;
+            (is_behind_one, and) = (true, None);
         }
-        Ok(())
+        and.map_or(Ok(()), |at| Err((at, LONELY_AND.into())))
     }
 
     /// Reads one condition that ends with the text, its value as it stands; the first `name` bytes are no part of the value.
@@ -265,7 +273,7 @@ impl<'w> QueryReader<'w> {
         }
         let text = value.plain()?;
         match field {
-            Field::Source => filter.source = Some(text.into()),
+            Field::Source => filter.source = Some(source(text)?.into()),
             Field::Correlation => filter.correlation = Some(read(CorrelationId::new(text))?),
             Field::Parent => filter.parent = Some(read(text.parse())?),
             Field::Node => filter.node = Some(node(text)?),
@@ -451,6 +459,19 @@ mod tests {
             ("\"5\"", Value::from("5")),
             ("nan", Value::from("nan")),
             ("1e999", Value::from("1e999")),
+            (
+                "18446744073709551616",
+                Value::from(18_446_744_073_709_551_616.0),
+            ),
+            (
+                "-9223372036854775809",
+                Value::from(-9_223_372_036_854_775_809.0),
+            ),
+            // Telephone numbers and postal codes are no numbers; `+5` was one, and `+5.5` was none.
+            ("+5", Value::from("+5")),
+            ("01067", Value::from("01067")),
+            (".5", Value::from(".5")),
+            ("TRUE", Value::from("TRUE")),
             ("paid", Value::from("paid")),
             (
                 "[1, \"a b\"]",
@@ -481,6 +502,14 @@ mod tests {
             ("kind=\"a\"b=c", "b", "a space must stand"),
             ("=5", "=", "a field must stand before"),
             ("kind=a or kind=b", "or", "there is no `or`"),
+            // What stood behind it was lost, and everything was found.
+            ("kind=a and", "and", "between two conditions"),
+            ("kind=a AND\n", "AND", "between two conditions"),
+            ("and kind=a", "and", "between two conditions"),
+            ("and", "and", "between two conditions"),
+            ("kind=a and and node=7", "and", "between two conditions"),
+            ("data.x=[1]kind=a", "k", "a space must stand"),
+            ("data.x={\"a\":1}and kind=a", "a", "a space must stand"),
             ("not kind=b", "not", "there is no `not`"),
             ("kind:paid", "kind:paid", "as in kind=paid"),
             ("data.n=>5", ">", ">="),

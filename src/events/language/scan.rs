@@ -105,6 +105,7 @@ impl<'a> Scan<'a> {
             }
             Some('{' | '[') => {
                 let json = self.json("this is not JSON")?;
+                self.ends_here()?;
                 let place = start..self.at;
                 Ok((
                     Literal {
@@ -136,19 +137,25 @@ impl<'a> Scan<'a> {
             self.at += 1;
             form = Form::QuotedStar;
         }
-        let after = self.rest().chars().next();
-        if let Some(next) = after.filter(|next| !next.is_whitespace()) {
-            let place = self.at..self.at + next.len_utf8();
-            return Err((
-                place,
-                "a space must stand between a value and what follows".into(),
-            ));
-        }
+        self.ends_here()?;
         let literal = Literal {
             text: text.into(),
             form,
         };
         Ok((literal, start..self.at))
+    }
+
+    /// Whether nothing follows a value without a space.
+    fn ends_here(&self) -> Result<(), Fault> {
+        let after = self.rest().chars().next();
+        match after.filter(|next| !next.is_whitespace()) {
+            None => Ok(()),
+            Some(next) => {
+                let place = self.at..self.at + next.len_utf8();
+                let why = "a space must stand between a value and what follows";
+                Err((place, why.into()))
+            }
+        }
     }
 
     /// One JSON value.
