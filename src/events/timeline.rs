@@ -177,7 +177,8 @@ impl Timeline {
         self.sources.keys().filter_map(of).collect()
     }
 
-    /// What differs between the states at two times, path by path, from the earlier to the later. Lists are compared as a whole.
+    /// What differs between the states at two times, path by path, from the earlier to the later. Lists are compared as a whole, and so
+    /// is what was shortened: by its size and its beginning, which is all that is known of it.
     #[must_use]
     pub fn between(&self, one: Timestamp, other: Timestamp) -> Vec<Difference> {
         let (from, to) = (one.min(other), one.max(other));
@@ -228,7 +229,11 @@ fn compare(
     if before == after {
         return;
     }
-    if let (Some(Value::Map(old)), Some(Value::Map(new))) = (before, after) {
+    let is_whole = |state: Option<&Value>| !state.is_some_and(is_shortened);
+    if let (Some(Value::Map(old)), Some(Value::Map(new))) = (before, after)
+        && is_whole(before)
+        && is_whole(after)
+    {
         let mut names: Vec<&str> = old.iter().chain(new.iter()).map(|(name, _)| name).collect();
         names.sort_unstable();
         names.dedup();
@@ -372,6 +377,33 @@ mod tests {
 
         assert!(timeline.changes()[0].is_shortened());
         assert_eq!(timeline.breaks().count(), 0);
+    }
+
+    /// The names that tell of a shortened state were told as parts of it: `preview` had changed.
+    #[test]
+    fn a_state_that_was_cut_differs_as_a_whole() {
+        let large = |n: u8| {
+            Value::from([
+                ("n", Value::from(u64::from(n))),
+                ("pad", "x".repeat(20_000).into()),
+            ])
+        };
+        let timeline = Timeline::of([
+            change(1, 10, "s", Value::Null, large(1)),
+            change(2, 20, "s", large(1), large(2)),
+            change(3, 30, "s", large(2), stock(5, 1)),
+        ]);
+
+        for (from, to) in [(10, 20), (20, 30)] {
+            let paths: Vec<_> = timeline
+                .between(at(from), at(to))
+                .into_iter()
+                .map(|found| found.path)
+                .collect();
+            assert_eq!(paths, [Path::root()], "{from} to {to}");
+        }
+        let told = timeline.changes()[1].differences();
+        assert_eq!((told.len(), &told[0].path), (1, &Path::root()));
     }
 
     /// Applies differences to a state: what they say must lead from one to the other.
