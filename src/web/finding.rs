@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Interface, body, error::ApiError, events::store_error, query::Given};
 use crate::{
     events::{
-        Change, Difference, Event, Pages, Query, QueryError, QueryReader, Start, StoreError,
+        Change, Difference, Edge, Event, Pages, Query, QueryError, QueryReader, Start, StoreError,
         Subscription, Timeline, Timestamp, When,
     },
     ids::EventId,
@@ -165,7 +165,12 @@ pub(super) async fn timeline(
         match ["at", "from", "to"].iter().position(|known| *known == name) {
             None => filters.push((name, value)),
             Some(place) => {
-                let read = when.read(&value, crate::events::Edge::End);
+                let edge = if name == "from" {
+                    Edge::Start
+                } else {
+                    Edge::End
+                };
+                let read = when.read(&value, edge);
                 let time =
                     read.map_err(|why| ApiError::malformed(format!("{name}={value}: {why}")))?;
                 if times[place].replace(time).is_some() {

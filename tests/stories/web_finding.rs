@@ -289,6 +289,13 @@ async fn states_are_told_for_a_time_and_between_two() {
         .json();
     let difference = json!({ "source": "shelf", "path": "tea", "before": 9, "after": 7 });
     assert_eq!(between["differences"], json!([difference]));
+    // Its day began where it ended, and nothing had changed within it.
+    let day = "from=1970-01-01&to=1970-01-01";
+    let within = get(&node, &format!("/api/v1/timeline?source=shelf&{day}"))
+        .await
+        .json();
+    let first = json!({ "source": "shelf", "path": "", "before": null, "after": { "tea": 7 } });
+    assert_eq!(within["differences"], json!([first]));
     for refused in [
         "to=1h",
         "at=1h&from=2h",

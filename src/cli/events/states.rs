@@ -15,13 +15,13 @@ pub(in crate::cli) fn timeline(arguments: &Timeline, out: &mut Output) -> Result
     };
     let query = ask(&arguments.filter(), &[])?.to_string();
     let mut parameters = vec![("q", query)];
-    for (name, text) in [
-        ("at", &arguments.at),
-        ("from", &arguments.from),
-        ("to", &arguments.to),
+    for (name, text, edge) in [
+        ("at", &arguments.at, Edge::End),
+        ("from", &arguments.from, Edge::Start),
+        ("to", &arguments.to, Edge::End),
     ] {
         if let Some(text) = text {
-            let time = when.read(text, Edge::End);
+            let time = when.read(text, edge);
             let time = time.map_err(|why| Failure::Usage(format!("--{name} {text}: {why}")))?;
             parameters.push((name, time.to_string()));
         }
