@@ -1440,6 +1440,120 @@ fn an_import_that_follows_takes_what_is_written_and_stays_with_a_rotated_file() 
     assert_eq!(follow.process.wait().expect("it ends").code(), Some(130));
 }
 
+/// A follower, and how many events it has stored.
+struct Follows<'s> {
+    stage: &'s Stage,
+    log: PathBuf,
+    import: GoesOn,
+}
+
+impl<'s> Follows<'s> {
+    fn start(stage: &'s Stage, text: &str) -> Self {
+        let log = stage.write("app.log", text);
+        let path = log.to_str().expect("UTF-8");
+        let arguments = [
+            "events", "import", path, "--follow", "--format", "text", "--json",
+        ];
+        let import = GoesOn::start(&stage.node, &arguments);
+        Self { stage, log, import }
+    }
+
+    /// Waits until so many are stored, and answers what they say in the order of their ids.
+    fn stored(&self, count: usize) -> Vec<String> {
+        let ask = || {
+            self.stage
+                .node
+                .events(&["--source", "app.log", "--order=id"])
+        };
+        until("they are stored", || ask().len() >= count);
+        let message = |event: &Json| event["data"]["message"].as_str().map(str::to_owned);
+        ask().iter().filter_map(message).collect()
+    }
+
+    /// Gives its name to another file, as `logrotate` does.
+    fn rotate(&self, name: &str, text: &str) {
+        fs::rename(&self.log, self.stage.path(name)).expect("renamed");
+        fs::write(&self.log, text).expect("writable");
+    }
+
+    /// Waits until the store knows that the file is read up to there.
+    fn is_read_to(&self, offset: u64) {
+        let path = self.log.canonicalize().expect("it is there");
+        let url = format!("{}/api/v1/checkpoints", self.stage.node.url);
+        until("the store knows how far it is read", || {
+            let key = format!("import:{}", path.display());
+            let answer = ureq::get(&url).query("key", &key).call();
+            let answer: Json = answer
+                .expect("it answers")
+                .body_mut()
+                .read_json()
+                .expect("JSON");
+            answer["value"]["offset"] == offset
+        });
+    }
+
+    fn ends(mut self) {
+        signal(&self.import.process, "-INT");
+        assert_eq!(
+            self.import.process.wait().expect("it ends").code(),
+            Some(130)
+        );
+    }
+}
+
+/// The line was lost with the file that was cut, or taken for the beginning of the new file's first line.
+#[test]
+fn a_followed_file_that_is_cut_within_a_line_loses_neither_that_line_nor_the_next_one() {
+    let stage = Stage::set();
+    let follows = Follows::start(&stage, "zero\n");
+    follows.stored(1);
+
+    append(&follows.log, "one\ntwo without its e");
+    follows.stored(2);
+    fs::write(&follows.log, "three\n").expect("writable");
+    assert_eq!(
+        follows.stored(4),
+        ["zero", "one", "two without its e", "three"]
+    );
+
+    // What is written behind the cut to the place where the line had begun is another line.
+    append(&follows.log, "four\nfi");
+    follows.stored(5);
+    fs::write(&follows.log, "three\nfour\nsix\n").expect("writable");
+    assert_eq!(follows.stored(7)[4..], ["four", "fi", "six"]);
+    append(&follows.log, "seven\n");
+    assert_eq!(follows.stored(8)[7..], ["seven"]);
+    follows.ends();
+}
+
+/// They were taken for lines of the file before it, and left out.
+#[test]
+fn a_followed_file_that_begins_as_the_one_before_it_is_read_from_its_start() {
+    let stage = Stage::set();
+    let follows = Follows::start(&stage, "program started\n");
+    follows.stored(1);
+
+    follows.rotate("app.log.1", "program started\none\n");
+    assert_eq!(follows.stored(3)[1..], ["program started", "one"]);
+    follows.rotate("app.log.2", "two");
+    follows.rotate("app.log.3", "two\nthree\n");
+    assert_eq!(follows.stored(5)[3..], ["two", "three"]);
+
+    // Emptied, seen so, and written anew.
+    fs::write(&follows.log, "").expect("writable");
+    follows.is_read_to(0);
+    fs::write(&follows.log, "two\nthree\nfour\n").expect("writable");
+    assert_eq!(follows.stored(8)[5..], ["two", "three", "four"]);
+    follows.ends();
+
+    let log = stage.write("again.log", "one\ntwo\n");
+    assert_eq!(stage.node.import(&log, &[]), counts(2, 0, 0));
+    stage.write("again.log", "");
+    assert_eq!(stage.node.import(&log, &[]), counts(0, 0, 0));
+    stage.write("again.log", "one\ntwo\nthree\n");
+    assert_eq!(stage.node.import(&log, &[]), counts(3, 0, 0));
+}
+
 #[test]
 fn a_data_folder_is_verified_copied_written_out_and_mended() {
     let mut stage = Stage::set();

@@ -3,7 +3,7 @@
 use serde_json::json;
 use underpin::ids::EventId;
 
-use super::{checkpoint::Checkpoint, format::Refused};
+use super::{checkpoint::Checkpoint, format::Refused, reader::Unfinished};
 use crate::cli::client::Refusal;
 
 /// Enough that a batch's sync to disk is shared by many, few enough that a kill repeats little.
@@ -24,6 +24,8 @@ pub(super) struct Batch {
     /// Bytes of the input up to here.
     pub(super) position: u64,
     pub(super) last: bool,
+    /// The last line of the input, which has no end yet and is not part of this.
+    pub(super) unfinished: Option<Unfinished>,
 }
 
 #[derive(Debug)]

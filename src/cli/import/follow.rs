@@ -7,7 +7,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Input, LockedFile, Report, file_attempts, interrupt::Interrupt, open, unreadable};
+use super::{
+    Input, LockedFile, Report, Standing, checkpoint::Checkpoint, file_attempts,
+    interrupt::Interrupt, open, unreadable,
+};
 use crate::cli::{arguments::Import, client::Client, failure::Failure};
 
 /// How often a file is looked at that does not grow: soon enough for a person, and nothing for a machine.
@@ -26,11 +29,18 @@ pub(super) fn follow(
 ) -> Result<(), Failure> {
     let path = &arguments.file;
     let failed = |error: io::Error| unreadable(path, &error);
-    let mut current = first;
+    let (mut current, mut standing) = (first, Standing::default());
     loop {
         current.grows = true;
         let read = State::of(&current.file).map_err(failed)?;
-        file_attempts(client, arguments, &current, interrupt, report)?;
+        file_attempts(
+            client,
+            arguments,
+            &current,
+            &mut standing,
+            interrupt,
+            report,
+        )?;
         let mut quiet = 0;
         loop {
             if interrupt.is_asked() {
@@ -47,8 +57,20 @@ pub(super) fn follow(
             if quiet > QUIET_LOOKS {
                 // A last line without its end gets none any more.
                 current.grows = false;
-                file_attempts(client, arguments, &current, interrupt, report)?;
+                file_attempts(
+                    client,
+                    arguments,
+                    &current,
+                    &mut standing,
+                    interrupt,
+                    report,
+                )?;
                 current = open_next(path)?;
+                // It is read from its start, also where it begins as the one before.
+                standing = Standing {
+                    reached: Some(Checkpoint::default()),
+                    unfinished: None,
+                };
                 break;
             }
             interrupt.wait(LOOK_EACH);

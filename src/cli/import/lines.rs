@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use super::checkpoint::Print;
+
 /// Longer lines are refused: more than an event may hold. In bytes, without the end of line.
 pub(super) const LINE_BYTES_MAX: usize = 1024 * 1024;
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -24,6 +26,16 @@ pub(super) struct Found {
     pub(super) too_long: bool,
     /// Checksum of its bytes, when it did not end.
     pub(super) open_crc: u32,
+}
+
+impl Found {
+    /// Of a line that did not end.
+    pub(super) fn print(&self) -> Print {
+        Print {
+            bytes: self.bytes,
+            crc32c: self.open_crc,
+        }
+    }
 }
 
 impl<R: Read> Lines<R> {
@@ -60,6 +72,11 @@ impl<R: Read> Lines<R> {
     pub(super) fn line(&self) -> &[u8] {
         let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
         line.strip_suffix(b"\r").unwrap_or(line)
+    }
+
+    /// The line that was read, as it stands there.
+    pub(super) fn line_bytes(&self) -> &[u8] {
+        &self.line
     }
 
     /// The line that was read, without its newline.

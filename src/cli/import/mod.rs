@@ -43,7 +43,7 @@ use self::{
     checkpoint::{Checkpoint, Place, Start},
     format::{Context, Format},
     interrupt::Interrupt,
-    reader::{Pipe, Reader, Source},
+    reader::{Pipe, Reader, Source, Unfinished},
     report::Report,
     sender::{Kept, SendError, Sender},
     stamp::Calendar,
@@ -67,7 +67,7 @@ const BEGINNINGS_MAX: usize = 5;
 
 /// What the thread that reads has to say.
 enum Message {
-    Batch { batch: Batch, skipped: u64 },
+    Batch { batch: Box<Batch>, skipped: u64 },
     Unreadable(io::Error),
     Interrupted,
 }
@@ -77,6 +77,15 @@ enum End {
     Done,
     /// The checkpoint was moved by somebody else: begin again from where it is.
     Moved,
+}
+
+/// Where an import stands that goes on with its file.
+#[derive(Debug, Default)]
+struct Standing {
+    /// How far the file was read, when this is known better than from the store, which is only told together with events.
+    reached: Option<Checkpoint>,
+    /// The last line, when it had no end yet.
+    unfinished: Option<Unfinished>,
 }
 
 /// Imports, and says how it went.
@@ -104,7 +113,10 @@ fn attempts(arguments: &Import, report: &mut Report) -> Result<(), Failure> {
         Input::File(file) if arguments.follow => {
             follow::follow(&client, arguments, file, &interrupt, report)
         }
-        Input::File(file) => file_attempts(&client, arguments, &file, &interrupt, report),
+        Input::File(file) => {
+            let mut standing = Standing::default();
+            file_attempts(&client, arguments, &file, &mut standing, &interrupt, report)
+        }
     }
 }
 
@@ -112,15 +124,14 @@ fn file_attempts(
     client: &Client,
     arguments: &Import,
     file: &LockedFile,
+    standing: &mut Standing,
     interrupt: &Interrupt,
     report: &mut Report,
 ) -> Result<(), Failure> {
     for _ in 0..BEGINNINGS_MAX {
-        if matches!(
-            import_file(client, arguments, file, interrupt, report)?,
-            End::Done
-        ) {
-            return Ok(());
+        match import_file(client, arguments, file, standing, interrupt, report)? {
+            End::Done => return Ok(()),
+            End::Moved => *standing = Standing::default(),
         }
     }
     Err(Failure::refused(
@@ -181,6 +192,7 @@ fn import_file(
     client: &Client,
     arguments: &Import,
     LockedFile { file, key, grows }: &LockedFile,
+    standing: &mut Standing,
     interrupt: &Interrupt,
     report: &mut Report,
 ) -> Result<End, Failure> {
@@ -192,7 +204,8 @@ fn import_file(
         stored => stored?,
     };
     let begun = report.tally.lines() > 0;
-    let wanted = in_store.clone().filter(|_| begun || !arguments.from_start);
+    let in_store_wanted = || in_store.clone().filter(|_| begun || !arguments.from_start);
+    let wanted = standing.reached.clone().or_else(in_store_wanted);
     let start = Checkpoint::resume(wanted, |start, bytes| reader::print(&file, start, bytes))
         .map_err(|error| unreadable(&arguments.file, &error))?;
     let at = match start {
@@ -210,6 +223,9 @@ fn import_file(
     let format = Format::choose(arguments.format, &head);
     report.format = Some(format);
     let mut reader = Reader::new(file, format, context, place, open);
+    if let Some(line) = &standing.unfinished {
+        reader = reader.going_on_with(line.clone());
+    }
     if *grows {
         reader = reader.only_whole_lines();
     }
@@ -223,7 +239,7 @@ fn import_file(
             in_store,
         }),
     );
-    carry_over(interrupt, reader, &mut sender, arguments, report)
+    carry_over(interrupt, reader, &mut sender, arguments, standing, report)
 }
 
 fn import_pipe(
@@ -251,8 +267,17 @@ fn import_pipe(
     let context = context(arguments, Timestamp::now());
     let input = Pipe(io::Cursor::new(head).chain(pipe));
     let reader = Reader::new(input, format, context, Place::default(), None);
+    let mut standing = Standing::default();
     // Without a checkpoint there is none to be moved.
-    carry_over(interrupt, reader, &mut sender, arguments, report).map(|_| ())
+    carry_over(
+        interrupt,
+        reader,
+        &mut sender,
+        arguments,
+        &mut standing,
+        report,
+    )
+    .map(|_| ())
 }
 
 /// Reads in a thread, sends in this one.
@@ -261,6 +286,7 @@ fn carry_over<S: Source + Send + 'static>(
     reader: Reader<S>,
     sender: &mut Sender<'_>,
     arguments: &Import,
+    standing: &mut Standing,
     report: &mut Report,
 ) -> Result<End, Failure> {
     let (batches, inbox) = sync_channel(BATCHES_WAITING);
@@ -270,7 +296,7 @@ fn carry_over<S: Source + Send + 'static>(
         let _ = wake.send(Message::Interrupted);
     });
     thread::spawn(move || read(reader, &batches));
-    send(&inbox, interrupt, sender, arguments, report)
+    send(&inbox, interrupt, sender, arguments, standing, report)
 }
 
 fn read<S: Source>(mut reader: Reader<S>, batches: &SyncSender<Message>) {
@@ -278,7 +304,7 @@ fn read<S: Source>(mut reader: Reader<S>, batches: &SyncSender<Message>) {
         let message = match reader.next_batch() {
             Ok(batch) => Message::Batch {
                 skipped: reader.take_skipped(),
-                batch,
+                batch: batch.into(),
             },
             Err(error) => Message::Unreadable(error),
         };
@@ -295,6 +321,7 @@ fn send(
     interrupt: &Interrupt,
     sender: &mut Sender<'_>,
     arguments: &Import,
+    standing: &mut Standing,
     report: &mut Report,
 ) -> Result<End, Failure> {
     for message in inbox {
@@ -308,11 +335,16 @@ fn send(
         };
         report.skipped(skipped);
         match sender.store(&mut batch) {
-            Ok(stored) => report.batch(stored, &batch.refused, batch.position),
+            Ok(stored) => {
+                report.batch(stored, &batch.refused, batch.position);
+                // The one before was in the first batch, whole or as it was cut off.
+                standing.unfinished = batch.unfinished.take();
+            }
             Err(SendError::Moved) => return Ok(End::Moved),
             Err(SendError::Failure(failure)) => return Err(failure),
         }
         if batch.last {
+            standing.reached = sender.reached();
             return Ok(End::Done);
         }
     }

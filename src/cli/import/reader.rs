@@ -37,6 +37,16 @@ pub(super) struct Reader<S> {
     skipped: u64,
     /// A last line without its end is left until it has one.
     whole_lines: bool,
+    /// The first line, as far as it had been written when it was left.
+    unfinished: Option<Unfinished>,
+}
+
+/// A last line that is left until it has an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unfinished {
+    /// Where it begins.
+    at: Place,
+    line: Vec<u8>,
 }
 
 /// A pipe: read once, as it comes.
@@ -59,7 +69,15 @@ impl<S: Source> Reader<S> {
             done_open,
             skipped: 0,
             whole_lines: false,
+            unfinished: None,
         }
+    }
+
+    /// The first line should go on with one that was left. If it does not, the file was cut meanwhile, and that one gets no end any
+    /// more: it is done as it was.
+    pub(super) fn going_on_with(mut self, line: Unfinished) -> Self {
+        self.unfinished = Some(line);
+        self
     }
 
     /// Leaves a last line that has no end yet: more of it will come.
@@ -77,21 +95,26 @@ impl<S: Source> Reader<S> {
             if batch.is_full() || self.should_not_wait(&batch) {
                 break;
             }
-            let Some(found) = self.lines.advance()? else {
+            let found = self.lines.advance()?;
+            if let Some(line) = self.unfinished.take()
+                && !self.goes_on_with(&line, found.as_ref())
+            {
+                let (number, line) = (line.at.lines + 1, without_bom(line.at, line.text()));
+                batch.add(number, |out| self.format.read(line, &self.context, out));
+            }
+            let Some(found) = found else {
                 batch.last = true;
                 break;
             };
             if !found.ended && self.whole_lines {
                 // As it was done by an import that did not wait for its end, if one did.
                 open = self.done_open;
+                batch.unfinished = self.unfinished(&found);
                 batch.last = true;
                 break;
             }
             if !found.ended {
-                open = Some(Print {
-                    bytes: found.bytes,
-                    crc32c: found.open_crc,
-                });
+                open = Some(found.print());
                 self.take_open(&found, &mut batch);
                 batch.last = true;
                 break;
@@ -101,6 +124,23 @@ impl<S: Source> Reader<S> {
         batch.position = self.place.offset + open.map_or(0, |open| open.bytes);
         batch.mark = self.lines.input().mark(self.place, open)?;
         Ok(batch)
+    }
+
+    fn goes_on_with(&self, line: &Unfinished, found: Option<&Found>) -> bool {
+        line.at == self.place
+            && found.is_some_and(|found| {
+                found.too_long || self.lines.line_bytes().starts_with(&line.line)
+            })
+    }
+
+    /// The line that was found, if it would be missed.
+    fn unfinished(&self, found: &Found) -> Option<Unfinished> {
+        let is_done = self.done_open == Some(found.print());
+        let is_missed = !is_done && !found.too_long && !self.line().trim_ascii().is_empty();
+        is_missed.then(|| Unfinished {
+            at: self.place,
+            line: self.lines.line_bytes().to_vec(),
+        })
     }
 
     /// Lines that turned out to be done already, since last asked.
@@ -132,11 +172,7 @@ impl<S: Source> Reader<S> {
 
     /// The last line, which has no end yet: it is done now, and stays where it is in case it grows.
     fn take_open(&mut self, found: &Found, batch: &mut Batch) {
-        let now = Print {
-            bytes: found.bytes,
-            crc32c: found.open_crc,
-        };
-        if self.done_open.take() == Some(now) {
+        if self.done_open.take() == Some(found.print()) {
             self.skipped += 1;
         } else if found.too_long || !self.line().trim_ascii().is_empty() {
             self.read(found, batch);
@@ -158,11 +194,20 @@ impl<S: Source> Reader<S> {
     }
 
     fn line(&self) -> &[u8] {
-        let line = self.lines.line();
-        match self.place.offset {
-            0 => line.strip_prefix(BOM).unwrap_or(line),
-            _ => line,
-        }
+        without_bom(self.place, self.lines.line())
+    }
+}
+
+impl Unfinished {
+    fn text(&self) -> &[u8] {
+        self.line.strip_suffix(b"\r").unwrap_or(&self.line)
+    }
+}
+
+fn without_bom(at: Place, line: &[u8]) -> &[u8] {
+    match at.offset {
+        0 => line.strip_prefix(BOM).unwrap_or(line),
+        _ => line,
     }
 }
 

@@ -151,8 +151,17 @@ impl<'a> Sender<'a> {
     }
 
     fn has_mark_worth_keeping(&self) -> bool {
-        let read_before = self.at.as_ref().is_some_and(|at| at.done > 0);
-        (self.stored_any || read_before) && self.unsent.is_some() && self.unsent != self.at
+        let has_begun = |mark: &Option<Checkpoint>| mark.as_ref().is_some_and(|at| at.done > 0);
+        // A file that was emptied may grow with the very lines that it had.
+        let is_emptied = self.unsent.as_ref().is_some_and(|mark| mark.offset == 0);
+        let is_worth_it =
+            self.stored_any || has_begun(&self.at) || is_emptied && has_begun(&self.in_store);
+        is_worth_it && self.unsent.is_some() && self.unsent != self.at
+    }
+
+    /// The mark behind all that was stored or refused so far.
+    pub(super) fn reached(&self) -> Option<Checkpoint> {
+        self.unsent.clone().or_else(|| self.at.clone())
     }
 
     /// Every batch travels under ids that the checkpoint before it names: whoever is killed here, the next import sends the same lines
