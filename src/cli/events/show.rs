@@ -121,7 +121,7 @@ pub(super) fn in_full(event: &Json) -> Vec<String> {
         Some(data) => {
             lines.push("data".into());
             let pretty = format!("{data:#}");
-            lines.extend(pretty.lines().map(|line| format!("  {line}")));
+            lines.extend(pretty.lines().map(|line| format!("  {}", printable(line))));
         }
     }
     lines
@@ -132,17 +132,14 @@ fn data(data: &Json) -> String {
     let Json::Object(members) = data else {
         return match data {
             Json::Null => String::new(),
-            other => plain(other).unwrap_or_else(|| other.to_string()),
+            other => in_words(other),
         };
     };
     let message = members.get("message").and_then(Json::as_str).map(printable);
     let rest = members
         .iter()
         .filter(|(_, value)| !is_said(value, message.as_deref()))
-        .map(|(name, value)| {
-            let value = plain(value).unwrap_or_else(|| value.to_string());
-            format!("{}={value}", printable(name))
-        });
+        .map(|(name, value)| format!("{}={}", printable(name), in_words(value)));
     message
         .clone()
         .into_iter()
@@ -157,6 +154,10 @@ fn is_said(value: &Json, message: Option<&str>) -> bool {
         .as_str()
         .zip(message)
         .is_some_and(|(text, message)| message.contains(&printable(text)))
+}
+
+fn in_words(value: &Json) -> String {
+    plain(value).unwrap_or_else(|| printable(&value.to_string()))
 }
 
 fn plain(value: &Json) -> Option<String> {
@@ -234,6 +235,19 @@ mod tests {
         let line = in_one_line(&event, &TimeZone::UTC);
 
         assert!(line.ends_with("red \\u{1b}[31m\\nalert"), "{line}");
+    }
+
+    /// JSON lets some of them stand as they are: `events get` and lists in a line handed them on.
+    #[test]
+    fn control_characters_that_json_does_not_escape_do_not_reach_the_terminal_either() {
+        let event = json!({"id": "1", "data": {"tags": ["\u{9b}2J", "\u{7f}"], "a\u{9b}": {"b": "\u{9b}c"}}});
+
+        let lines = [vec![in_one_line(&event, &TimeZone::UTC)], in_full(&event)].concat();
+
+        assert!(
+            lines.iter().all(|line| !line.contains(char::is_control)),
+            "{lines:?}"
+        );
     }
 
     #[test]
