@@ -950,6 +950,70 @@ fn a_tree_that_is_watched_is_shown_again_and_again() {
 }
 
 #[test]
+fn top_shows_who_does_most_as_often_as_it_is_told_to() {
+    let stage = Stage::set();
+    let node = &stage.node;
+
+    let looks = lines(&node.says(&["top", "--samples", "2", "--json"]).stdout);
+    let [first, second] = &looks[..] else {
+        panic!("two looks, not {looks:?}");
+    };
+    let rates = |look: &Json| {
+        let children = look["children"].as_array().expect("a list");
+        let rate = |child: &Json| child["handled_per_second"].as_f64();
+        (children.len(), children.iter().filter_map(rate).count())
+    };
+    let (children, known) = rates(first);
+    assert!(children > 7 && known == 0, "{first}");
+    assert_eq!(rates(second), (children, children), "{second}");
+    assert_eq!(second["health"], "healthy");
+
+    let shown = node.says(&[
+        "top",
+        "--samples",
+        "1",
+        "--limit",
+        "2",
+        "--sort",
+        "restarts",
+    ]);
+    let shown = String::from_utf8(shown.stdout).expect("UTF-8");
+    let shown: Vec<&str> = shown.lines().collect();
+    assert_eq!(shown.len(), 5, "{shown:?}");
+    assert!(shown[0].starts_with("healthy  underpin (node "));
+    assert!(shown[1].ends_with("PATH"));
+    assert_eq!(shown[4], format!("… {} more", children - 2));
+}
+
+#[test]
+fn a_shell_completes_commands_and_options() {
+    let script = |shell: &str| {
+        let output = underpin().args(["completions", shell]).output();
+        let output = output.expect("the binary starts");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    for shell in ["elvish", "fish", "powershell", "zsh"] {
+        assert!(script(shell).contains("timeline"), "{shell}");
+    }
+
+    let complete = |words: &str, last: &str, before: &str| {
+        let asked = format!(
+            "COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _underpin underpin '{last}' {before}; echo \"${{COMPREPLY[@]}}\""
+        );
+        let bash = Command::new("bash")
+            .args(["--norc", "-c", &(script("bash") + &asked)])
+            .output()
+            .expect("bash, as .ci/run needs it");
+        String::from_utf8(bash.stdout).expect("UTF-8")
+    };
+    assert_eq!(complete("underpin ev", "ev", "underpin"), "events\n");
+    assert_eq!(complete("underpin events que", "que", "events"), "query\n");
+    let orders = complete("underpin top --sort ''", "", "--sort");
+    assert_eq!(orders, "busy handled waiting refused restarts\n");
+}
+
+#[test]
 fn every_refusal_has_its_exit_code() {
     let stage = Stage::set();
     let nobody = "http://127.0.0.1:1";

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use underpin::ids::EventId;
 
 #[cfg(feature = "cluster")]
@@ -10,11 +11,12 @@ use super::help::CLUSTER_EXAMPLES;
 use super::{
     config::{Check, ConfigCommand},
     help::{
-        EXAMPLES, EXIT_CODES, GET_EXAMPLES, IMPORT_EXAMPLES, MAINTENANCE_EXAMPLES,
-        METRICS_EXAMPLES, QUERY_EXAMPLES, QUERY_EXIT_CODES, QUERY_LANGUAGE, RUN_EXAMPLES,
-        STATUS_EXAMPLES, TAIL_EXAMPLES, TIMELINE_EXAMPLES, TRACE_EXAMPLES, TREE_EXAMPLES,
-        WHY_EXAMPLES,
+        COMPLETIONS_EXAMPLES, EXAMPLES, EXIT_CODES, GET_EXAMPLES, IMPORT_EXAMPLES,
+        MAINTENANCE_EXAMPLES, METRICS_EXAMPLES, QUERY_EXAMPLES, QUERY_EXIT_CODES, QUERY_LANGUAGE,
+        RUN_EXAMPLES, STATUS_EXAMPLES, TAIL_EXAMPLES, TIMELINE_EXAMPLES, TOP_EXAMPLES,
+        TRACE_EXAMPLES, TREE_EXAMPLES, WHY_EXAMPLES,
     },
+    top::Order,
 };
 
 /// Runs a node of supervised services, and talks to one that runs.
@@ -51,6 +53,12 @@ pub(super) enum Command {
     /// Show the supervision tree
     #[command(after_help = format!("{TREE_EXAMPLES}\n{EXIT_CODES}"))]
     Tree(TreeArguments),
+    /// Show who in the tree does most, again and again
+    #[command(after_help = format!("{TOP_EXAMPLES}\n{EXIT_CODES}"))]
+    Top(TopArguments),
+    /// Write what a shell needs to complete this command line
+    #[command(after_help = format!("{COMPLETIONS_EXAMPLES}\n{EXIT_CODES}"))]
+    Completions(CompletionsArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -210,6 +218,31 @@ pub(super) struct TreeArguments {
     pub(super) children: Option<u64>,
     #[command(flatten)]
     pub(super) reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TopArguments {
+    /// What comes first
+    #[arg(long, value_enum, default_value = "busy")]
+    pub(super) sort: Order,
+    /// At most so many children; the rest is counted
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(super) limit: u64,
+    /// Seconds from one look to the next
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(super) every: u64,
+    /// End after so many looks [default: until Ctrl-C]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) samples: Option<u64>,
+    #[command(flatten)]
+    pub(super) reach: Reach,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArguments {
+    /// The shell
+    #[arg(value_enum)]
+    pub(super) shell: Shell,
 }
 
 #[derive(Debug, Args)]
@@ -496,6 +529,8 @@ impl Command {
             Self::Check(check) => check.json(),
             Self::Metrics(metrics) => metrics.reach.json,
             Self::Tree(arguments) => arguments.reach.json,
+            Self::Top(arguments) => arguments.reach.json,
+            Self::Completions(_) => false,
             Self::Status(reach) => reach.json,
             #[cfg(feature = "cluster")]
             Self::Cluster(arguments) => match &arguments.command {

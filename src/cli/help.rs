@@ -240,3 +240,21 @@ Examples:
   underpin tree --json | jq '.tree.children[] | {id, state, restarts}'
   underpin tree --watch=5 --json | jq -c '.tree | .. | objects | select(.stuck?) | .path'
 ";
+
+pub(super) const TOP_EXAMPLES: &str = "\
+Examples:
+  underpin top
+  underpin top --sort restarts --limit 5
+  underpin top --samples 2 --every 5            two looks, five seconds apart, then the end
+  underpin top --json | jq -c '.children[] | select(.waiting > 0) | {path, waiting}'
+
+BUSY is the part of the last seconds in which it handled something; WAITING those whose call is not
+admitted yet; REFUSED and RESTARTS count from the start of the node on.
+";
+
+pub(super) const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  underpin completions bash > ~/.local/share/bash-completion/completions/underpin
+  underpin completions zsh > ~/.zfunc/_underpin
+  underpin completions fish > ~/.config/fish/completions/underpin.fish
+";

@@ -1,5 +1,5 @@
 //! The command line: `run` starts a node through the library, every other command talks HTTP to one that runs,
-//! but for those that work on a data folder itself.
+//! but for those that work on a data folder itself, and `completions`.
 //!
 //! Results go to stdout, everything else to stderr. With `--json` a result is one object or NDJSON, each with `"version":1`, and an
 //! error is one line `{"version":1,"error":{"code":"..","message":".."}}` on stderr: stdout never holds anything but results.
@@ -9,6 +9,7 @@ mod arguments;
 mod client;
 #[cfg(feature = "cluster")]
 mod cluster;
+mod completions;
 mod config;
 mod events;
 mod exposition;
@@ -20,6 +21,7 @@ mod output;
 mod run;
 mod span;
 mod status;
+mod top;
 mod tree;
 mod watch;
 
@@ -79,6 +81,8 @@ fn carry_out(command: Command) -> Result<ExitCode, Failure> {
         #[cfg(feature = "cluster")]
         Command::Cluster(arguments) => cluster::cluster(&arguments, &mut out)?,
         Command::Tree(arguments) => tree::tree(&arguments, &mut out)?,
+        Command::Top(arguments) => top::top(&arguments, &mut out)?,
+        Command::Completions(arguments) => completions::completions(&arguments, &mut out)?,
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

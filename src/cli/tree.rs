@@ -70,13 +70,16 @@ fn show(client: &Client, arguments: &TreeArguments, out: &mut Output) -> Result<
     if arguments.reach.json {
         return out.line(answer);
     }
-    let root = Branch::deserialize(&answer.read()?["tree"]).map_err(|error| {
-        Failure::refused(
-            "foreign_answer",
-            format!("cannot read the tree ({error}); try --json, or check --node"),
-        )
-    })?;
+    let root = Branch::deserialize(&answer.read()?["tree"]).map_err(|error| unreadable(&error))?;
     draw(&root).into_iter().try_for_each(|line| out.line(line))
+}
+
+/// What the node answered is no tree.
+pub(super) fn unreadable(error: &serde_json::Error) -> Failure {
+    Failure::refused(
+        "foreign_answer",
+        format!("cannot read the tree ({error}); try --json, or check --node"),
+    )
 }
 
 fn draw(root: &Branch) -> Vec<String> {
@@ -171,7 +174,7 @@ fn facts(branch: &Branch) -> String {
 }
 
 /// A state or a reason: text, or an object of one name.
-fn word(value: &Json) -> Option<String> {
+pub(super) fn word(value: &Json) -> Option<String> {
     match value {
         Json::Null => None,
         Json::String(text) => Some(text.clone()),
