@@ -521,6 +521,18 @@ fn what_one_node_tells_another_one_takes() {
     assert_eq!(to.node.says(&["events", "query", "--json"]).stdout, told);
     let again = to.write("again.jsonl", &told);
     assert_eq!(to.node.import(&again, &[]), counts(0, 0, 2));
+
+    // Events without a source came from the file on the other side, and those without a time from now.
+    let bare = "{\"id\":\"7\",\"kind\":\"a\"}\n{\"id\":\"8\",\"kind\":\"b\",\"time\":5}\n";
+    let bare = from.write("bare.jsonl", bare);
+    for (import, expected) in [(1, counts(2, 0, 0)), (2, counts(0, 0, 2))] {
+        let more = ["--format", "ndjson", "--from-start"];
+        assert_eq!(from.node.import(&bare, &more), expected, "import {import}");
+    }
+    let told = from.node.says(&["events", "query", "--json"]).stdout;
+    let carried = to.write("all.jsonl", &told);
+    assert_eq!(to.node.import(&carried, &[]), counts(2, 0, 2));
+    assert_eq!(to.node.says(&["events", "query", "--json"]).stdout, told);
 }
 
 #[test]

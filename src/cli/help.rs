@@ -50,7 +50,8 @@ Examples:
 Formats (auto looks at the first lines of the input; a file is of one format):
   ndjson   One event an object: kind, and if there are any id, time (RFC 3339, or nanoseconds
            since 1970), source, correlation, parent, data. A name that is none of these is
-           refused. --kind is for lines that do not say theirs.
+           refused. --kind is for lines that do not say theirs. Without an id the time is that
+           of the import, and the source the file's name, unless the line says otherwise.
   tracing  The JSON of tracing-subscriber, also flattened. Kind is tracing.<level>
            (`tracing.error`), source the target, data the fields with level, spans and place.
            Correlation is the first of trace_id, correlation_id, correlation, request_id, req_id,
@@ -70,8 +71,9 @@ path. Run the same command again and it goes on from there, also after either si
 line is lost and none is stored twice. A file that was rotated, truncated or replaced is read from
 its start. A last line without its end of line is stored as it is; if it grows later, the whole
 line is stored as one more event. With --follow it waits for its end, and the import goes on with
-what is written to the file, also when that is rotated, until Ctrl-C. Lines above 1 MiB are refused. A file of which nothing could be
-stored leaves no mark.
+what is written to the file, also when that is rotated or cut, until Ctrl-C; a last line that is
+cut off with its file is stored as it was. Lines above 1 MiB are refused. A file of which nothing
+could be stored leaves no mark.
 
 The result counts the events stored, the lines refused, and the lines skipped because they were
 stored earlier; with --json {\"version\":1,\"stored\":5000,\"refused\":2,\"skipped\":0}. Refused

@@ -72,17 +72,25 @@ pub(super) fn read(
         .ok_or(
             "`kind` is missing; write one in the line, or say --kind K for all that have none",
         )?;
-    let source = line
-        .source
-        .as_ref()
-        .map_or(&*context.source, |text| &text.0);
+    // What has an id is an event already: nothing is added to it, or it would be another one each time.
+    let is_new = line.id.is_none();
+    let source = line.source.as_ref().map(|text| &*text.0);
+    let source = source.or(is_new.then_some(&*context.source));
+    let time = line.time.map(|time| time.0);
+    let time = time.or(is_new.then_some(context.now_ns));
     check_name("kind", kind)?;
-    check_name("source", source)?;
+    // An empty one is that of events without.
+    let source = source.filter(|source| !source.is_empty());
+    source.map_or(Ok(()), |source| check_name("source", source))?;
 
     let mut members = Members::following(out);
     members.text("kind", kind);
-    members.plain("time", line.time.map_or(context.now_ns, |time| time.0));
-    members.text("source", source);
+    if let Some(time) = time {
+        members.plain("time", time);
+    }
+    if let Some(source) = source {
+        members.text("source", source);
+    }
     if let Some(correlation) = &line.correlation {
         CorrelationId::new(&correlation.0).map_err(|error| error.to_string())?;
         members.text("correlation", &correlation.0);
@@ -204,6 +212,19 @@ mod tests {
         assert_eq!(
             event(r#"{"kind":"a"}"#).as_deref(),
             Ok(r#"none,"kind":"a","time":1000,"source":"app.log""#)
+        );
+    }
+
+    /// They were given the time of the import and the name of the file: another event under the id of the first, which was refused.
+    #[test]
+    fn an_event_with_an_id_is_given_nothing_that_it_does_not_say() {
+        assert_eq!(
+            event(r#"{"id":"42","kind":"a"}"#).as_deref(),
+            Ok(r#"42,"kind":"a""#)
+        );
+        assert_eq!(
+            event(r#"{"kind":"a","source":"","time":5}"#).as_deref(),
+            Ok(r#"none,"kind":"a","time":5"#)
         );
     }
 
