@@ -205,7 +205,9 @@ impl Stack<'_> {
                 _ => &mut variables,
             };
             let below = std::mem::replace(layer, nothing());
-            let put = below.put(&given.path, choice.now.value(), given.origin.clone());
+            let mut origins = choice.now.origins(&given.path);
+            origins.insert(given.path.clone(), given.origin.clone());
+            let put = below.put(&given.path, choice.now.value(), origins);
             *layer = put.map_err(|error| {
                 vec![Problem::Unnamed {
                     origin: given.origin.clone(),

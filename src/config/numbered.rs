@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Problem,
+    Origin, Problem,
     reading::Meaning,
     source::{Given, Said, plain_name, read_value},
 };
@@ -15,6 +15,7 @@ pub(super) struct Part {
     /// The number of the item first.
     at: Vec<String>,
     text: String,
+    origin: Origin,
 }
 
 /// Puts the numbered variables of each list together. A number is the place in a list where a list stands; where nothing stands yet,
@@ -32,7 +33,7 @@ pub(super) fn gathered(given: Vec<Given>, known: &Value) -> (Vec<Given>, Vec<Pro
         match (first_gap(&list, &parts), known.get(&list)) {
             (None, _) => rest.extend(one_list(&list, parts)),
             (Some(gap), Some(Value::List(_))) => problems.push(Problem::Unnamed {
-                origin: parts[0].origin.clone(),
+                origin: after_gap(&list, &parts, gap).clone(),
                 reason: format!(
                     "the items of the list `{list}` are numbered from 0 without a gap, and number {gap} is not there"
                 ),
@@ -47,7 +48,7 @@ pub(super) fn gathered(given: Vec<Given>, known: &Value) -> (Vec<Given>, Vec<Pro
 
 /// What the parts of a list come to; `like` is what stands in its place.
 pub(super) fn read_parts(parts: &[Part], like: Option<&Value>) -> Meaning {
-    let parts: Vec<_> = parts.iter().map(|part| (&*part.at, &*part.text)).collect();
+    let parts: Vec<_> = parts.iter().map(|part| (&*part.at, part)).collect();
     read_list(&parts, like)
 }
 
@@ -61,10 +62,21 @@ fn list_around(path: &Path, known: &Value) -> Option<Path> {
 }
 
 fn first_gap(list: &Path, parts: &[Given]) -> Option<usize> {
-    let numbers = parts
-        .iter()
-        .filter_map(|part| number(part.path.components().nth(list.len())?));
+    let numbers = parts.iter().filter_map(|part| number_in(list, part));
     gap(numbers.collect())
+}
+
+/// Where the first item behind the gap comes from: its number is the one to mend.
+fn after_gap<'a>(list: &Path, parts: &'a [Given], gap: usize) -> &'a Origin {
+    let behind = parts
+        .iter()
+        .filter(|part| number_in(list, part) > Some(gap));
+    let first = behind.min_by_key(|part| number_in(list, part));
+    &first.unwrap_or(&parts[0]).origin
+}
+
+fn number_in(list: &Path, part: &Given) -> Option<usize> {
+    number(part.path.components().nth(list.len())?)
 }
 
 fn one_list(list: &Path, parts: Vec<Given>) -> Option<Given> {
@@ -72,8 +84,9 @@ fn one_list(list: &Path, parts: Vec<Given>) -> Option<Given> {
     let parts = parts.into_iter().filter_map(|given| {
         let at = given.path.components().skip(list.len());
         let at = at.map(str::to_owned).collect();
+        let origin = given.origin;
         match given.said {
-            Said::Text(text) => Some(Part { at, text }),
+            Said::Text(text) => Some(Part { at, text, origin }),
             Said::Parts(_) => None,
         }
     });
@@ -90,12 +103,15 @@ fn number(text: &str) -> Option<usize> {
     (number.to_string() == text).then_some(number)
 }
 
-type Texts<'a> = [(&'a [String], &'a str)];
+/// Texts, each with what is left of its place.
+type Texts<'a> = [(&'a [String], &'a Part)];
 
 fn read(parts: &Texts<'_>, like: Option<&Value>) -> Meaning {
     let deeper = parts.iter().any(|(at, _)| !at.is_empty());
     match parts {
-        [.., (_, text)] if !deeper => Meaning::Text(read_value(text, like)),
+        [.., (_, part)] if !deeper => {
+            Meaning::Text(read_value(&part.text, like), Some(part.origin.clone()))
+        }
         _ if !matches!(like, Some(Value::Map(_))) && is_numbered(parts) => read_list(parts, like),
         _ => read_table(parts, like),
     }
@@ -144,11 +160,11 @@ fn read_table(parts: &Texts<'_>, like: Option<&Value>) -> Meaning {
 fn inside<'a, K: Ord>(
     parts: &Texts<'a>,
     key: impl Fn(&str) -> K,
-) -> BTreeMap<K, Vec<(&'a [String], &'a str)>> {
+) -> BTreeMap<K, Vec<(&'a [String], &'a Part)>> {
     let mut found: BTreeMap<K, Vec<_>> = BTreeMap::new();
-    for (at, text) in parts {
+    for (at, part) in parts {
         if let Some((first, rest)) = at.split_first() {
-            found.entry(key(first)).or_default().push((rest, *text));
+            found.entry(key(first)).or_default().push((rest, *part));
         }
     }
     found

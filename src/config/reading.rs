@@ -1,14 +1,15 @@
 //! What given texts may mean: one by itself, or those that make a list together. Pure.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
-use super::source::Reading;
-use crate::value::{Map, Value};
+use super::{Origin, source::Reading};
+use crate::value::{Map, Path, Value};
 
 /// What is given for a setting, read in one way.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Meaning {
-    Text(Reading),
+    /// With the variable that says it, where that is only a part of what is given.
+    Text(Reading, Option<Origin>),
     List(Vec<Meaning>),
     Table(Vec<(String, Meaning)>),
 }
@@ -30,7 +31,7 @@ impl Choice {
             }
             most = most.max(text.others.len());
         }
-        let several = if matches!(meaning, Meaning::Text(_)) {
+        let several = if matches!(meaning, Meaning::Text(..)) {
             0
         } else {
             most
@@ -72,7 +73,7 @@ impl Choice {
 impl Meaning {
     pub(super) fn value(&self) -> Value {
         match self {
-            Self::Text(text) => text.first.clone(),
+            Self::Text(text, _) => text.first.clone(),
             Self::List(items) => Value::from(items.iter().map(Self::value).collect::<Vec<_>>()),
             Self::Table(entries) => {
                 let entries = entries
@@ -83,10 +84,35 @@ impl Meaning {
         }
     }
 
+    /// Where its parts come from, by their paths; it stands `at` one itself. Of several the first.
+    pub(super) fn origins(&self, at: &Path) -> HashMap<Path, Origin> {
+        let mut found = HashMap::new();
+        self.note(at, &mut found);
+        found
+    }
+
+    fn note(&self, at: &Path, found: &mut HashMap<Path, Origin>) -> Option<Origin> {
+        let mut inside = |key: &str, meaning: &Self| meaning.note(&at.child(key).ok()?, found);
+        let first = match self {
+            Self::Text(_, origin) => origin.clone(),
+            Self::List(items) => {
+                let items = items.iter().enumerate();
+                let noted = items.map(|(nth, item)| inside(&nth.to_string(), item));
+                noted.fold(None, Option::or)
+            }
+            Self::Table(entries) => {
+                let noted = entries.iter().map(|(key, item)| inside(key, item));
+                noted.fold(None, Option::or)
+            }
+        };
+        found.extend(first.clone().map(|origin| (at.clone(), origin)));
+        first
+    }
+
     /// The texts in it, each with its place as errors name it; it stands `at` one itself.
     fn texts(&mut self, at: &str) -> Vec<(String, &mut Reading)> {
         match self {
-            Self::Text(text) => vec![(at.to_owned(), text)],
+            Self::Text(text, _) => vec![(at.to_owned(), text)],
             Self::List(items) => {
                 let items = items.iter_mut().enumerate();
                 let texts = items.map(|(nth, item)| item.texts(&format!("{at}[{nth}]")));

@@ -43,7 +43,8 @@ use crate::value::{Components, Path, Value};
 /// }
 /// ```
 ///
-/// The struct must serialize what it deserializes: its serialized default is the lowest layer and tells which keys exist.
+/// The struct must serialize what it deserializes: its serialized default is the lowest layer and tells which keys exist. So a serde
+/// `alias` cannot be given: it would stand beside the default under the field's own name, and is refused as a duplicate.
 /// Keys that a type swallows with `#[serde(flatten)]` or `#[serde(other)]`, or in an enum with a `tag` or none (`untagged`), cannot be told
 /// from known ones and are accepted.
 pub trait Schema: Serialize + DeserializeOwned + Default + Send + Sync + 'static {

@@ -54,7 +54,7 @@ impl Said {
     /// What it means where `like` stands now.
     pub(super) fn read(&self, like: Option<&Value>) -> Meaning {
         match self {
-            Self::Text(text) => Meaning::Text(read_value(text, like)),
+            Self::Text(text) => Meaning::Text(read_value(text, like), None),
             Self::Parts(parts) => numbered::read_parts(parts, like),
         }
     }
@@ -96,9 +96,13 @@ impl Layer {
     }
 
     /// Lays one more value over this layer.
-    pub(super) fn put(self, path: &Path, value: Value, origin: Origin) -> Result<Self, ValueError> {
+    pub(super) fn put(
+        self,
+        path: &Path,
+        value: Value,
+        origins: HashMap<Path, Origin>,
+    ) -> Result<Self, ValueError> {
         let values = Value::map().with(path, value)?;
-        let origins = HashMap::from([(path.clone(), origin)]);
         let otherwise = self.otherwise.clone();
         Ok(self.merge(Self::with_origins(values, origins, otherwise)))
     }
@@ -152,8 +156,9 @@ pub(super) fn with_tables(
     document.with(path, value)
 }
 
-/// The variables that name settings. `prefix__SECTION__KEY` is `underpin.section.key`, `prefix__APP__KEY` is `app.key`; with an
-/// `app_prefix`, `app_prefix__KEY` is `app.key` too. Names are matched without regard to case, `_` stands for `-` as well.
+/// The variables that name settings. `prefix__SECTION__KEY` is `underpin.section.key`, `prefix__APP__KEY` is `app.key` and
+/// `prefix__APP` all of `app`; with an `app_prefix`, `app_prefix__KEY` is `app.key` too. Two that say something else of the same
+/// setting are told. Names are matched without regard to case, `_` stands for `-` as well.
 pub(super) fn read_environment<'a>(
     variables: impl Iterator<Item = (&'a str, &'a str)>,
     prefix: &str,
@@ -170,11 +175,12 @@ pub(super) fn read_environment<'a>(
             variable: name.into(),
         };
         match Path::from_components(spelt_as_known(known, &parts).iter().map(String::as_str)) {
-            Ok(path) => given.push(Given {
-                path,
-                said: Said::Text(text.to_owned()),
-                origin,
-            }),
+            Ok(path) => {
+                let said = Said::Text(text.to_owned());
+                let one = Given { path, said, origin };
+                problems.extend(given.iter().find_map(|other| contradiction(other, &one)));
+                given.push(one);
+            }
             Err(error) => problems.push(Problem::Unnamed {
                 origin,
                 reason: error.to_string(),
@@ -186,6 +192,18 @@ pub(super) fn read_environment<'a>(
     (given, problems)
 }
 
+/// Which of two variables would hold depends on the order of the environment, which nobody chose. One that is given twice is meant to
+/// hold as it was given last.
+fn contradiction(a: &Given, b: &Given) -> Option<Problem> {
+    let is_one = a.path == b.path && a.said != b.said && a.origin != b.origin;
+    is_one.then(|| Problem::Refused {
+        path: b.path.to_string(),
+        origin: b.origin.clone(),
+        kind: None,
+        reason: format!("{} says something else; unset one of the two", a.origin),
+    })
+}
+
 fn parts_of(name: &str, prefix: &str, app_prefix: Option<&str>) -> Option<Vec<String>> {
     let after = |prefix: &str| name.strip_prefix(prefix)?.strip_prefix("__");
     let in_app = app_prefix.and_then(after);
@@ -193,6 +211,7 @@ fn parts_of(name: &str, prefix: &str, app_prefix: Option<&str>) -> Option<Vec<St
         (Some(rest), _) => ("app", rest),
         (None, Some(rest)) => match rest.split_once("__") {
             Some((table, rest)) if table.eq_ignore_ascii_case("app") => ("app", rest),
+            None if rest.eq_ignore_ascii_case("app") => return Some(vec!["app".to_owned()]),
             _ => ("underpin", rest),
         },
         (None, None) => return None,
@@ -256,12 +275,9 @@ pub(super) fn read_set(text: &str) -> Result<Given, Problem> {
 /// otherwise a TOML value (`true`, `12`, `[1, 2]`, `{a = 1}`) or a list or table in JSON, otherwise text.
 pub(super) fn read_value(text: &str, like: Option<&Value>) -> Reading {
     let plain = Value::from(text);
-    let parsed = DeValue::parse(text.trim()).ok();
-    let parsed = parsed.and_then(|value| plain_value(value.get_ref()));
-    let parsed = parsed.or_else(|| json(text.trim()));
-    match (parsed, like) {
+    match (parsed(text.trim()), like) {
         (None, Some(Value::List(_))) => {
-            let (first, texts) = (items(text, Some), items(text, |_| None));
+            let (first, texts) = (items(text, parsed), items(text, |_| None));
             let other = if texts == first { plain } else { texts };
             Reading::new(first, [other])
         }
@@ -274,10 +290,26 @@ pub(super) fn read_value(text: &str, like: Option<&Value>) -> Reading {
         }
         // For an `Option` of what no empty text can be, it is that there is none.
         (None, _) if text.trim().is_empty() => Reading::new(plain, [Value::Null]),
+        // Where nothing stands, there may be place for a list all the same.
+        (None, None | Some(Value::Null)) => {
+            let (mixed, texts) = (items(text, parsed), items(text, |_| None));
+            let texts = (texts != mixed).then_some(texts);
+            Reading::new(plain, std::iter::once(mixed).chain(texts))
+        }
+        (Some(value), None | Some(Value::Null)) if value.is_scalar() => {
+            let [one, texts] = [&value, &plain].map(|item| Value::from(vec![item.clone()]));
+            Reading::new(value, [plain, one, texts])
+        }
         (None, _) => Reading::new(plain, []),
         (Some(value), Some(Value::Text(_))) => Reading::new(plain, [value]),
         (Some(value), _) => Reading::new(value, [plain]),
     }
+}
+
+fn parsed(text: &str) -> Option<Value> {
+    let value = DeValue::parse(text).ok();
+    let value = value.and_then(|value| plain_value(value.get_ref()));
+    value.or_else(|| json(text))
 }
 
 /// A list or a table as programs write it in a variable.
@@ -289,15 +321,12 @@ fn json(text: &str) -> Option<Value> {
 }
 
 /// A list as people write it in a variable: `a, b, c`; nothing is an empty list. What is not `typed` is text.
-fn items(text: &str, typed: impl Fn(Value) -> Option<Value>) -> Value {
+fn items(text: &str, typed: impl Fn(&str) -> Option<Value>) -> Value {
     let items = text
         .split(',')
         .map(str::trim)
         .filter(|item| !item.is_empty());
-    let items = items.map(|item| {
-        let read = typed(read_value(item, None).first);
-        read.unwrap_or_else(|| Value::from(item))
-    });
+    let items = items.map(|item| typed(item).unwrap_or_else(|| Value::from(item)));
     Value::from(items.collect::<Vec<Value>>())
 }
 

@@ -21,9 +21,13 @@ use super::{
 /// | variable | `UNDERPIN__EVENTS__DURABILITY=always` | `UNDERPIN__APP__HTTP__PORT=80` |
 /// | flag | `--set underpin.events.durability=always` | `--set app.http.port=80` |
 ///
+/// `UNDERPIN__APP={…}` is the whole table of the program. Two variables that say something else of the same setting, such as one in
+/// another case or with the program's own prefix, are refused.
+///
 /// A value that is given as text (variable or flag) is text where text stands, otherwise what TOML makes of it: `true`, `12`,
 /// `[1, 2]`, `{a = 1}`, or a list or table in JSON; `a, b` are the items of a list where the defaults or a file have a list, and `a`
-/// is its only one. When that does not fit the type, the other reading is tried: text, or items that are texts.
+/// is its only one. When that does not fit the type, the other readings are tried: text, items that are texts, and where nothing
+/// stands yet also a list.
 ///
 /// A variable or flag (`--set app.x=`) that is empty is given all the same: it is an empty text or list where one of these stands, and
 /// nothing where the type is an `Option` of something that no empty text can be; a secret it does not take away, it is refused there.

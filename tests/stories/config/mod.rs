@@ -15,6 +15,7 @@ mod following;
 mod foundation;
 mod keeping;
 mod layers;
+mod lists;
 mod models;
 mod reads_and_writes;
 mod reloading;
