@@ -112,7 +112,7 @@ fn explanation(
             .ground
             .held
             .iter()
-            .any(|held| held.path.starts_with(&path)),
+            .any(|held| held.path.starts_with(&path) || path.starts_with(&held.path)),
         history: history
             .into_iter()
             .filter(|record| record.touches(&path))

@@ -1,8 +1,11 @@
 //! Who is told without asking: actors in a group, and callbacks. Each is a supervised child that follows a subscription.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+};
 
-use ractor::{ActorCell, ActorRef, Message};
+use ractor::{ActorCell, ActorId, ActorRef, Message};
 
 use super::{AsPath, Configuration, Notice, ReadError, Subscription};
 use crate::otp::{ChildSpec, Group, GroupEvent};
@@ -12,7 +15,8 @@ impl Configuration {
     /// order, as messages. An actor that ends is out by itself; the child goes on over restarts of the server. Add it to any
     /// supervisor, such as `node.app()`.
     ///
-    /// The group is the subscription: [`Group::join`] is to subscribe, [`Group::leave`] to end it. Messages go into unbounded
+    /// The group is the subscription: [`Group::join`] is to subscribe, [`Group::leave`] to end it. One that joined twice is told once,
+    /// until it has left as often. Messages go into unbounded
     /// mailboxes: an actor that may be too slow for that follows a [`Subscription`] of its own, which keeps to the newest state.
     ///
     /// ```
@@ -92,9 +96,9 @@ impl Configuration {
     }
 }
 
-/// Who is told, and what they know.
+/// Who is told, each with how often it joined, and what they know.
 struct Told<M> {
-    members: Vec<ActorRef<M>>,
+    members: HashMap<ActorId, (ActorRef<M>, usize)>,
     current: Notice,
 }
 
@@ -104,29 +108,27 @@ async fn tell<M: Message + From<Notice>>(mut subscription: Subscription, group: 
     let Some(current) = subscription.recv().await else {
         return;
     };
-    let mut told = Told::<M>::new(members.into_iter().map(ActorRef::from), current);
+    let mut told = Told::<M> {
+        members: HashMap::new(),
+        current,
+    };
+    told.join(&members);
     loop {
         tokio::select! {
+            // Who left before a change is not told of it.
+            biased;
+            event = news.next() => told.hear(event),
             notice = subscription.recv() => match notice {
                 Some(notice) => told.change(notice),
                 None => return,
             },
-            event = news.next() => told.hear(event),
         }
     }
 }
 
 impl<M: Message + From<Notice>> Told<M> {
-    fn new(members: impl Iterator<Item = ActorRef<M>>, current: Notice) -> Self {
-        let members: Vec<_> = members.collect();
-        for member in &members {
-            send(member, &current);
-        }
-        Self { members, current }
-    }
-
     fn change(&mut self, notice: Notice) {
-        for member in &self.members {
+        for (member, _) in self.members.values() {
             send(member, &notice);
         }
         self.current = Notice {
@@ -142,35 +144,34 @@ impl<M: Message + From<Notice>> Told<M> {
             GroupEvent::Left { actors, .. } => self.leave(&actors),
             GroupEvent::Resync { groups, .. } => {
                 let all: Vec<ActorCell> = groups.into_values().flatten().collect();
-                let known = |cell: &ActorCell| {
-                    let members = &mut self.members.iter();
-                    members.any(|member| member.get_id() == cell.get_id())
-                };
-                let new: Vec<ActorCell> = all.iter().filter(|cell| !known(cell)).cloned().collect();
-                self.members
-                    .retain(|member| all.iter().any(|cell| cell.get_id() == member.get_id()));
-                self.join(&new);
+                let here: HashSet<ActorId> = all.iter().map(ActorCell::get_id).collect();
+                self.members.retain(|id, (_, times)| {
+                    *times = 0; // counted anew
+                    here.contains(id)
+                });
+                self.join(&all);
             }
         }
     }
 
     fn join(&mut self, actors: &[ActorCell]) {
         for actor in actors {
-            let member = ActorRef::from(actor.clone());
-            send(&member, &self.current);
-            self.members.push(member);
+            let (_, times) = self.members.entry(actor.get_id()).or_insert_with(|| {
+                let member = ActorRef::from(actor.clone());
+                send(&member, &self.current);
+                (member, 0)
+            });
+            *times += 1;
         }
     }
 
-    /// One who joined twice is told twice, until it has left twice.
     fn leave(&mut self, actors: &[ActorCell]) {
         for actor in actors {
-            let place = self
-                .members
-                .iter()
-                .position(|member| member.get_id() == actor.get_id());
-            if let Some(place) = place {
-                self.members.swap_remove(place);
+            if let Entry::Occupied(mut member) = self.members.entry(actor.get_id()) {
+                member.get_mut().1 -= 1;
+                if member.get().1 == 0 {
+                    member.remove();
+                }
             }
         }
     }

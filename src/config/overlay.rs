@@ -90,6 +90,10 @@ impl<'a> Places<'a> {
         Self(Vec::with_capacity(places))
     }
 
+    pub(super) fn paths(&self) -> &[&'a Path] {
+        &self.0
+    }
+
     /// Whether the path is one of them or lies inside one.
     pub(super) fn cover(&self, path: &Path) -> bool {
         let after = self.0.partition_point(|place| *place <= path);

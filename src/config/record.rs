@@ -39,7 +39,7 @@ pub struct Record {
     pub at: Timestamp,
     /// Who and why.
     pub author: Arc<Author>,
-    /// What changed.
+    /// What changed. A place that one change wrote twice, or in parts, is told once, as it was before and after all of it.
     pub changes: Vec<Change>,
     /// Those changed settings that take effect when the program starts again.
     pub needs_restart: Vec<Path>,

@@ -165,6 +165,12 @@ impl State {
                 count: overlay.len(),
             });
         }
+        if written.paths().len() < writes.len() {
+            // Where one part writes over another, what each would have done alone is not what happened.
+            let all_in_all =
+                |path: &&Path| self.change(path, self.document.get(path), document.get(path));
+            changes = written.paths().iter().map(all_in_all).collect();
+        }
         let mut step = self.step(Kind::Update, document, typed, overlay, changes, occasion);
         step.next.updates += 1;
         step.record.needs_restart = needs_restart;

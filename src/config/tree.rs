@@ -96,13 +96,20 @@ pub(super) fn differences(
     }
 }
 
-/// The writes that turn `before` into `after`: the changed leaves, or the whole table where a key has gone.
-pub(super) fn writes(at: &Path, before: &Value, after: &Value, found: &mut Vec<(Path, Value)>) {
+/// The writes that turn `before` into `after`: the changed leaves. Where a key has gone it is a null there when `is_none` says that
+/// this means the same, and otherwise the whole table.
+pub(super) fn writes(
+    at: &Path,
+    before: &Value,
+    after: &Value,
+    is_none: &impl Fn(&Path) -> bool,
+    found: &mut Vec<(Path, Value)>,
+) {
     if before == after {
         return;
     }
     if let (Value::Map(old), Value::Map(new)) = (before, after)
-        && let Some(beneath) = writes_beneath(at, old, new)
+        && let Some(beneath) = writes_beneath(at, old, new, is_none)
     {
         found.extend(beneath);
         return;
@@ -110,15 +117,25 @@ pub(super) fn writes(at: &Path, before: &Value, after: &Value, found: &mut Vec<(
     found.push((at.clone(), after.clone()));
 }
 
-/// `None` when a key has gone or cannot be named by a path: then only the whole table can be written.
-fn writes_beneath(at: &Path, old: &Map, new: &Map) -> Option<Vec<(Path, Value)>> {
+/// `None` when only the whole table can be written, as also where a key cannot be named by a path.
+fn writes_beneath(
+    at: &Path,
+    old: &Map,
+    new: &Map,
+    is_none: &impl Fn(&Path) -> bool,
+) -> Option<Vec<(Path, Value)>> {
     let mut found = Vec::new();
     for key in keys_of_both(old, new) {
-        let after = new.get(key)?;
-        match old.get(key) {
-            Some(before) if before == after => {}
-            Some(before) => writes(&at.child(key).ok()?, before, after, &mut found),
-            None => found.push((at.child(key).ok()?, after.clone())),
+        match (old.get(key), new.get(key)) {
+            (Some(before), Some(after)) if before == after => {}
+            (Some(before), Some(after)) => {
+                writes(&at.child(key).ok()?, before, after, is_none, &mut found);
+            }
+            (_, Some(after)) => found.push((at.child(key).ok()?, after.clone())),
+            (_, None) => {
+                let gone = at.child(key).ok().filter(is_none)?;
+                found.push((gone, Value::Null));
+            }
         }
     }
     Some(found)
@@ -366,7 +383,7 @@ mod tests {
         #[test]
         fn the_writes_between_two_documents_turn_one_into_the_other(old in documents(), new in documents()) {
             let mut found = Vec::new();
-            writes(&Path::root(), &old, &new, &mut found);
+            writes(&Path::root(), &old, &new, &|_: &Path| false, &mut found);
 
             let mut result = old;
             for (path, value) in found {

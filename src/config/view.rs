@@ -233,8 +233,15 @@ fn edited<T: Schema>(
     catch_unwind(AssertUnwindSafe(|| edit(&mut typed)))
         .map_err(|_| UpdateError::Panicked { place: "the edit" })?;
     let after = to_value(&typed).map_err(mistyped)?;
+    // An `Option` that is left out where it is `None` is one all the same where a null stands.
+    let is_none = |path: &Path| {
+        let place = Path::from_components(path.components().skip(at.len()));
+        let nulled = place.and_then(|place| after.with(&place, Value::Null));
+        let read = nulled.and_then(|nulled| to_value(&from_value::<T>(&nulled)?));
+        read.is_ok_and(|read| read == after)
+    };
     let mut writes = Vec::new();
-    tree::writes(at, &unedited, &after, &mut writes);
+    tree::writes(at, &unedited, &after, &is_none, &mut writes);
     Ok(writes)
 }
 

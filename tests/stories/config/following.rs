@@ -113,6 +113,38 @@ async fn actors_of_a_group_are_told_what_is_and_then_every_change_in_order() {
     }
 }
 
+/// As whoever subscribed twice, it was told of each change twice; and one that had left was now and then told of the next one.
+#[tokio::test]
+async fn f27_an_actor_that_joined_twice_is_told_once_until_it_has_left_twice() {
+    let node = Node::start().await;
+    let group = Groups::new("here").group::<Told>("results");
+    let (twice, mut heard) = listener().await;
+    let (other, mut other_heard) = listener().await;
+    group
+        .join_all(&[twice.clone(), twice.clone()])
+        .expect("it lives");
+    let teller = node
+        .document
+        .telling("teller", "app.interface.max_results", &group)
+        .expect("a path");
+    let _following = running(teller).await;
+    assert_eq!(next(&mut heard).await, Some(Value::from(1000)));
+
+    write(&node, 1).await;
+    group.leave(&twice).expect("it is in it twice");
+    write(&node, 2).await;
+    assert_eq!(next(&mut heard).await, Some(Value::from(1)));
+    assert_eq!(next(&mut heard).await, Some(Value::from(2)));
+    group.leave(&twice).expect("it is in it once");
+    group.join(&other).expect("it lives");
+    for value in 3..=20 {
+        write(&node, value).await;
+    }
+
+    while next(&mut other_heard).await != Some(Value::from(20)) {}
+    assert!(heard.try_recv().is_err(), "it has left");
+}
+
 #[tokio::test]
 async fn f28_an_actor_that_ends_is_told_no_more_and_harms_nobody() {
     let node = Node::start().await;

@@ -1,6 +1,6 @@
 //! Random stories beside a plain model: a copy of the struct, changed by hand.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::{prelude::*, test_runner::TestCaseError};
 use tokio::runtime::Runtime;
@@ -8,7 +8,7 @@ use underpin::{
     config::{
         FreeTable, Options, Origin, Revision, Schema, Sources, Subscription, UpdateError, load,
     },
-    value::{Value, from_value, to_value},
+    value::{Path, Value, from_value, to_value},
 };
 
 use super::{
@@ -29,6 +29,11 @@ fn changed(settings: &Foundation, writes: &[(&str, Value)]) -> Option<Foundation
     let settings: Foundation = from_value(&value).ok()?;
     settings.validate().ok()?;
     Some(settings)
+}
+
+/// The path in the whole document.
+fn full(path: &str) -> Path {
+    Path::parse(&format!("app.{path}")).expect("a path")
 }
 
 fn paths() -> impl Strategy<Value = &'static str> {
@@ -211,7 +216,7 @@ proptest! {
 }
 
 /// What one layer says of the settings of a free table.
-type Says = std::collections::BTreeMap<&'static str, i64>;
+type Says = BTreeMap<&'static str, i64>;
 
 const FREE: [&str; 4] = ["a", "b", "t.c", "t.d"];
 
@@ -290,6 +295,7 @@ proptest! {
                     prop_assert_eq!(preview.is_accepted(), expected.is_some());
                     prop_assert_eq!(preview.against, current);
                 }
+                let before = node.document.get_value("").expect("it is there");
                 let outcome = propose().apply().await;
                 prop_assert_eq!(outcome.is_ok(), expected.is_some());
                 if behind > 0 {
@@ -297,9 +303,14 @@ proptest! {
                 }
                 if let (Ok(record), Some(after)) = (outcome, expected) {
                     prop_assert_eq!(record.revision.0, current.0 + 1);
-                    let written = record.changes.iter().map(|change| change.after.clone());
-                    let wanted = writes.iter().map(|(_, value)| Some(value.clone()));
-                    prop_assert!(written.eq(wanted));
+                    let told: BTreeMap<_, _> = record.changes.iter().map(|change| (&change.path, change)).collect();
+                    let wanted: BTreeMap<_, _> = writes.iter().map(|(path, value)| (full(path), value)).collect();
+                    prop_assert!(told.keys().copied().eq(wanted.keys()));
+                    for (path, value) in &wanted {
+                        prop_assert_eq!(told[path].before.as_ref(), before.get(path));
+                        prop_assert_eq!(told[path].after.as_ref(), Some(*value));
+                    }
+                    prop_assert_eq!(told.len(), record.changes.len());
                     model = after;
                     history.insert(0, record);
                 }

@@ -144,6 +144,13 @@ async fn a_table_with_something_fixed_that_goes_from_a_file_is_held_as_a_whole()
         origin.to_string().ends_with("node.toml, line 1"),
         "where what holds came from: {origin}"
     );
+    // It was told of the table, and not of what is in it.
+    let is_held = |at: &str| config.explain(at).map(|found| found.held);
+    assert_eq!(
+        (is_held("app.db"), is_held("app.db.url")),
+        (Ok(true), Ok(true))
+    );
+    assert_eq!(is_held("app.name"), Ok(false));
 }
 
 #[derive(Debug, Serialize, Deserialize)]
