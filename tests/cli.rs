@@ -650,6 +650,32 @@ fn a_node_follows_its_folder_of_settings_and_says_which_layer_holds() {
     assert_eq!(app()["port"], 4, "what held before holds");
 }
 
+/// A reason with an escape sequence or a line of its own was shown as it is. A program that reads a text gets it as it is.
+#[test]
+fn what_others_wrote_of_settings_does_not_drive_the_terminal() {
+    let stage = Stage::set();
+    let said = |arguments: &[&str]| {
+        let says = stage.node.says(arguments);
+        assert_eq!(says.status.code(), Some(0), "{says:?}");
+        String::from_utf8_lossy(&says.stdout).into_owned()
+    };
+    let value = "red \u{1b}[31m\n\u{9b}2J";
+    let why = "\u{1b}[2Jnone\n9  forged";
+
+    let set = said(&["config", "set", "app.x", value, "--why", why]);
+
+    assert_eq!(said(&["config", "get", "app.x"]), format!("{value}\n"));
+    let history = said(&["config", "history", "app.x"]);
+    let explained = said(&["config", "explain", "app.x"]);
+    let table = said(&["config", "get", "app"]);
+    let diff = said(&["config", "diff"]);
+    for lines in [set, history, explained, table, diff] {
+        let drives = |c: char| c.is_control() && c != '\n';
+        assert!(!lines.contains(drives), "{lines:?}");
+        assert!(!lines.contains("\n9  forged"), "{lines:?}");
+    }
+}
+
 #[test]
 fn a_value_is_read_by_what_stands_there() {
     let stage = Stage::set();

@@ -34,3 +34,18 @@ impl Output {
         Ok(self.stdout.flush()?)
     }
 }
+
+/// `text` with its control characters escaped but for those that are told to be kept: what somebody else wrote must not drive the
+/// reader's terminal.
+pub(super) fn escaped(text: &str, is_kept: impl Fn(char) -> bool) -> String {
+    let is_escaped = |c: char| c.is_control() && !is_kept(c);
+    if !text.contains(is_escaped) {
+        return text.to_owned();
+    }
+    text.chars()
+        .map(|c| match c {
+            c if is_escaped(c) => c.escape_default().to_string(),
+            c => c.to_string(),
+        })
+        .collect()
+}

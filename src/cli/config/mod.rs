@@ -3,10 +3,17 @@
 mod arguments;
 mod show;
 
+use std::io::{self, IsTerminal as _};
+
 use serde_json::{Value as Json, json};
 use underpin::node::Node;
 
-use super::{arguments::Reach, client::Client, failure::Failure, output::Output};
+use super::{
+    arguments::Reach,
+    client::Client,
+    failure::Failure,
+    output::{Output, escaped},
+};
 use arguments::{ChangeOptions, Diff, Explain, Get, History, Reset, Rollback, Set, Template};
 pub(super) use arguments::{Check, ConfigCommand};
 
@@ -31,17 +38,16 @@ fn get(get: &Get, out: &mut Output) -> Result<(), Failure> {
     let path = get.path.as_deref().unwrap_or_default();
     let query = [("path", path)];
     let query = if path.is_empty() { &[][..] } else { &query };
-    asked(
-        &get.reach,
-        "/api/v1/config",
-        query,
-        out,
-        |answer| match &answer["value"] {
-            Json::Object(_) => show::settings(path, &answer["value"]),
-            Json::String(text) => vec![text.clone()],
-            single => vec![single.to_string()],
-        },
-    )
+    let Some(answer) = asked(&get.reach, "/api/v1/config", query, out)? else {
+        return Ok(());
+    };
+    match &answer["value"] {
+        Json::Object(_) => tell(show::settings(path, &answer["value"]), out),
+        // A program gets the text as it is.
+        Json::String(text) if io::stdout().is_terminal() => out.line(show::text_alone(text)),
+        Json::String(text) => out.line(text),
+        single => out.line(single),
+    }
 }
 
 /// Says the new value and the revision that it made.
@@ -84,9 +90,7 @@ fn change(mut body: Json, options: &ChangeOptions, out: &mut Output) -> Result<(
     if options.reach.json {
         out.line(&answer)?;
     } else {
-        show::outcome(&answer)
-            .into_iter()
-            .try_for_each(|line| out.line(line))?;
+        tell(show::outcome(&answer), out)?;
     }
     match answer["breaks"].as_array() {
         Some(breaks) if !breaks.is_empty() => {
@@ -104,13 +108,10 @@ fn history(history: &History, out: &mut Output) -> Result<(), Failure> {
     let limit = history.limit.to_string();
     let mut query = vec![("limit", limit.as_str())];
     query.extend(history.path.iter().map(|path| ("path", path.as_str())));
-    asked(
-        &history.reach,
-        "/api/v1/config/history",
-        &query,
-        out,
-        |answer| show::history(&answer["history"]),
-    )
+    let answer = asked(&history.reach, "/api/v1/config/history", &query, out)?;
+    answer.map_or(Ok(()), |answer| {
+        tell(show::history(&answer["history"]), out)
+    })
 }
 
 fn diff(diff: &Diff, out: &mut Output) -> Result<(), Failure> {
@@ -119,20 +120,16 @@ fn diff(diff: &Diff, out: &mut Output) -> Result<(), Failure> {
         .iter()
         .map(|since| ("since", since.as_str()))
         .collect();
-    asked(&diff.reach, "/api/v1/config/diff", &query, out, |answer| {
-        show::changes(&answer["changes"])
+    let answer = asked(&diff.reach, "/api/v1/config/diff", &query, out)?;
+    answer.map_or(Ok(()), |answer| {
+        tell(show::changes(&answer["changes"]), out)
     })
 }
 
 fn explain(explain: &Explain, out: &mut Output) -> Result<(), Failure> {
     let query = [("path", explain.path.as_str())];
-    asked(
-        &explain.reach,
-        "/api/v1/config/explain",
-        &query,
-        out,
-        show::explanation,
-    )
+    let answer = asked(&explain.reach, "/api/v1/config/explain", &query, out)?;
+    answer.map_or(Ok(()), |answer| tell(show::explanation(&answer), out))
 }
 
 fn reload(reach: &Reach, out: &mut Output) -> Result<(), Failure> {
@@ -141,26 +138,27 @@ fn reload(reach: &Reach, out: &mut Output) -> Result<(), Failure> {
     if reach.json {
         return out.line(&answer);
     }
-    show::reloaded(&answer)
-        .into_iter()
-        .try_for_each(|line| out.line(line))
+    tell(show::reloaded(&answer), out)
 }
 
-/// Asks the node, and shows the answer as lines or as it is.
+/// Asks the node; an answer that is wanted as it is has been written.
 fn asked(
     reach: &Reach,
     path: &str,
     query: &[(&str, &str)],
     out: &mut Output,
-    lines: impl FnOnce(&Json) -> Vec<String>,
-) -> Result<(), Failure> {
+) -> Result<Option<Json>, Failure> {
     let answer = Client::new(&reach.node).get_json(path, query)?;
     if reach.json {
-        return out.line(answer);
+        return out.line(answer).map(|()| None);
     }
-    lines(&answer.read()?)
-        .into_iter()
-        .try_for_each(|line| out.line(line))
+    Ok(Some(answer.read()?))
+}
+
+/// Lines for people. Some of what they say was written by others.
+fn tell(lines: Vec<String>, out: &mut Output) -> Result<(), Failure> {
+    let mut lines = lines.into_iter().map(|line| escaped(&line, |_| false));
+    lines.try_for_each(|line| out.line(line))
 }
 
 /// Says whether a node would start with these settings.

@@ -1,15 +1,26 @@
 //! What the node says of settings, as lines for people. Pure.
 
 use serde_json::Value as Json;
+use underpin::value::Path;
 
-/// Every value below a path, each on a line that could be given to `--set`.
+use crate::cli::output::escaped;
+
+/// A text on a terminal: of its control characters only those that part its lines and words are left.
+pub(super) fn text_alone(text: &str) -> String {
+    escaped(text, |c| matches!(c, '\n' | '\t'))
+}
+
+/// Every value below a path, each on a line of its own.
 pub(super) fn settings(path: &str, value: &Json) -> Vec<String> {
     match value {
         Json::Object(members) if !members.is_empty() => members
             .iter()
             .flat_map(|(name, value)| {
+                // As paths are written: a name that holds a dot stands in quotes.
+                let name = Path::from_components([name.as_str()])
+                    .map_or_else(|_| name.clone(), |name| name.to_string());
                 let below = match path {
-                    "" => name.clone(),
+                    "" => name,
                     path => format!("{path}.{name}"),
                 };
                 settings(&below, value)
@@ -140,11 +151,16 @@ mod tests {
     #[test]
     fn a_table_is_shown_as_its_settings() {
         let table = json!({"a": {"b": 1, "c": {}}, "d": "x"});
+        let dotted = json!({"http.status": {"a\"b": 1}});
 
         assert_eq!(settings("", &table), ["a.b = 1", "a.c = {}", "d = \"x\""]);
         assert_eq!(
             settings("app", &table),
             ["app.a.b = 1", "app.a.c = {}", "app.d = \"x\""]
+        );
+        assert_eq!(
+            settings("app", &dotted),
+            [r#"app."http.status"."a\"b" = 1"#]
         );
     }
 
@@ -163,6 +179,16 @@ mod tests {
                 "breaks: no",
                 "would be refused (at revision 3; nothing was changed)"
             ]
+        );
+    }
+
+    #[test]
+    fn a_text_on_a_terminal_keeps_its_lines_and_drives_nothing() {
+        let text = "-----BEGIN\n\tred \u{1b}[31m\r\u{9b}2J\u{7f}";
+
+        assert_eq!(
+            text_alone(text),
+            "-----BEGIN\n\tred \\u{1b}[31m\\r\\u{9b}2J\\u{7f}"
         );
     }
 

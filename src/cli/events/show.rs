@@ -4,6 +4,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value as Json;
 
 use super::tree::{Row, duration};
+use crate::cli::output::escaped;
 
 /// Data longer than this is cut in a line; `events get` shows all of it.
 const DATA_CHARS_MAX: usize = 160;
@@ -168,18 +169,9 @@ fn plain(value: &Json) -> Option<String> {
     }
 }
 
-/// Escapes control characters: what a log line holds must not drive the reader's terminal.
+/// In one line.
 fn printable(text: &str) -> String {
-    if !text.contains(char::is_control) {
-        return text.to_owned();
-    }
-    text.chars()
-        .map(|c| match c {
-            '\t' => " ".into(),
-            c if c.is_control() => c.escape_default().to_string(),
-            c => c.to_string(),
-        })
-        .collect()
+    escaped(&text.replace('\t', " "), |_| false)
 }
 
 fn local(time: &str, zone: &TimeZone) -> String {
