@@ -1628,6 +1628,27 @@ fn a_followed_file_that_is_cut_within_a_line_loses_neither_that_line_nor_the_nex
     follows.ends();
 }
 
+#[test]
+fn a_node_that_has_lost_everything_is_given_a_followed_file_from_its_start() {
+    let mut stage = Stage::set();
+    let log = stage.write("app.log", "zero\none\n");
+    let path = log.to_str().expect("UTF-8");
+    let follow = ["events", "import", path, "--follow", "--format", "text"];
+    let _follow = GoesOn::start(&stage.node, &follow);
+    let stored = |stage: &Stage, count: usize| {
+        until("it is stored", || {
+            stage.node.events(&["--source", "app.log"]).len() == count
+        });
+    };
+    stored(&stage, 2);
+
+    stage.node.kill();
+    stage.node.restart(&stage.path("other data"));
+    append(&log, "two\n");
+
+    stored(&stage, 3);
+}
+
 /// They were taken for lines of the file before it, and left out.
 #[test]
 fn a_followed_file_that_begins_as_the_one_before_it_is_read_from_its_start() {
@@ -1654,6 +1675,35 @@ fn a_followed_file_that_begins_as_the_one_before_it_is_read_from_its_start() {
     assert_eq!(stage.node.import(&log, &[]), counts(0, 0, 0));
     stage.write("again.log", "one\ntwo\nthree\n");
     assert_eq!(stage.node.import(&log, &[]), counts(3, 0, 0));
+}
+
+/// Of what a program had stored, a large event in which much is escaped was refused as too long a line.
+#[test]
+fn whatever_is_stored_is_written_out_and_read_in_again_to_the_letter() {
+    let (from, to) = (Stage::set(), Stage::set());
+    let nested = |depth| (0..depth).fold(json!(null), |inner, _| json!([inner]));
+    let all = [
+        json!({"kind": "bytes", "data": [{"$bytes": "AP8="}, {"$float": "NaN"}, {"$$bytes": 1}, {"$bytes": "?"}]}),
+        json!({"kind": "numbers", "data": [u64::MAX, i64::MIN, -0.0, 5e-324, 1.797_693_134_862_315_7e308, 1.0]}),
+        json!({"kind": "deep", "data": nested(64)}),
+        json!({"kind": "a\u{0}b\n", "source": "\u{9b}\"\\", "correlation": "\u{202e}\n", "data": "\r\n\u{0}\u{7f}"}),
+        json!({"kind": "early", "time": i64::MIN}),
+        json!({"kind": "late", "time": i64::MAX}),
+        json!({"kind": "escaped", "data": "\u{1}".repeat(999_990)}),
+        json!({"kind": "bytes", "data": {"$bytes": "AAAA".repeat(333_330)}}),
+    ];
+    for event in &all {
+        let url = format!("{}/api/v1/events", from.node.url);
+        let stored = ureq::post(&url).send_json(event).expect("stored");
+        assert_eq!(stored.status(), 201);
+    }
+
+    let told = from.node.says(&["events", "query", "--json"]).stdout;
+    assert_eq!(lines(&told).len(), all.len());
+    let carried = to.write("carried.jsonl", &told);
+    let stored = counts(all.len() as u64, 0, 0);
+    assert_eq!(to.node.import(&carried, &["--format", "ndjson"]), stored);
+    assert!(to.node.says(&["events", "query", "--json"]).stdout == told);
 }
 
 #[test]

@@ -72,8 +72,8 @@ line is lost and none is stored twice. A file that was rotated, truncated or rep
 its start. A last line without its end of line is stored as it is; if it grows later, the whole
 line is stored as one more event. With --follow it waits for its end, and the import goes on with
 what is written to the file, also when that is rotated or cut, until Ctrl-C; a last line that is
-cut off with its file is stored as it was. Lines above 1 MiB are refused. A file of which nothing
-could be stored leaves no mark.
+cut off with its file is stored as it was. Lines above 6 MB and data above 1 MB are refused. A
+file of which nothing could be stored leaves no mark.
 
 The result counts the events stored, the lines refused, and the lines skipped because they were
 stored earlier; with --json {\"version\":1,\"stored\":5000,\"refused\":2,\"skipped\":0}. Refused

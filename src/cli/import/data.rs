@@ -3,10 +3,11 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use underpin::value::{Limits, Value, codec};
+use underpin::{
+    events::DATA_BYTES_MAX,
+    value::{Limits, Value, codec},
+};
 
-/// The largest data of one event, encoded.
-const DATA_BYTES_MAX: usize = 1_000_000;
 /// JSON shorter than this cannot encode above the limit: the widest growth is `0e0,`, four bytes, into nine.
 const SURELY_SMALL: usize = 400_000;
 const DEPTH_MAX: u32 = Limits::DEFAULT.depth as u32;

@@ -67,10 +67,7 @@ pub(super) fn follow(
                 )?;
                 current = open_next(path)?;
                 // It is read from its start, also where it begins as the one before.
-                standing = Standing {
-                    reached: Some(Checkpoint::default()),
-                    unfinished: None,
-                };
+                standing.reached = Some(Checkpoint::default());
                 break;
             }
             interrupt.wait(LOOK_EACH);

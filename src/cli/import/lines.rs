@@ -2,10 +2,13 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use underpin::events::DATA_BYTES_MAX;
+
 use super::checkpoint::Print;
 
-/// Longer lines are refused: more than an event may hold. In bytes, without the end of line.
-pub(super) const LINE_BYTES_MAX: usize = 1024 * 1024;
+/// Longer lines are refused: an event takes no more as JSON. Six bytes for each of its data where all are control characters, and its
+/// names. In bytes, without the end of line.
+pub(super) const LINE_BYTES_MAX: usize = 6 * DATA_BYTES_MAX + 16 * 1024;
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// An input, read line by line. Memory stays below the limit of a line plus one buffer.

@@ -82,8 +82,10 @@ enum End {
 /// Where an import stands that goes on with its file.
 #[derive(Debug, Default)]
 struct Standing {
-    /// How far the file was read, when this is known better than from the store, which is only told together with events.
+    /// How far the file was read: the store is only told together with events.
     reached: Option<Checkpoint>,
+    /// What the store was told last. Where it has another checkpoint, or none any more, nothing of this holds.
+    in_store: Option<Checkpoint>,
     /// The last line, when it had no end yet.
     unfinished: Option<Unfinished>,
 }
@@ -203,6 +205,9 @@ fn import_file(
         Err(ClientError::Foreign(_)) if arguments.from_start => None,
         stored => stored?,
     };
+    if standing.in_store != in_store {
+        *standing = Standing::default();
+    }
     let begun = report.tally.lines() > 0;
     let in_store_wanted = || in_store.clone().filter(|_| begun || !arguments.from_start);
     let wanted = standing.reached.clone().or_else(in_store_wanted);
@@ -344,7 +349,7 @@ fn send(
             Err(SendError::Failure(failure)) => return Err(failure),
         }
         if batch.last {
-            standing.reached = sender.reached();
+            (standing.reached, standing.in_store) = sender.reached();
             return Ok(End::Done);
         }
     }

@@ -159,9 +159,10 @@ impl<'a> Sender<'a> {
         is_worth_it && self.unsent.is_some() && self.unsent != self.at
     }
 
-    /// The mark behind all that was stored or refused so far.
-    pub(super) fn reached(&self) -> Option<Checkpoint> {
-        self.unsent.clone().or_else(|| self.at.clone())
+    /// The mark behind all that was stored or refused so far, and the one that is in the store.
+    pub(super) fn reached(&self) -> (Option<Checkpoint>, Option<Checkpoint>) {
+        let reached = self.unsent.as_ref().or(self.at.as_ref());
+        (reached.cloned(), self.in_store.clone())
     }
 
     /// Every batch travels under ids that the checkpoint before it names: whoever is killed here, the next import sends the same lines
