@@ -4,8 +4,6 @@
 //! that each record lies in one block. Its frame's number is 1 for the first block of a file, one more for each. The front holds the
 //! offset in the segment of the first of these bytes and their number, 4 bytes each; the rest is an LZ4 block (`lz4_Block_format.md`).
 
-use std::{iter, sync::Arc};
-
 use super::{
     event::DATA_BYTES_MAX,
     frame::{HEADER_BYTES, Header, Kind},
@@ -15,9 +13,9 @@ use super::{
 };
 
 /// Bytes after which a block ends with the next record: a read costs some microseconds, and small events still compress well.
-pub(super) const BLOCK_BYTES: usize = 16 << 10;
-/// The most bytes a block expands to: less than a block, and the largest record.
-const EXPANDED_BYTES_MAX: usize = BLOCK_BYTES + DATA_BYTES_MAX + (64 << 10);
+pub(super) const BLOCK_BYTES: usize = 8 << 10;
+/// The most bytes a block expands to: less than a block, which were longer in earlier versions, and the largest record.
+const EXPANDED_BYTES_MAX: usize = (16 << 10) + DATA_BYTES_MAX + (64 << 10);
 const FRONT_BYTES: usize = 8;
 /// A segment of the largest size and the largest batch behind it.
 pub(super) const SEGMENT_BYTES_MAX: u32 = (256 + 64) << 20;
@@ -96,8 +94,9 @@ pub(super) fn cuts(bytes: &[u8], records: impl Iterator<Item = u32>) -> Vec<u32>
     cuts
 }
 
-/// The offset and the bytes of a block, from its frame's body; `None` if they are not what they should be.
-pub(super) fn expand(header: &Header, body: &[u8]) -> Option<(u32, Arc<[u8]>)> {
+/// Expands a block into the front of `out`, from its frame's body; answers its offset and how many bytes it has, `None` if they are not
+/// what they should be.
+pub(super) fn expand(header: &Header, body: &[u8], out: &mut Vec<u8>) -> Option<(u32, usize)> {
     if header.kind != Kind::Block {
         return None;
     }
@@ -108,19 +107,21 @@ pub(super) fn expand(header: &Header, body: &[u8]) -> Option<(u32, Arc<[u8]>)> {
     if len > EXPANDED_BYTES_MAX {
         return None;
     }
-    // Into the memory where they stay.
-    let mut bytes: Arc<[u8]> = iter::repeat_n(0, len).collect();
-    let expanded = lz4_flex::block::decompress_into(reader.rest(), Arc::get_mut(&mut bytes)?);
-    (expanded.ok()? == len).then_some((start, bytes))
+    if out.len() < len {
+        out.resize(len, 0);
+    }
+    let expanded = lz4_flex::block::decompress_into(reader.rest(), &mut out[..len]);
+    (expanded.ok()? == len).then_some((start, len))
 }
 
 /// Where the whole blocks of a file are, and the segment that they expand to, with zeros where a block is missing.
 pub(super) fn expand_all(file: &[u8], scan: &Scan) -> (Vec<Block>, Vec<u8>) {
-    let (mut blocks, mut segment) = (Vec::new(), Vec::new());
+    let (mut blocks, mut segment, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
     for (at, header) in &scan.frames {
         let from = *at as usize + HEADER_BYTES;
         let body = file.get(from..*at as usize + header.frame_bytes());
-        let Some((start, bytes)) = body.and_then(|body| expand(header, body)) else {
+        let expanded = body.and_then(|body| expand(header, body, &mut bytes));
+        let Some((start, len)) = expanded else {
             continue;
         };
         // Blocks stand in the order of the segment; whatever says otherwise is none of ours.
@@ -128,7 +129,7 @@ pub(super) fn expand_all(file: &[u8], scan: &Scan) -> (Vec<Block>, Vec<u8>) {
             continue;
         }
         segment.resize(start as usize, 0);
-        segment.extend_from_slice(&bytes);
+        segment.extend_from_slice(&bytes[..len]);
         blocks.push(Block { start, at: *at });
     }
     (blocks, segment)
@@ -181,8 +182,10 @@ mod tests {
         for block in &blocks.places {
             assert_eq!(block.at as usize, at);
             let (header, body) = frame::decode(&file[at..]).expect("whole");
-            let (start, part) = expand(&header, body).expect("a block");
+            let mut part = Vec::new();
+            let (start, len) = expand(&header, body, &mut part).expect("a block");
             assert_eq!((start, start as usize), (block.start, whole.len()));
+            assert_eq!(part.len(), len);
             whole.extend_from_slice(&part);
             expanded.push((start as usize, part));
             at += header.frame_bytes();
@@ -191,7 +194,7 @@ mod tests {
         for (at, record) in &records {
             let at = *at as usize;
             let holds =
-                |(start, part): &&(usize, Arc<[u8]>)| (*start..start + part.len()).contains(&at);
+                |(start, part): &&(usize, Vec<u8>)| (*start..start + part.len()).contains(&at);
             let (start, part) = expanded.iter().find(holds).expect("in a block");
             assert!(part[at - start..].starts_with(record));
         }
@@ -204,6 +207,8 @@ mod tests {
         body.extend(lz4_flex::block::compress(b"small"));
         let header = Header::of(Kind::Block, 7, 0, 8, &body);
 
-        assert_eq!(expand(&header, &body), None);
+        let mut out = Vec::new();
+        assert_eq!(expand(&header, &body, &mut out), None);
+        assert_eq!(out.capacity(), 0);
     }
 }

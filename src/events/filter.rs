@@ -8,8 +8,10 @@ use crate::{
 };
 
 use super::{
-    Comparison, KIND_BYTES_MAX, Query, QueryError, SOURCE_BYTES_MAX, Timestamp, bloom::Member,
-    record::Record, texts::Texts,
+    Comparison, KIND_BYTES_MAX, Query, QueryError, SOURCE_BYTES_MAX, Timestamp,
+    bloom::{Member, Probe},
+    record::Record,
+    texts::Texts,
 };
 
 /// What must hold for an event; nothing said means every event.
@@ -101,11 +103,11 @@ impl Filter {
     }
 
     /// What a segment must have for any of its rows to match, as far as a membership filter can tell.
-    pub(super) fn members(&self) -> [Option<Member>; 2] {
+    pub(super) fn links(&self) -> [Option<Probe>; 2] {
         let correlation = self.correlation.as_ref();
         [
-            correlation.map(|id| Member::Correlation(id.hash64())),
-            self.parent.map(|id| Member::Parent(id.get())),
+            correlation.map(|id| Member::Correlation(id.hash64()).probe()),
+            self.parent.map(|id| Member::Parent(id.get()).probe()),
         ]
     }
 

@@ -5,7 +5,7 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 4 | magic, the ASCII letters `UPLG` |
-//! | 4 | 1 | format version, now 2; 1 is read as well |
+//! | 4 | 1 | format version, now 3 of a directory and 2 of all others; earlier ones are read as well |
 //! | 5 | 1 | codec id of the values inside, now 1: bincode 2 in its standard configuration, as [`crate::value::codec`] |
 //! | 6 | 1 | kind: 1 head, 2 events, 3 low water, 4 mark, 5 block, 6 directory, 7 page |
 //! | 7 | 1 | zero |
@@ -30,9 +30,6 @@ use super::wire::{Reader, len32};
 pub(super) const HEADER_BYTES: usize = 52;
 const CHECKED_BYTES: usize = HEADER_BYTES - 4;
 const MAGIC: [u8; 4] = *b"UPLG";
-/// What is written. Version 1 had no sealed files: whoever only knows it must not open a folder that has them.
-const VERSION: u8 = 2;
-const VERSIONS_READ: std::ops::RangeInclusive<u8> = 1..=VERSION;
 const CODEC: u8 = 1;
 
 /// What a frame is for.
@@ -57,6 +54,7 @@ pub(super) enum Kind {
 /// The front part of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
+    pub(super) version: u8,
     pub(super) kind: Kind,
     pub(super) log: u64,
     pub(super) sequence: u64,
@@ -90,6 +88,15 @@ impl Kind {
         }
     }
 
+    /// The version that is written. Version 1 had no sealed files: whoever only knows it must not open a folder that has them. A directory of
+    /// version 2 had one filter for all keys.
+    fn version(self) -> u8 {
+        match self {
+            Self::Directory => 3,
+            _ => 2,
+        }
+    }
+
     fn byte(self) -> u8 {
         match self {
             Self::Head => 1,
@@ -107,6 +114,7 @@ impl Header {
     /// The header of `body`, of which the first `front` bytes stand before the events.
     pub(super) fn of(kind: Kind, log: u64, events: u32, front: u32, body: &[u8]) -> Self {
         Self {
+            version: kind.version(),
             kind,
             log,
             sequence: 0,
@@ -121,7 +129,7 @@ impl Header {
     pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..4].copy_from_slice(&MAGIC);
-        bytes[4..8].copy_from_slice(&[VERSION, CODEC, self.kind.byte(), 0]);
+        bytes[4..8].copy_from_slice(&[self.version, CODEC, self.kind.byte(), 0]);
         bytes[8..16].copy_from_slice(&self.log.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.synced.to_le_bytes());
@@ -142,16 +150,19 @@ impl Header {
         }
         let version = reader.u8().ok_or(Fault::Broken)?;
         let codec = reader.u8().ok_or(Fault::Broken)?;
-        if !VERSIONS_READ.contains(&version) || codec != CODEC {
+        let kind = reader.u8().and_then(Kind::from_byte);
+        let newest = kind.map_or(Kind::Directory.version(), Kind::version);
+        if !(1..=newest).contains(&version) || codec != CODEC {
             return Err(Fault::Unknown { version, codec });
         }
-        Self::fields(&mut reader).ok_or(Fault::Broken)
+        let header = kind.and_then(|kind| Self::fields(version, kind, &mut reader));
+        header.ok_or(Fault::Broken)
     }
 
-    fn fields(reader: &mut Reader<'_>) -> Option<Self> {
-        let kind = Kind::from_byte(reader.u8()?)?;
+    fn fields(version: u8, kind: Kind, reader: &mut Reader<'_>) -> Option<Self> {
         reader.u8()?;
         let header = Self {
+            version,
             kind,
             log: reader.u64()?,
             sequence: reader.u64()?,
@@ -235,17 +246,12 @@ mod tests {
     #[test]
     fn an_intact_header_of_another_version_is_not_called_damage() {
         let mut bytes = frame(b"event");
-        bytes[4] = VERSION + 1;
+        let version = Kind::Events.version() + 1;
+        bytes[4] = version;
         let sum = crc32c::crc32c(&bytes[..CHECKED_BYTES]);
         bytes[CHECKED_BYTES..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
 
-        assert_eq!(
-            decode(&bytes),
-            Err(Fault::Unknown {
-                version: VERSION + 1,
-                codec: 1
-            })
-        );
+        assert_eq!(decode(&bytes), Err(Fault::Unknown { version, codec: 1 }));
     }
 
     /// Every later version reads these bytes, and writes the same checksum.

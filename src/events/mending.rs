@@ -7,6 +7,7 @@ use super::{
     blocks,
     disk::Disk,
     error::OpenError,
+    index::Layout,
     naming::{parse_segment_name, sealed_names, segments_of},
     recovery::{self, Damage},
     sealing::{self, read_whole},
@@ -56,6 +57,7 @@ impl Remade {
         disk: &dyn Disk,
         name: &str,
         (base, log): (u64, u64),
+        layout: Layout,
     ) -> Result<Self, OpenError> {
         let (file, _) = sealed_names(name);
         let unknown = |unknown: recovery::Unknown| OpenError::Unknown {
@@ -70,6 +72,7 @@ impl Remade {
         let index = sealing::index_of(&segment, &inner);
         let rows = index.rows();
         let index = index.finish(
+            layout,
             log,
             &inner.summary(base),
             len32(segment.len()),
@@ -153,7 +156,7 @@ fn len_if_whole(disk: &dyn Disk, name: &str, place: (u64, u64)) -> Result<Option
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         made => made.map_err(|error| failed(&index, error))?,
     };
-    let remade = Remade::of(disk, name, place)?;
+    let remade = Remade::of(disk, name, place, Layout::of_file(&made))?;
     let is_whole = remade.damage.is_empty() && remade.index == made;
     Ok(is_whole.then_some(remade.len))
 }
@@ -182,7 +185,7 @@ pub(super) fn rebuild_index(
 ) -> Result<Rebuilt, OpenError> {
     let (blocks, index) = sealed_names(name);
     tracing::warn!(file = index, "the index is made anew from its blocks");
-    let remade = Remade::of(disk, name, place)?;
+    let remade = Remade::of(disk, name, place, Layout::default())?;
     for damage in &remade.damage {
         quarantine(disk, &blocks, damage.offset, damage.of(&remade.blocks))
             .map_err(|error| failed(&blocks, error))?;

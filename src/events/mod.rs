@@ -4,7 +4,7 @@
 //! * What is acknowledged is there after a crash, as [`Durability`] says; with [`Durability::Always`], the default, also after a power cut.
 //! * A batch is there whole or not at all, and so are an import's events and its [`Checkpoint`].
 //! * An event is what was stored or an error, never something else: every read from disk verifies a checksum.
-//! * Damage costs what it hits: one write of a segment that grows, the events of one block (16 KiB and a record at the most) of a sealed one. A
+//! * Damage costs what it hits: one write of a segment that grows, the events of one block (8 KiB and a record at the most) of a sealed one. A
 //!   damaged index is made anew from its blocks: when the store is opened, or as soon as a query meets the damage.
 //! * What is missing is reported: in [`EventStats::opened`], and by [`Events::health`] until the segment is pruned.
 //! * Queries run beside the writer; a long one delays no `store` by more than a few microseconds.
@@ -20,7 +20,7 @@
 //!
 //! Memory: [`Options::hot_bytes`], with an index of about 40 bytes for each event among them (55 in the newest segment; 10 to 22 more for
 //! each whose id comes late, as when events are imported in any order); a directory for each sealed segment; [`Options::cache_bytes`] of what
-//! was read from them. An opening reads the segments that are not sealed, usually the newest alone, and the directories of the others.
+//! was read from them, and up to 96 KiB for each thread that reads. An opening reads the segments that are not sealed, usually the newest alone, and the directories of the others.
 //!
 //! # Files
 //!
@@ -35,7 +35,7 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 4 | magic `UPLG` |
-//! | 4 | 1 | format version: 2; version 1 is read as well, and had no sealed segments |
+//! | 4 | 1 | format version: 3 of a directory, else 2; earlier ones are read as well: version 1 had no sealed segments |
 //! | 5 | 1 | codec of the values inside: 1, which is [`crate::value::codec`] |
 //! | 6 | 1 | kind: 1 head, 2 events, 3 low water, 4 mark; 5 block; 6 directory, 7 page |
 //! | 7 | 1 | zero |
@@ -85,11 +85,11 @@
 //! An `.index` file begins with a directory frame, number 1, and goes on with page frames, numbered from 2. The *directory*: first and last
 //! sequence number of the segment (8 bytes each); a 4-byte count and that many missing ranges (8 bytes first, 8 last); bytes of the segment
 //! and of the blocks (4 each); a count and for each block its offset in the segment and in its file (4 each); the number of events (4); for
-//! each 256 of them lowest and highest time (8 each, with the sign bit flipped) and lowest and highest id; the membership filter, a count of
-//! 32-byte blocks as Apache Parquet's split block Bloom filter has them, with ids, parents and correlations by their hashes; a count and the lowest id of each page of ids in their order (none
-//! where ids rise); four tables, of kinds, sources, hashes of correlations and parents: a count and for each page of terms its first key
-//! (2-byte length, bytes) and its number from 0 (4); a count and where each page's frame starts behind the directory, and last where they
-//! end (4 each).
+//! each 256 of them lowest and highest time (8 each, with the sign bit flipped) and lowest and highest id; two membership filters, of ids, and
+//! of parents and correlations (version 2 had one, of all of them): each a count of 32-byte blocks as Apache Parquet's split block Bloom filter
+//! has them, with keys by their hashes; a count and the lowest id of each page of ids in their order (none where ids rise); four tables, of
+//! kinds, sources, hashes of correlations and parents: a count and for each page of terms its first key (2-byte length, bytes) and its number
+//! from 0 (4); a count and where each page's frame starts behind the directory, and last where they end (4 each).
 //!
 //! Pages, in this order: *keys* of each 1024 events: a 4-byte count, then packed ids, times (sign bit flipped) and offsets of the records in
 //! the segment; *ids in their order*: a count, packed ids, packed event numbers; *terms* and *lists*, as they come: a term is its key (2-byte
@@ -172,6 +172,7 @@ mod naming;
 mod notes;
 mod opening;
 mod options;
+mod own;
 mod packed;
 mod plan;
 mod portable;

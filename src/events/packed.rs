@@ -62,10 +62,12 @@ impl<'a> Packed<'a> {
     pub(super) fn get(&self, at: u32) -> u64 {
         let bit = at as usize * usize::from(self.width);
         let from = self.bytes.get(bit / 8..).unwrap_or_default();
-        let mut window = [0; 16];
         // 64 bits that start inside of a byte lie in nine.
-        let taken = from.len().min(9);
-        window[..taken].copy_from_slice(&from[..taken]);
+        let window = from.first_chunk().copied().unwrap_or_else(|| {
+            let mut window = [0; 16];
+            window[..from.len()].copy_from_slice(from);
+            window
+        });
         let bits = u128::from_le_bytes(window) >> (bit % 8);
         let distance = bits & ((1_u128 << self.width) - 1);
         self.least

@@ -81,8 +81,8 @@ impl View for Fading {
         self.0.kinds(prefix, access, out)
     }
 
-    fn membership(&self) -> Option<&Membership> {
-        self.0.membership()
+    fn links(&self) -> Option<&Membership> {
+        self.0.links()
     }
 
     fn count(&self, term: Term<'_>, access: Access<'_>, few: &mut Vec<u32>) -> io::Result<u32> {

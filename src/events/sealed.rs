@@ -1,7 +1,6 @@
 //! A sealed segment: its directory in memory, its blocks and index pages read when they are asked for and kept for a while.
 
 use std::{
-    cell::Cell,
     io,
     ops::Range,
     sync::{
@@ -13,12 +12,13 @@ use std::{
 use super::{
     blocks,
     bloom::Member,
-    cache::{Cache, Part},
+    cache::{Cache, Found, Part},
     columns::{self, Zone},
     disk::{Disk, DiskFile},
     frame::{self, HEADER_BYTES, Header},
     hidden::Times,
     index::{self, Directory, Field, Keys, Listed, PagesOfId},
+    own::Own,
     record::Record,
     view::{Access, Term},
     wire::len32,
@@ -39,17 +39,31 @@ pub(super) struct Sealed {
 /// What a reader of many rows was given last: the next row is often in the same part.
 #[derive(Debug, Default)]
 struct Held {
-    page: Option<(u32, Arc<[u8]>)>,
-    /// Where in the segment it starts, and its bytes.
-    block: Option<(u32, Arc<[u8]>)>,
+    page: Option<(u32, Found)>,
+    near: Near,
 }
 
-impl Held {
+#[derive(Debug, Default)]
+struct Near {
+    /// Where in the segment it starts, and its bytes.
+    block: Option<(u32, Found)>,
+    /// Where in the file of blocks they are, and their bytes: frames that were read with the one before.
+    frames: Option<(u32, Own)>,
+}
+
+impl Near {
     /// The bytes from an offset of the segment on, if they are in the block.
     fn from(&self, offset: u32) -> Option<&[u8]> {
         let (start, block) = self.block.as_ref()?;
         let at = offset.checked_sub(*start)? as usize;
         block.get(at..).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The bytes of a frame that was read with the one before.
+    fn frame(&self, (from, to): (u32, u32)) -> Option<&[u8]> {
+        let (at, frames) = self.frames.as_ref()?;
+        let start = from.checked_sub(*at)? as usize;
+        frames.get(start..start + to.checked_sub(from)? as usize)
     }
 }
 
@@ -83,7 +97,7 @@ impl Sealed {
             directory,
             blocks,
             index,
-            owner: cache.owner(),
+            owner: Cache::owner(),
             index_damaged: AtomicBool::new(false),
             cache: cache.clone(),
         })
@@ -103,32 +117,20 @@ impl Sealed {
     }
 
     /// The body of a page.
-    fn page(&self, number: u32, access: Access<'_>) -> io::Result<Arc<[u8]>> {
-        self.part(Part::Page(number), || {
+    fn page(&self, number: u32, access: Access<'_>) -> io::Result<Found> {
+        self.cache.get((self.owner, Part::Page(number)), |key| {
             let place = self.directory.page(number);
             let (from, to) = place.ok_or_else(|| self.index_fault())?;
-            let body = read(self.index.as_ref(), from, to, access, |frame| {
-                let body = index::page_body(frame, number);
-                body.map(Arc::from).ok_or_else(|| why_not(frame))
+            let page = Own::filled(key, |bytes| {
+                let frame = read(self.index.as_ref(), from, to, access, bytes)?;
+                let body = index::page_body(frame, number).ok_or_else(|| why_not(frame))?;
+                Ok(HEADER_BYTES..HEADER_BYTES + body.len())
             });
-            match body.flatten() {
+            match page {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(self.index_fault()),
-                body => body,
+                page => page,
             }
         })
-    }
-
-    fn part(
-        &self,
-        part: Part,
-        read: impl FnOnce() -> io::Result<Arc<[u8]>>,
-    ) -> io::Result<Arc<[u8]>> {
-        if let Some(kept) = self.cache.get(self.owner, part) {
-            return Ok(kept);
-        }
-        let bytes = read()?;
-        self.cache.keep(self.owner, part, &bytes);
-        Ok(bytes)
     }
 
     /// Hands the record that starts at `offset` of the segment to `work`.
@@ -138,8 +140,8 @@ impl Sealed {
         access: Access<'_>,
         work: impl FnOnce(&[u8]) -> T,
     ) -> io::Result<T> {
-        let mut held = Held::default();
-        self.record_at(offset, access, &mut held).map(work)
+        let (mut near, alone) = (Near::default(), |_| None);
+        self.record_at(offset, alone, access, &mut near).map(work)
     }
 
     /// Hands the records of some rows to `work`, as [`View::read_while`](super::view::View::read_while).
@@ -150,8 +152,8 @@ impl Sealed {
         work: &mut dyn FnMut(io::Result<&[u8]>) -> bool,
     ) -> io::Result<()> {
         let mut held = Held::default();
-        for row in rows {
-            let record = match self.record_of(*row, access, &mut held) {
+        for at in 0..rows.len() {
+            let record = match self.first_record_of(&rows[at..], access, &mut held) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
                 record => record,
             };
@@ -162,59 +164,99 @@ impl Sealed {
         Ok(())
     }
 
-    fn record_of<'h>(
+    /// The record of the first of some rows, of which the others are read next.
+    fn first_record_of<'h>(
         &self,
-        row: u32,
+        rows: &[u32],
         access: Access<'_>,
         held: &'h mut Held,
     ) -> io::Result<&'h [u8]> {
-        let number = Directory::page_of_row(row);
+        let number = Directory::page_of_row(rows[0]);
         let page = match held.page.take() {
             Some((of, page)) if of == number => page,
             _ => self.page(number, access)?,
         };
         let page = &held.page.insert((number, page)).1;
         let keys = Keys::read(page).ok_or_else(|| self.index_fault())?;
-        let offset = keys
-            .offset(row % index::PAGE_ROWS)
-            .ok_or_else(|| self.index_fault())?;
-        self.record_at(offset, access, held)
+        let offset_of = |row: u32| {
+            let is_here = Directory::page_of_row(row) == number;
+            let at = is_here.then_some(row % index::PAGE_ROWS);
+            at.and_then(|at| keys.offset(at))
+        };
+        let offset = offset_of(rows[0]).ok_or_else(|| self.index_fault())?;
+        let next_from = |end: u32| {
+            let is_before = |row: &u32| offset_of(*row).is_some_and(|offset| offset < end);
+            let behind = rows.partition_point(is_before);
+            rows.get(behind).and_then(|row| offset_of(*row))
+        };
+        self.record_at(offset, next_from, access, &mut held.near)
     }
 
+    /// The record at an offset; `next_from` tells the next one's at or behind an offset.
     fn record_at<'h>(
         &self,
         offset: u32,
+        next_from: impl Fn(u32) -> Option<u32>,
         access: Access<'_>,
-        held: &'h mut Held,
+        near: &'h mut Near,
     ) -> io::Result<&'h [u8]> {
-        if held.from(offset).is_none() {
+        if near.from(offset).is_none() {
             let (number, from, to) = self.directory.block_at(offset).ok_or_else(damaged)?;
             let start = self.directory.blocks[number as usize].start;
-            let block = self.part(Part::Block(number), || {
-                self.expand(number, (from, to), access)
+            // Its memory may be used for this one.
+            near.block = None;
+            let block = self.cache.get((self.owner, Part::Block(number)), |key| {
+                let behind = self.directory.blocks.get(number as usize + 1);
+                let next = behind.and_then(|block| next_from(block.start));
+                let next = next.and_then(|offset| self.directory.block_at(offset));
+                let next = next.filter(|(next, ..)| *next == number + 1);
+                let until = next.map_or(to, |(_, _, end)| end);
+                self.fetch((from, to), until, access, near)?;
+                let frame = near.frame((from, to)).unwrap_or_default();
+                Own::filled(key, |bytes| Ok(0..self.expand(number, frame, bytes)?))
             })?;
-            held.block = Some((start, block));
+            near.block = Some((start, block));
         }
-        held.from(offset)
+        near.from(offset)
             .and_then(Record::read_checked)
             .map(|record| record.bytes)
             .ok_or_else(damaged)
     }
 
-    fn expand(
+    /// Reads a block's frame, and what is behind it, `until` where that is needed, too.
+    fn fetch(
         &self,
-        number: u32,
         (from, to): (u32, u32),
+        until: u32,
         access: Access<'_>,
-    ) -> io::Result<Arc<[u8]>> {
-        let expanded = read(self.blocks.as_ref(), from, to, access, |frame| {
-            let expanded = frame::decode(frame).ok();
-            let expanded = expanded.and_then(|(header, body)| blocks::expand(&header, body));
-            expanded.ok_or_else(|| why_not(frame))
-        });
-        let (at, bytes) = expanded.flatten()?;
+        near: &mut Near,
+    ) -> io::Result<()> {
+        if near.frame((from, to)).is_some() {
+            return Ok(());
+        }
+        near.frames = None;
+        let fetch = |until| {
+            Own::filled(None, |bytes| {
+                let frames = read(self.blocks.as_ref(), from, until, access, bytes)?;
+                Ok(0..frames.len())
+            })
+        };
+        let frames = match fetch(until) {
+            // Whatever is the matter with the one behind.
+            Err(_) if until > to => fetch(to),
+            frames => frames,
+        };
+        near.frames = Some((from, frames?));
+        Ok(())
+    }
+
+    /// Expands a block into the front of `out`; answers how many bytes it has.
+    fn expand(&self, number: u32, frame: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
+        let whole = frame::decode(frame).ok();
+        let expanded = whole.and_then(|(header, body)| blocks::expand(&header, body, out));
+        let (at, len) = expanded.ok_or_else(|| why_not(frame))?;
         let block = &self.directory.blocks[number as usize];
-        (at == block.start).then_some(bytes).ok_or_else(damaged)
+        (at == block.start).then_some(len).ok_or_else(damaged)
     }
 
     pub(super) fn offset(&self, row: u32, access: Access<'_>) -> io::Result<u32> {
@@ -269,7 +311,7 @@ impl Sealed {
     /// The rows of an id.
     pub(super) fn find(&self, id: u64, access: Access<'_>) -> io::Result<Vec<u32>> {
         let directory = &self.directory;
-        if !directory.membership.may_have(Member::Id(id)) {
+        if !directory.ids.may_have(&Member::Id(id).probe()) {
             return Ok(Vec::new());
         }
         match directory.pages_of_id(id) {
@@ -293,20 +335,20 @@ impl Sealed {
 
     /// The rows of a term, as its page lists them.
     fn listed(&self, term: Term<'_>, access: Access<'_>) -> io::Result<Option<Listed>> {
-        let members = &self.directory.membership;
+        let links = &self.directory.links;
         let number;
         let (field, key) = match term {
             Term::Kind(text) => (Field::Kind, text.as_bytes()),
             Term::Source(text) => (Field::Source, text.as_bytes()),
             Term::Correlation(id) => {
-                if !members.may_have(Member::Correlation(id.hash64())) {
+                if !links.may_have(&Member::Correlation(id.hash64()).probe()) {
                     return Ok(None);
                 }
                 number = id.hash64().to_be_bytes();
                 (Field::Correlation, &number[..])
             }
             Term::Parent(id) => {
-                if !members.may_have(Member::Parent(id)) {
+                if !links.may_have(&Member::Parent(id).probe()) {
                     return Ok(None);
                 }
                 number = id.to_be_bytes();
@@ -386,15 +428,17 @@ impl Sealed {
     /// The whole segment as it was before it was compressed; zeros, and the number of lost blocks, where a block is damaged.
     pub(super) fn expand_all(&self) -> io::Result<(Vec<u8>, usize)> {
         let (mut bytes, mut lost) = (Vec::new(), 0);
+        let (mut frame, mut part) = (Vec::new(), Vec::new());
         let blocks = &self.directory.blocks;
         for (number, block) in (0..).zip(blocks) {
             let next = blocks.get(number as usize + 1);
             let to = next.map_or(self.directory.blocks_bytes, |next| next.at);
-            match self.expand(number, (block.at, to), Access::Disk) {
+            let frame = read(self.blocks.as_ref(), block.at, to, Access::Disk, &mut frame);
+            match frame.and_then(|frame| self.expand(number, frame, &mut part)) {
                 // Blocks rise, and end where the segment does.
-                Ok(part) => {
+                Ok(len) => {
                     bytes.resize(block.start as usize, 0);
-                    bytes.extend_from_slice(&part);
+                    bytes.extend_from_slice(&part[..len]);
                 }
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => lost += 1,
                 Err(error) => return Err(error),
@@ -419,21 +463,17 @@ impl Times for Sealed {
 }
 
 fn read_directory(index: &dyn DiskFile) -> Result<Directory, IndexFault> {
-    let header = read(index, 0, len32(HEADER_BYTES), Access::Disk, Header::decode);
-    let header = header
-        .map_err(IndexFault::of)?
-        .map_err(|fault| match fault {
-            frame::Fault::Broken => IndexFault::Damaged,
-            frame::Fault::Unknown { version, codec } => IndexFault::Unknown { version, codec },
-        })?;
+    let mut bytes = Vec::new();
+    let header = read(index, 0, len32(HEADER_BYTES), Access::Disk, &mut bytes);
+    let header = Header::decode(header.map_err(IndexFault::of)?).map_err(|fault| match fault {
+        frame::Fault::Broken => IndexFault::Damaged,
+        frame::Fault::Unknown { version, codec } => IndexFault::Unknown { version, codec },
+    })?;
     let len = u32::try_from(header.frame_bytes()).map_err(|_| IndexFault::Damaged)?;
-    let directory = read(index, 0, len, Access::Disk, |frame| {
-        let (header, body) = frame::decode(frame).ok()?;
-        Directory::decode(&header, body)
-    });
-    directory
-        .map_err(IndexFault::of)?
-        .ok_or(IndexFault::Damaged)
+    let frame = read(index, 0, len, Access::Disk, &mut bytes).map_err(IndexFault::of)?;
+    let directory = frame::decode(frame).ok();
+    let directory = directory.and_then(|(header, body)| Directory::decode(&header, body));
+    directory.ok_or(IndexFault::Damaged)
 }
 
 impl IndexFault {
@@ -445,42 +485,31 @@ impl IndexFault {
     }
 }
 
-/// Hands the bytes of a file from one offset to another to `work`; fewer are damage. What is claimed takes memory only as far as the file
-/// has it.
-fn read<T>(
+/// Reads the bytes of a file from one offset to another into the front of `buffer`; fewer are damage. What is claimed takes memory only as
+/// far as the file has it.
+fn read<'b>(
     file: &dyn DiskFile,
     from: u32,
     to: u32,
     access: Access<'_>,
-    work: impl FnOnce(&[u8]) -> T,
-) -> io::Result<T> {
-    /// Most pages and compressed blocks are smaller: for those a thread has memory of its own, which need not be asked for, made zero and
-    /// given back.
-    const SMALL_BYTES: usize = 12 << 10;
+    buffer: &'b mut Vec<u8>,
+) -> io::Result<&'b [u8]> {
     /// More than the largest record takes in a block.
     const PIECE_BYTES: usize = 2 << 20;
-    thread_local! {
-        static SMALL: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    }
     let len = to.checked_sub(from).ok_or_else(damaged)? as usize;
-    let read_into = |buffer: &mut [u8], at: usize| {
-        let read = access.read_at(file, buffer, u64::from(from) + at as u64)?;
-        (read == buffer.len()).then_some(()).ok_or_else(damaged)
-    };
-    if len <= SMALL_BYTES {
-        let mut bytes = SMALL.take();
-        bytes.resize(SMALL_BYTES, 0);
-        let done = read_into(&mut bytes[..len], 0).map(|()| work(&bytes[..len]));
-        SMALL.set(bytes);
-        return done;
+    let mut at = 0;
+    while at < len {
+        let end = len.min(at + PIECE_BYTES);
+        if buffer.len() < end {
+            buffer.resize(end, 0);
+        }
+        let read = access.read_at(file, &mut buffer[at..end], u64::from(from) + at as u64)?;
+        if read != end - at {
+            return Err(damaged());
+        }
+        at = end;
     }
-    let mut bytes = Vec::new();
-    while bytes.len() < len {
-        let at = bytes.len();
-        bytes.resize(len.min(at + PIECE_BYTES), 0);
-        read_into(&mut bytes[at..], at)?;
-    }
-    Ok(work(&bytes))
+    Ok(&buffer[..len])
 }
 
 /// Why a frame is none that can be used: damaged, or of a later version, in which nothing is wrong.

@@ -22,7 +22,7 @@ use super::{
     error::OpenError,
     finding::text_of,
     frame::{HEADER_BYTES, Kind},
-    index::IndexBuilder,
+    index::{IndexBuilder, Layout},
     log::Log,
     mending::{self, Remade},
     naming::{parse_segment_name, sealed_names},
@@ -134,7 +134,7 @@ impl Sealer {
             file = index,
             "a page is damaged; the index is made anew from its blocks"
         );
-        let remade = Remade::of(disk, name, (base, log)).map_err(io_error)?;
+        let remade = Remade::of(disk, name, (base, log), Layout::default()).map_err(io_error)?;
         if !remade.is_whole(segment.all_rows()) {
             mending::put_aside(disk, &index)?;
             return Ok(false);
@@ -301,7 +301,14 @@ pub(super) fn write_sealed(
         file.sync()?;
         blocks
     };
-    let index = index.finish(log, summary, len32(bytes.len()), &blocks.places, blocks.len);
+    let index = index.finish(
+        Layout::default(),
+        log,
+        summary,
+        len32(bytes.len()),
+        &blocks.places,
+        blocks.len,
+    );
     write_new(disk, &index_name, &index)?;
     disk.sync_folder()
 }

@@ -17,6 +17,7 @@ use crate::ids::EventId;
 use super::{
     Event, Query, Timestamp,
     best::{Best, Found},
+    bloom::Probe,
     candidates::{Candidate, Candidates},
     columns::{ZONE_ROWS, Zone},
     copied::Copied,
@@ -173,14 +174,18 @@ impl<'a> Search<'a> {
     }
 
     fn run(&mut self) -> Result<(), Halt> {
-        let mut spans: Vec<_> = (0..self.segments.len())
-            .filter_map(|at| {
-                let span = self.segments[at].0.span()?;
-                self.touches(span).then(|| (self.first_rank(span), at))
-            })
-            .collect();
-        self.work.left_out = self.segments.len() - spans.len();
-        self.rule_out(&mut spans);
+        let links = self.query.filter.links();
+        let mut spans = Vec::new();
+        for at in 0..self.segments.len() {
+            let view = self.segments[at].0;
+            let span = view.span().filter(|span| self.touches(*span));
+            match span {
+                None => self.work.left_out += 1,
+                Some(span) if may_have(view, &links) => spans.push((self.first_rank(span), at)),
+                Some(_) if self.explains => self.work.plans.push((view.base(), None)),
+                Some(_) => {}
+            }
+        }
         spans.sort_unstable();
         for (done, (first, at)) in spans.iter().enumerate() {
             if self.cannot_enter(*first) {
@@ -190,27 +195,6 @@ impl<'a> Search<'a> {
             self.search_segment(*at)?;
         }
         Ok(())
-    }
-
-    /// Leaves out those segments that certainly have no row of the correlation or of the parent. Their filters are looked at one right
-    /// after the other: few are in the processor's cache, and so they are fetched at once.
-    fn rule_out(&mut self, spans: &mut Vec<(Rank, usize)>) {
-        let wanted = self.query.filter.members();
-        if wanted == [None, None] {
-            return;
-        }
-        let (segments, explains, plans) = (&self.segments, self.explains, &mut self.work.plans);
-        spans.retain(|(_, at)| {
-            let view = segments[*at].0;
-            let stays = view.membership().is_none_or(|filter| {
-                let mut wanted = wanted.iter().flatten();
-                wanted.all(|key| filter.may_have(*key))
-            });
-            if !stays && explains {
-                plans.push((view.base(), None));
-            }
-            stays
-        });
     }
 
     fn search_segment(&mut self, at: usize) -> Result<(), Halt> {
@@ -518,6 +502,15 @@ fn snapshot<V: View>(segments: &[Arc<V>]) -> Vec<(&dyn View, u32)> {
         .collect();
     snapshot.reverse();
     snapshot
+}
+
+/// False if a segment certainly has no row of the correlation or of the parent.
+fn may_have(view: &dyn View, links: &[Option<Probe>; 2]) -> bool {
+    let mut links = links.iter().flatten().peekable();
+    links.peek().is_none()
+        || view
+            .links()
+            .is_none_or(|filter| links.all(|link| filter.may_have(link)))
 }
 
 enum Looked {

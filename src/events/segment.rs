@@ -67,14 +67,14 @@ struct Face {
 #[derive(Debug)]
 struct Outline {
     span: Zone,
-    membership: Membership,
+    links: Membership,
 }
 
 impl Outline {
     fn of(sealed: &Sealed) -> Option<Self> {
         Some(Self {
             span: sealed.directory.span?,
-            membership: sealed.directory.membership.clone(),
+            links: sealed.directory.links.clone(),
         })
     }
 }
@@ -553,9 +553,9 @@ impl View for Segment {
         }
     }
 
-    fn membership(&self) -> Option<&Membership> {
+    fn links(&self) -> Option<&Membership> {
         let outline = self.face.outline.get()?;
-        Some(&outline.membership)
+        Some(&outline.links)
     }
 
     fn count(&self, term: Term<'_>, access: Access<'_>, few: &mut Vec<u32>) -> io::Result<u32> {

@@ -95,8 +95,8 @@ pub(super) trait View: fmt::Debug + Send + Sync {
         out: &mut Vec<(Arc<str>, u32)>,
     ) -> io::Result<()>;
 
-    /// Tells of correlations, parents and ids that they are certainly not here; `None` where only the index can.
-    fn membership(&self) -> Option<&Membership>;
+    /// Tells of correlations and parents that they are certainly not here; `None` where only the index can.
+    fn links(&self) -> Option<&Membership>;
 
     /// How many rows have the term, at the most. Where they are few and had to be listed to be counted they are added to `few`, as they
     /// rise: all of them, or none.

@@ -15,14 +15,11 @@ use super::{
         recovery::Summary,
         wire::{len16, len32},
     },
-    INLINE_ROWS, PAGE_ROWS,
+    INLINE_ROWS, Layout, PAGE_ROWS,
     directory::{Directory, Firsts},
     ordered,
     pages::write_rising,
 };
-
-/// Bytes after which a page of terms ends.
-const PAGE_BYTES: usize = 4096;
 
 /// The rows of a segment, gathered to be written as its index.
 #[derive(Debug, Default)]
@@ -69,6 +66,7 @@ impl IndexBuilder {
     /// The file: of log `log`, for a segment of `bytes` bytes in these blocks.
     pub(in crate::events) fn finish(
         mut self,
+        layout: Layout,
         log: u64,
         summary: &Summary,
         bytes: u32,
@@ -81,7 +79,7 @@ impl IndexBuilder {
         };
         self.write_keys(&mut pages);
         let orders = self.write_order(&mut pages);
-        let membership = self.membership();
+        let (ids, links) = self.filters(layout);
         let numbers = |mut pairs: Vec<(u64, u32)>| {
             pairs.sort_unstable();
             let mut lists: Vec<(Box<[u8]>, Vec<u32>)> = Vec::new();
@@ -105,9 +103,10 @@ impl IndexBuilder {
             numbers(self.correlations),
             numbers(self.parents),
         ]
-        .map(|lists| write_terms(&lists, &mut pages));
+        .map(|lists| write_terms(&lists, layout.page_bytes(), &mut pages));
         let zones = zones(&self.ids, &self.times);
         let directory = Directory {
+            layout,
             summary: summary.clone(),
             bytes,
             blocks: blocks.to_vec(),
@@ -115,7 +114,8 @@ impl IndexBuilder {
             rows: len32(self.ids.len()),
             span: zones.iter().copied().reduce(Zone::and),
             zones,
-            membership,
+            ids,
+            links,
             orders,
             tables,
             pages: [pages.starts, vec![len32(pages.bytes.len())]].concat(),
@@ -161,16 +161,27 @@ impl IndexBuilder {
         lowest
     }
 
-    fn membership(&mut self) -> Membership {
+    /// Of ids, and of links.
+    fn filters(&mut self, layout: Layout) -> (Membership, Membership) {
         self.correlations.sort_unstable();
         self.parents.sort_unstable();
         let keys = |pairs: &[(u64, u32)]| pairs.chunk_by(|one, next| one.0 == next.0).count();
-        let count = self.ids.len() + keys(&self.correlations) + keys(&self.parents);
+        let links_count = keys(&self.correlations) + keys(&self.parents);
         let ids = self.ids.iter().map(|id| Member::Id(*id));
         let correlations = self.correlations.iter();
         let correlations = correlations.map(|(hash, _)| Member::Correlation(*hash));
         let parents = self.parents.iter().map(|(id, _)| Member::Parent(*id));
-        Membership::of(count, ids.chain(correlations).chain(parents))
+        let links = correlations.chain(parents);
+        match layout {
+            Layout::OneFilter => {
+                let all = Membership::of(self.ids.len() + links_count, ids.chain(links));
+                (all.clone(), all)
+            }
+            Layout::TwoFilters => (
+                Membership::of(self.ids.len(), ids),
+                Membership::of(links_count, links),
+            ),
+        }
     }
 }
 
@@ -213,7 +224,7 @@ impl Pages {
 }
 
 /// Writes a table's pages; answers the first key and the number of each. A list never spans two pages of terms.
-fn write_terms(lists: &[(Box<[u8]>, Vec<u32>)], pages: &mut Pages) -> Firsts {
+fn write_terms(lists: &[(Box<[u8]>, Vec<u32>)], page_bytes: usize, pages: &mut Pages) -> Firsts {
     let mut table = Firsts::default();
     let (mut page, mut first): (Vec<u8>, Option<&[u8]>) = (Vec::new(), None);
     for (key, rows) in lists {
@@ -230,7 +241,7 @@ fn write_terms(lists: &[(Box<[u8]>, Vec<u32>)], pages: &mut Pages) -> Firsts {
                 page.extend_from_slice(&number.to_le_bytes());
             }
         }
-        if page.len() >= PAGE_BYTES {
+        if page.len() >= page_bytes {
             if let Some(first) = first {
                 table.push(first, pages.push(&page));
             }

@@ -1,5 +1,7 @@
 //! What is known of a sealed segment in memory. Pure.
 
+use std::ops::Range;
+
 use super::{
     super::{
         blocks::{Block, SEGMENT_BYTES_MAX},
@@ -9,12 +11,13 @@ use super::{
         recovery::{SEQUENCE_MAX, Summary},
         wire::{Reader, len16, len32},
     },
-    FIELDS, Field, PAGE_ROWS, ordered, time_of,
+    FIELDS, Field, Layout, PAGE_ROWS, ordered, time_of,
 };
 
 /// What is known of a sealed segment without reading its pages.
 #[derive(Debug, Clone, Default)]
 pub(in crate::events) struct Directory {
+    pub(super) layout: Layout,
     pub(in crate::events) summary: Summary,
     /// Bytes of the segment before it was compressed.
     pub(in crate::events) bytes: u32,
@@ -24,7 +27,9 @@ pub(in crate::events) struct Directory {
     pub(in crate::events) rows: u32,
     pub(in crate::events) zones: Vec<Zone>,
     pub(in crate::events) span: Option<Zone>,
-    pub(in crate::events) membership: Membership,
+    pub(in crate::events) ids: Membership,
+    /// Parents and correlations; with the layout of one filter that is the same.
+    pub(in crate::events) links: Membership,
     /// The lowest id of each page of ids in their order, unless ids rise with the rows: then there are none.
     pub(super) orders: Vec<u64>,
     pub(super) tables: [Firsts; FIELDS],
@@ -49,7 +54,7 @@ pub(in crate::events) enum PagesOfId {
     /// In a page of keys, if at all.
     Keys(Option<u32>),
     /// In pages of ids in their order.
-    Order(std::ops::Range<u32>),
+    Order(Range<u32>),
 }
 
 impl Directory {
@@ -78,7 +83,10 @@ impl Directory {
             u64s(&mut body, zone.id.0);
             u64s(&mut body, zone.id.1);
         }
-        self.membership.write(&mut body);
+        self.ids.write(&mut body);
+        if self.layout == Layout::TwoFilters {
+            self.links.write(&mut body);
+        }
         u32s(&mut body, len32(self.orders.len()));
         for lowest in &self.orders {
             u64s(&mut body, *lowest);
@@ -98,6 +106,7 @@ impl Directory {
         }
         let mut header = Header::of(Kind::Directory, log, self.rows, 0, &body);
         header.sequence = 1;
+        header.version = self.layout.version();
         [&header.encode()[..], &body].concat()
     }
 
@@ -108,6 +117,7 @@ impl Directory {
         }
         let mut reader = Reader::new(body);
         let mut directory = Self {
+            layout: Layout::of(header),
             own_bytes: len32(header.frame_bytes()),
             ..Self::default()
         };
@@ -147,7 +157,11 @@ impl Directory {
             });
         }
         self.span = self.zones.iter().copied().reduce(Zone::and);
-        self.membership = Membership::read(reader)?;
+        self.ids = Membership::read(reader)?;
+        self.links = match self.layout {
+            Layout::OneFilter => self.ids.clone(),
+            Layout::TwoFilters => Membership::read(reader)?,
+        };
         self.orders = many(reader, Reader::u64)?;
         Some(())
     }
@@ -191,10 +205,15 @@ impl Directory {
 
     /// Memory in bytes.
     pub(in crate::events) fn memory(&self) -> usize {
+        let links = match self.layout {
+            Layout::OneFilter => 0,
+            Layout::TwoFilters => self.links.bytes(),
+        };
         let keys: usize = self.tables.iter().map(Firsts::bytes).sum();
         self.blocks.len() * size_of::<Block>()
             + self.zones.len() * size_of::<Zone>()
-            + self.membership.bytes()
+            + self.ids.bytes()
+            + links
             + self.orders.len() * size_of::<u64>()
             + self.pages.len() * size_of::<u32>()
             + keys
@@ -212,7 +231,13 @@ impl Directory {
 
     /// The block that has the byte at `offset` of the segment, and where its frame lies, first and one past the last byte.
     pub(in crate::events) fn block_at(&self, offset: u32) -> Option<(u32, u32, u32)> {
-        let behind = self.blocks.partition_point(|block| block.start <= offset);
+        // They are as long as each other, nearly.
+        let part = u64::from(offset) << 32;
+        let part = part.checked_div(self.bytes.into()).unwrap_or(0);
+        let near = share(self.blocks.len(), part);
+        let behind = end_of(self.blocks.len(), near, |at| {
+            self.blocks[at].start <= offset
+        });
         let number = behind.checked_sub(1)?;
         let end = self
             .blocks
@@ -243,7 +268,15 @@ impl Directory {
     /// The page of terms that has a key, if any has.
     pub(in crate::events) fn page_of_term(&self, field: Field, key: &[u8]) -> Option<u32> {
         let table = &self.tables[field as usize];
-        Some(table.pages[table.not_above(key).checked_sub(1)?])
+        let near = match field {
+            // Hashes lie where their first bits say, nearly.
+            Field::Correlation => share(
+                table.len(),
+                key.first_chunk().copied().map_or(0, first_bits),
+            ),
+            Field::Kind | Field::Source | Field::Parent => table.len() / 2,
+        };
+        Some(table.pages[table.not_above(key, near).checked_sub(1)?])
     }
 
     /// The pages of terms that may have keys with this beginning.
@@ -253,7 +286,7 @@ impl Directory {
         prefix: &[u8],
     ) -> impl Iterator<Item = u32> + '_ {
         let table = &self.tables[field as usize];
-        let from = table.not_above(prefix).saturating_sub(1);
+        let from = table.not_above(prefix, table.len() / 2).saturating_sub(1);
         let prefix = prefix.to_vec();
         (from..table.len())
             .take_while(move |at| *at == from || table.key(*at).starts_with(&prefix))
@@ -277,23 +310,52 @@ impl Firsts {
         &self.keys[from as usize..self.ends[at] as usize]
     }
 
-    /// How many of the keys, which rise, are not above `key`.
-    fn not_above(&self, key: &[u8]) -> usize {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.key(middle) <= key {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
+    /// How many of the keys, which rise, are not above `key`; looked for from place `near` on.
+    fn not_above(&self, key: &[u8], near: usize) -> usize {
+        end_of(self.len(), near, |at| self.key(at) <= key)
     }
 
     fn bytes(&self) -> usize {
         self.keys.len() + (self.ends.len() + self.pages.len()) * size_of::<u32>()
     }
+}
+
+fn first_bits(key: [u8; 4]) -> u64 {
+    u32::from_be_bytes(key).into()
+}
+
+/// A part of `len`, in 2^32ths.
+fn share(len: usize, part: u64) -> usize {
+    let share = (u128::from(part) * len as u128) >> 32;
+    usize::try_from(share).unwrap_or(len)
+}
+
+/// Where what holds for the first of `len` things ends to hold. Looked for around a place that is near, most often: so few lines of memory
+/// are met that are not in the processor's cache.
+fn end_of(len: usize, near: usize, holds: impl Fn(usize) -> bool) -> usize {
+    const STEP: usize = 4;
+    let (mut low, mut high) = (near.min(len), near.min(len));
+    let mut step = STEP;
+    while low > 0 && !holds(low - 1) {
+        high = low - 1;
+        low = low.saturating_sub(step);
+        step *= 2;
+    }
+    step = STEP;
+    while high < len && holds(high) {
+        low = high + 1;
+        high = len.min(high + step);
+        step *= 2;
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if holds(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
 }
 
 /// Reads `count` things, as far as there are bytes for them.
@@ -303,4 +365,20 @@ fn many<'a, T>(
 ) -> Option<Vec<T>> {
     let count = reader.u32()?;
     (0..count).map(|_| read(reader)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_end_is_found_from_wherever_it_is_looked_for(len in 0_usize..300, end in 0_usize..300, near in 0_usize..400) {
+            let end = end.min(len);
+
+            prop_assert_eq!(end_of(len, near, |at| { assert!(at < len); at < end }), end);
+        }
+    }
 }

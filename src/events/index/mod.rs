@@ -7,11 +7,55 @@ mod building;
 mod directory;
 mod pages;
 
+use super::frame::Header;
+
 pub(super) use self::{
     building::IndexBuilder,
     directory::{Directory, PagesOfId},
     pages::{Keys, Listed, find_term, list_page, page_body, rows_of_id, terms},
 };
+
+/// How an index is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Layout {
+    /// As until version 2 of the directory: one filter for ids, parents and correlations, and larger pages of terms.
+    OneFilter,
+    /// Ids are many, and seldom looked for where none is; without them among them the links are in memory that is near.
+    #[default]
+    TwoFilters,
+}
+
+impl Layout {
+    fn of(header: &Header) -> Self {
+        if header.version < Self::TwoFilters.version() {
+            Self::OneFilter
+        } else {
+            Self::TwoFilters
+        }
+    }
+
+    /// That of a file; of one that is damaged, as it would be made now.
+    pub(super) fn of_file(index: &[u8]) -> Self {
+        let header = Header::decode(index);
+        header.map_or_else(|_| Self::default(), |header| Self::of(&header))
+    }
+
+    /// Of the directory.
+    fn version(self) -> u8 {
+        match self {
+            Self::OneFilter => 2,
+            Self::TwoFilters => 3,
+        }
+    }
+
+    /// Bytes after which a page of terms ends: what is read, checked and gone through to find one.
+    fn page_bytes(self) -> usize {
+        match self {
+            Self::OneFilter => 4096,
+            Self::TwoFilters => 1024,
+        }
+    }
+}
 
 /// Rows of a page of keys, and of a page of a long list.
 pub(super) const PAGE_ROWS: u32 = 1024;

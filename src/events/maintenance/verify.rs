@@ -8,6 +8,7 @@ use super::{
     super::{
         Disk, DiskLock, Event, Gap, OpenError, Progress, Torn, blocks,
         frame::{HEADER_BYTES, Header, Kind},
+        index::Layout,
         naming::{Named, parse_segment_name, sealed_names, segments_of},
         record::{self, Record},
         recovery::{self, Damage, Scan, Summary},
@@ -223,6 +224,7 @@ impl Look<'_> {
         self.frames(&blocks, &segment, &inner);
         let summary = inner.summary(named.base);
         let expected = sealing::index_of(&segment, &inner).finish(
+            Layout::of_file(&found),
             named.log,
             &summary,
             len32(segment.len()),

@@ -3,15 +3,16 @@
 use std::{fs, path::Path, sync::Arc};
 
 use underpin::{
-    events::{EventsHealth, Options, Query},
+    events::{self, EventsHealth, Folder, Options, Query},
     ids::CorrelationId,
 };
 
 use super::support::{Store, event, is_healthy, until};
 
 /// Each holds the same 60 events and two checkpoints. `events-1`: two segments, as the last version without sealed segments left them.
-/// `events-2`: the same folder after it was opened by the first version that seals, and was stopped.
-const VERSIONS: [u8; 2] = [1, 2];
+/// `events-2`: the same folder after it was opened by the first version that seals, and was stopped; `events-3`: by the first one whose
+/// directories have two filters.
+const VERSIONS: [u8; 3] = [1, 2, 3];
 
 async fn opened(version: u8) -> Store {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/events-{version}"));
@@ -20,6 +21,9 @@ async fn opened(version: u8) -> Store {
         let file = file.expect("readable");
         fs::copy(file.path(), folder.path().join(file.file_name())).expect("writable");
     }
+    let disk = Folder::new(folder.path());
+    let verified = events::verify(&disk, &|_| (), &mut |fault| panic!("{version}: {fault:?}"));
+    assert_eq!(verified.expect("readable").events, 60);
     Store::open(Arc::new(folder), Options::default()).await
 }
 
@@ -81,11 +85,11 @@ async fn a_folder_of_any_format_version_is_read_and_goes_on_in_the_newest() {
 /// Nobody who does not know a version may take its files for damage.
 #[tokio::test]
 async fn a_folder_of_a_later_version_is_refused_by_its_name_and_left_alone() {
-    let store = opened(2).await;
+    let store = opened(3).await;
     let (folder, blocks) = (Arc::clone(&store.folder), store.files("index"));
     store.supervisor.stop().await;
     let mut bytes = fs::read(&blocks[0]).expect("readable");
-    bytes[4] = 3;
+    bytes[4] = 4;
     let sum = crc32c::crc32c(&bytes[..48]);
     bytes[48..52].copy_from_slice(&sum.to_le_bytes());
     fs::write(&blocks[0], &bytes).expect("writable");
@@ -98,7 +102,7 @@ async fn a_folder_of_a_later_version_is_refused_by_its_name_and_left_alone() {
     let refused = underpin::otp::Supervisor::start(spec.child(events.child_spec())).await;
 
     let said = refused.expect_err("a later version").to_string();
-    assert!(said.contains("format 3"), "{said}");
+    assert!(said.contains("format 4"), "{said}");
     assert!(matches!(events.health(), EventsHealth::Down { .. }));
     assert_eq!(fs::read(&blocks[0]).expect("readable"), bytes);
 }
