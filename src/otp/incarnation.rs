@@ -200,6 +200,15 @@ impl Incarnation {
         }
     }
 
+    /// How it ended, once it was asked to.
+    pub(crate) fn end_by_request(&self) -> ExitReason {
+        match self.left() {
+            None => ExitReason::Killed,
+            Some(Left::Clean | Left::Ignored) => ExitReason::Shutdown(None),
+            Some(Left::Reason(reason)) => reason.clone(),
+        }
+    }
+
     /// The context that it failed in; empty where there was none.
     pub(crate) fn failed_in(&self) -> Context {
         self.failed_in

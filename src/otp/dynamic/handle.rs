@@ -205,7 +205,7 @@ impl DynamicSupervisor {
         self.desk.office.actor()
     }
 
-    fn nursery(&self) -> Answer<Arc<Nursery>> {
+    pub(super) fn nursery(&self) -> Answer<Arc<Nursery>> {
         let nursery = self.desk.nursery.load_full();
         nursery.ok_or(SupervisorError::Down)
     }

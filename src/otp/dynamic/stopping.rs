@@ -148,8 +148,13 @@ impl Nursery {
             let life = child.take_life();
             let Child { spec, node, .. } = *child;
             match life {
-                Life::Running { started, .. } => running.push(Leaving::new(spec, node, started)),
-                Life::Ending(ending) => running.push(Leaving::new(spec, node, ending.0)),
+                Life::Running { started, .. } => {
+                    running.push(Leaving::new(spec, node, started, None));
+                }
+                Life::Ending(ending) => {
+                    let (started, _, reason) = *ending;
+                    running.push(Leaving::new(spec, node, started, Some(reason)));
+                }
                 other => {
                     let patience = Patience::of(&spec, deadline.clone());
                     // As in `together`.
@@ -242,5 +247,37 @@ async fn pass_on(mut deadline: Deadline, nested: &[Arc<ChildSpec>]) -> std::conv
         if deadline.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::otp::{
+        DynamicSupervisor, DynamicSupervisorSpec, ExitReason, Intensity, ShutdownCause,
+    };
+
+    /// Its end was known, and it was reported as stopped like the others. Between the two is a moment on another thread.
+    #[tokio::test]
+    async fn a_child_that_was_ending_when_all_are_stopped_is_told_of_by_its_own_end() {
+        let spec = DynamicSupervisorSpec::new("many", Intensity::new(1, KILL_GRACE));
+        let many = DynamicSupervisor::start(spec).await.expect("starts");
+        let child = ChildSpec::task("a", |ctx| async move {
+            ctx.cancelled().await;
+            Ok(())
+        });
+        many.start_child(child).await.expect("starts");
+        let own = ExitReason::Shutdown(Some(ShutdownCause::Said("moved away".into())));
+        many.nursery().expect("runs").with(|room| {
+            let child = room.children.values_mut().next().expect("is there");
+            let Life::Running { started, since } = child.take_life() else {
+                panic!("it runs");
+            };
+            child.life = Life::Ending(Box::new((started, since, own.clone())));
+        });
+
+        let report = many.stop().await;
+
+        assert_eq!(report.children[0].reason, own);
     }
 }

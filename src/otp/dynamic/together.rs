@@ -10,7 +10,6 @@ use tokio::{
 
 use crate::otp::{
     ChildKind, ChildReport, ChildSpec, ExitReason, Shutdown, StopKind,
-    incarnation::Left,
     start::Started,
     supervisor::stop::{Deadline, Ended, Patience},
     tree::TreeNode,
@@ -21,28 +20,33 @@ pub(super) struct Leaving {
     pub(super) spec: Arc<ChildSpec>,
     pub(super) node: Arc<TreeNode>,
     started: Started,
+    /// How it had ended by itself, where it was ending already.
+    own_end: Option<ExitReason>,
     how: StopKind,
     took: Duration,
 }
 
 impl Leaving {
-    pub(super) fn new(spec: Arc<ChildSpec>, node: Arc<TreeNode>, started: Started) -> Self {
+    pub(super) fn new(
+        spec: Arc<ChildSpec>,
+        node: Arc<TreeNode>,
+        started: Started,
+        own_end: Option<ExitReason>,
+    ) -> Self {
         Self {
             spec,
             node,
             started,
+            own_end,
             how: StopKind::Leaked,
             took: Duration::ZERO,
         }
     }
 
     /// The verdict, once it was stopped.
-    pub(super) fn ended(self) -> (Arc<ChildSpec>, Arc<TreeNode>, Ended) {
-        let reason = match self.started.incarnation.left() {
-            None => ExitReason::Killed,
-            Some(Left::Clean | Left::Ignored) => ExitReason::Shutdown(None),
-            Some(Left::Reason(reason)) => reason.clone(),
-        };
+    pub(super) fn ended(mut self) -> (Arc<ChildSpec>, Arc<TreeNode>, Ended) {
+        let own_end = self.own_end.take();
+        let reason = own_end.unwrap_or_else(|| self.started.incarnation.end_by_request());
         let leaked = self.started.conclude(Some(reason.clone()));
         let report = ChildReport {
             id: Arc::clone(&self.spec.id),

@@ -130,12 +130,12 @@ impl Life {
     }
 
     /// Cuts it off. What is returned ends when nothing of it is left.
-    pub(super) fn abandon(self) -> Option<JoinHandle<()>> {
+    pub(super) fn abandon(self, own_end: Option<ExitReason>) -> Option<JoinHandle<()>> {
         match self {
             Self::None => None,
             Self::Alive(started) => {
                 started.kill();
-                started.conclude(None)
+                started.conclude(own_end)
             }
             Self::Starting(slow) => spawn(slow.cut_off()),
             Self::Stopping { task, ended } => spawn(async move {

@@ -88,7 +88,8 @@ impl Drop for Room {
         }
         for mut body in std::mem::take(&mut self.bodies).into_values() {
             body.node.enter(ChildState::Stopped, now);
-            let task = body.take_life().abandon();
+            let own_end = body.own_end.take();
+            let task = body.take_life().abandon(own_end);
             self.place.office.leave_behind(&body.spec, &body.node, task);
             let _ = discard(body);
         }

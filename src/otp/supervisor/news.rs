@@ -253,12 +253,11 @@ mod tests {
         }
     }
 
-    /// It was told as stopped, for the one reason, and then as exited, for the other, and counted twice; those that watched it heard of
-    /// the first.
-    #[tokio::test(start_paused = true)]
-    async fn a_child_that_ends_by_itself_while_it_is_stopped_for_a_sibling_has_exited_and_is_told_of_once()
-     {
-        let (post, mut letters) = mpsc::unbounded_channel();
+    /// A room with these children, what is told to its supervisor, and what is reported of it.
+    async fn room_of(
+        children: Vec<ChildSpec>,
+    ) -> (Room, mpsc::UnboundedReceiver<Message>, Reports) {
+        let (post, letters) = mpsc::unbounded_channel();
         let (me, _) = Actor::spawn(None, Post, post).await.expect("starts");
         let spec = SupervisorSpec::new("s", Intensity::new(9, std::time::Duration::from_secs(1)));
         let spec = spec.strategy(Strategy::OneForAll);
@@ -271,13 +270,49 @@ mod tests {
             office: Arc::clone(&spec.office),
         };
         let mut room = Room::new(place, spec.terms());
+        let started = room.start_all(children, &CancellationToken::new()).await;
+        started.expect("starts");
+        (room, letters, reports)
+    }
+
+    /// Its end was known, and those that watched it were told that it had ended as if nothing had been said.
+    #[tokio::test]
+    async fn a_child_that_was_ending_when_its_supervisor_was_killed_is_told_of_by_its_own_end() {
+        let b = Address::new();
+        let children = vec![ChildSpec::actor("b", &b, |_| (Ends, ()))];
+        let (mut room, mut letters, _) = room_of(children).await;
+        let watched = b.monitor();
+        b.send(End).expect("runs");
+        let Some(Message::Exited {
+            child, incarnation, ..
+        }) = letters.recv().await
+        else {
+            panic!("another letter");
+        };
+        let (release, until) = oneshot::channel::<()>();
+        let dropping = tokio::spawn(async move { drop(until.await) });
+        room.alive(child, incarnation).expect("is there").join = Some(dropping);
+        let moved = ExitReason::from_stop(Some("moved away"));
+        room.stops.insert(child, moved.clone());
+        room.exited(child, incarnation, false);
+
+        drop(room);
+        drop(release);
+
+        assert_eq!(watched.down().await.reason, moved);
+    }
+
+    /// It was told as stopped, for the one reason, and then as exited, for the other, and counted twice; those that watched it heard of
+    /// the first.
+    #[tokio::test(start_paused = true)]
+    async fn a_child_that_ends_by_itself_while_it_is_stopped_for_a_sibling_has_exited_and_is_told_of_once()
+     {
         let b = Address::new();
         let children = vec![
             ChildSpec::task("a", |_| std::future::pending()),
             ChildSpec::actor("b", &b, |_| (Ends, ())).restart(Restart::Transient),
         ];
-        let started = room.start_all(children, &CancellationToken::new()).await;
-        started.expect("starts");
+        let (mut room, mut letters, reports) = room_of(children).await;
         let mut reports = reports.subscribe();
         let watched = b.monitor();
 

@@ -10,8 +10,8 @@ use tokio::{
 
 use super::{ChildReport, StopKind};
 use crate::otp::{
-    ChildKind, ChildSpec, Context, ExitReason, Lifecycle, Report, Shutdown, incarnation::Left,
-    start::Started, tree::TreeNode,
+    ChildKind, ChildSpec, Context, ExitReason, Lifecycle, Report, Shutdown, start::Started,
+    tree::TreeNode,
 };
 
 /// How long a killed child may take to go. Kill is cooperative: it acts at the next `.await`, so that a child that blocks
@@ -139,11 +139,7 @@ pub(crate) async fn stop(
             }
         }
     };
-    let reason = own_end.unwrap_or_else(|| match started.incarnation.left() {
-        None => ExitReason::Killed,
-        Some(Left::Clean | Left::Ignored) => ExitReason::Shutdown(None),
-        Some(Left::Reason(reason)) => reason.clone(),
-    });
+    let reason = own_end.unwrap_or_else(|| started.incarnation.end_by_request());
     let leaked = started.conclude(Some(reason.clone()));
     let report = ChildReport {
         id,
