@@ -1,6 +1,6 @@
 //! The routes, and what holds for all of them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use axum::{
     Json, Router,
@@ -14,7 +14,9 @@ use serde_json::json;
 use tokio::time;
 
 use super::{
-    Interface, cluster,
+    Interface,
+    body::Reading,
+    cluster,
     error::ApiError,
     events, finding,
     guard::{self, Sender},
@@ -274,13 +276,21 @@ fn the_one<'a>(request: &'a Request, name: &HeaderName) -> Result<Option<&'a str
 }
 
 async fn in_time(request: Request, next: Next) -> Response {
-    match time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => ApiError::unavailable(format!(
-            "no answer within {REQUEST_TIMEOUT:?}; it may still take effect"
-        ))
-        .into_response(),
+    let (request, reading) = Reading::watch(request);
+    let mut answer = pin!(next.run(request));
+    if let Ok(answer) = time::timeout(REQUEST_TIMEOUT, &mut answer).await {
+        return answer;
     }
+    if reading.goes_on() {
+        let late = format!(
+            "the body did not arrive within {REQUEST_TIMEOUT:?}; nothing was done, send it again"
+        );
+        let late = ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", late);
+        // The rest of it may be still to come (RFC 9110, section 15.5.9).
+        return ([(header::CONNECTION, "close")], late).into_response();
+    }
+    let late = format!("no answer within {REQUEST_TIMEOUT:?}; it may still take effect");
+    ApiError::unavailable(late).into_response()
 }
 
 async fn count(State(interface): State<Interface>, request: Request, next: Next) -> Response {
@@ -316,4 +326,47 @@ async fn metrics(State(interface): State<Interface>, headers: HeaderMap) -> Resp
 
 async fn status(State(interface): State<Interface>) -> Response {
     Json(interface.overview.status()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::pending};
+
+    use axum::body::{Body, Bytes};
+    use futures_util::stream;
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
+
+    use super::*;
+
+    /// What a request with this body is answered, by a path that reads it and one that then does not end.
+    async fn answered(path: &str, body: Body) -> StatusCode {
+        let routes = Router::new()
+            .route("/read", post(async |body: Bytes| body))
+            .route("/stuck", post(async |_: Bytes| pending::<()>().await))
+            .route("/unread", post(async || pending::<()>().await))
+            .layer(from_fn(in_time));
+        let request = Request::post(path).body(body).expect("a request");
+        let answer = TowerToHyperService::new(routes).call(request).await;
+        answer.expect("it is infallible").status()
+    }
+
+    /// It was answered as if the node had been too slow, which monitoring takes for the node's fault, and clients for what may have
+    /// taken effect.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_end_is_the_clients_fault_and_an_answer_that_does_not_come_is_not()
+    {
+        let begun = || stream::iter([Ok::<_, Infallible>("[")]);
+        let never_ends = futures_util::StreamExt::chain(begun(), stream::pending());
+
+        let slow = answered("/read", Body::from_stream(never_ends)).await;
+        let whole = answered("/read", Body::from_stream(begun())).await;
+        let stuck = answered("/stuck", Body::from("[]")).await;
+        let unread = answered("/unread", Body::from_stream(begun())).await;
+
+        assert_eq!(slow, StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(whole, StatusCode::OK);
+        assert_eq!(stuck, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(unread, StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

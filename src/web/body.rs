@@ -1,12 +1,17 @@
 //! Reads what requests carry.
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+};
 
 use axum::{
-    body::Bytes,
+    body::{Body, Bytes, HttpBody},
     extract::{FromRequest, Request},
     http::{HeaderMap, StatusCode, header},
 };
+use hyper::body::{Frame, SizeHint};
 use serde::de::DeserializeOwned;
 use tokio::{sync::Semaphore, task};
 
@@ -42,6 +47,54 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
 
 pub(super) fn media_type_refused(what_to_do: &str) -> ApiError {
     ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", what_to_do)
+}
+
+/// A body, and whoever wants to know whether it is being read.
+struct Watched {
+    body: Body,
+    _reading: Arc<()>,
+}
+
+/// Whether the body of a request is still being read.
+pub(super) struct Reading(Weak<()>);
+
+impl Reading {
+    pub(super) fn watch(request: Request) -> (Request, Self) {
+        let reading = Arc::new(());
+        let watch = Self(Arc::downgrade(&reading));
+        let watched = |body| {
+            Body::new(Watched {
+                body,
+                _reading: reading,
+            })
+        };
+        (request.map(watched), watch)
+    }
+
+    /// It has neither been read to its end nor been left unread.
+    pub(super) fn goes_on(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Reads large bodies beside the runtime, a few at a time: each takes a worker for a tenth of a second and, decoded, a
