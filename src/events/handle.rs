@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     ids::IdGenerator,
-    otp::{Address, CallError, ChildSpec, Reply, Shutdown},
+    otp::{Address, CallError, ChildSpec, NotSent, Reply, Shutdown},
     resilience::Backoff,
     telemetry::Telemetry,
     value::{Limits, Value, codec},
@@ -125,13 +125,19 @@ impl Events {
         &self,
         make: impl FnOnce(Reply<Result<u64, StoreError>>) -> Message,
     ) -> Result<u64, StoreError> {
+        let options = &self.shared.options;
+        let down = |_: NotSent| StoreError::Down {
+            reason: self.shared.why_down(),
+        };
+        self.service
+            .wait_ready(options.down_wait)
+            .await
+            .map_err(down)?;
         // The actor itself waits that long for the disk.
-        let waited = self.shared.options.answer_wait + self.shared.options.down_wait;
+        let waited = options.answer_wait.saturating_add(options.down_wait);
         match self.service.call(make, waited).await {
             Ok(answer) => answer,
-            Err(CallError::NotSent(error)) => Err(StoreError::Down {
-                reason: error.to_string(),
-            }),
+            Err(CallError::NotSent(error)) => Err(down(error)),
             Err(CallError::Unanswered(_)) => Err(StoreError::Unanswered { waited }),
         }
     }

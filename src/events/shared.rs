@@ -111,6 +111,9 @@ impl Shared {
     ) -> Result<Arc<Log>, super::OpenError> {
         let previous = self.log.load_full();
         if self.options.durability == Durability::Memory {
+            if unwanted.load(Ordering::Relaxed) {
+                return Err(super::OpenError::Unwanted);
+            }
             // Events in memory outlive the actor.
             let log = previous.unwrap_or_else(|| {
                 let found = Found {
@@ -119,6 +122,7 @@ impl Shared {
                 };
                 Arc::new(Log::new(&self.current(), found))
             });
+            log.reopen_in_memory();
             self.use_log(&log, Opened::default());
             return Ok(log);
         }
@@ -236,9 +240,6 @@ impl Shared {
 
     /// Closes the log and waits until everything is written. Blocks.
     pub(super) fn close(&self, log: &Log) {
-        if self.options.durability == Durability::Memory {
-            return;
-        }
         self.leave(log);
         if !self.workers.are_gone(self.options.answer_wait) {
             tracing::error!(
@@ -249,9 +250,6 @@ impl Shared {
 
     /// Closes the log without waiting: its writer writes what it has and lets the folder go.
     pub(super) fn leave(&self, log: &Log) {
-        if self.options.durability == Durability::Memory {
-            return;
-        }
         log.close();
         self.phase.send_if_modified(|phase| {
             let open = matches!(phase, Phase::Open);
@@ -286,16 +284,18 @@ impl Shared {
         self.log.load_full()
     }
 
-    /// Waits a moment for a log that is open and not `refused`.
+    /// Waits a moment for a log that is not the one that `refused`, or for that one to be open again.
     pub(super) async fn other_than(
         &self,
         refused: Option<&Arc<Log>>,
     ) -> Result<Arc<Log>, StoreError> {
         let mut phase = self.phase.subscribe();
-        let is_other = |log: &Arc<Log>| !refused.is_some_and(|refused| Arc::ptr_eq(refused, log));
+        let takes = |log: &Arc<Log>| {
+            refused.is_none_or(|refused| !Arc::ptr_eq(refused, log)) || log.is_open()
+        };
         let another = async {
             loop {
-                if let Some(log) = self.log.load_full().filter(is_other) {
+                if let Some(log) = self.log.load_full().filter(takes) {
                     return Some(log);
                 }
                 phase.changed().await.ok()?;

@@ -38,9 +38,9 @@ impl Workers {
     /// Waits until all are gone, no longer than told; answers whether they are. Blocks.
     pub(super) fn are_gone(&self, limit: Duration) -> bool {
         let workers = self.all.lock().clone();
-        let deadline = Instant::now() + limit;
-        let left = || deadline.saturating_duration_since(Instant::now());
-        workers.iter().all(|worker| worker.wait(left()))
+        // None where the limit is without end.
+        let deadline = Instant::now().checked_add(limit);
+        workers.iter().all(|worker| worker.wait(deadline))
     }
 
     pub(super) fn start(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -62,12 +62,16 @@ impl Workers {
 }
 
 impl Gone {
-    fn wait(&self, limit: Duration) -> bool {
+    fn wait(&self, deadline: Option<Instant>) -> bool {
         let mut gone = self.gone.lock();
-        let deadline = Instant::now() + limit;
         while !*gone {
-            if self.changed.wait_until(&mut gone, deadline).timed_out() {
-                return *gone;
+            match deadline {
+                None => self.changed.wait(&mut gone),
+                Some(deadline) => {
+                    if self.changed.wait_until(&mut gone, deadline).timed_out() {
+                        return *gone;
+                    }
+                }
             }
         }
         true

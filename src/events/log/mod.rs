@@ -221,16 +221,28 @@ impl Log {
         }
     }
 
-    /// Takes no more; the writer drains what is there and ends.
+    /// Takes no more; the writer drains what is there and ends. In memory it can be opened again.
     pub(super) fn close(&self) {
         let mut intake = self.intake.lock();
         if let State::Open = intake.state {
             intake.state = State::Closed;
         }
+        if !self.durable {
+            return;
+        }
         self.admission.close();
         self.wake_writer(&mut intake);
         drop(intake);
         self.rolled.end();
+    }
+
+    /// Takes events again, in memory: there they outlive the actor.
+    pub(super) fn reopen_in_memory(&self) {
+        self.intake.lock().state = State::Open;
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.intake.lock().state, State::Open)
     }
 
     /// After a failed write or sync nothing is known about the file: no more is written until it is opened anew.

@@ -1,13 +1,21 @@
 //! Storing events.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use underpin::{
-    events::{Checkpoint, EventBuilder, EventError, Events, Options, Query, StoreError, Timestamp},
+    events::{
+        Checkpoint, EventBuilder, EventError, Events, EventsHealth, Options, Query, Retention,
+        StoreError, Timestamp,
+    },
+    otp::StopKind,
     value::Value,
 };
 
-use super::support::{Store, correlation, event, id, steps};
+use super::support::{Store, correlation, event, id, kill, steps};
 
 #[tokio::test]
 async fn f50_a_stored_event_is_found_under_its_id() {
@@ -395,4 +403,78 @@ async fn checkpoints_have_their_limits() {
     import("key 7".into(), "other".into())
         .await
         .expect("it is there already");
+}
+
+/// A store in memory acknowledged whatever came after its stop, and called itself healthy; whoever pruned waited for half a minute.
+#[tokio::test]
+async fn a_store_that_was_stopped_refuses_whatever_comes_and_can_still_be_read() {
+    for options in [Options::default(), Options::memory()] {
+        let store = Store::with(Options {
+            down_wait: Duration::from_millis(10),
+            ..options
+        })
+        .await;
+        let (events, begin) = (store.events, Instant::now());
+        events.store(event(1, "k", 1)).await.expect("stored");
+
+        store.supervisor.stop().await;
+
+        let late = event(2, "k", 2);
+        let refused = [
+            events.store(late.clone()).await.map(drop),
+            events.try_store(&late).map(drop),
+            events.store_batch(vec![late.clone()]).await.map(drop),
+            events.store_import(vec![late], None).await.map(drop),
+            events.prune_to(0).await.map(drop),
+        ];
+        for refused in refused {
+            assert!(
+                matches!(refused, Err(StoreError::Down { .. })),
+                "{refused:?}"
+            );
+        }
+        assert!(begin.elapsed() < Options::default().answer_wait);
+        assert!(matches!(events.health(), EventsHealth::Down { .. }));
+        assert_eq!((events.stats().events, events.stats().refused), (1, 4));
+        let found = events.get(id(1)).await.expect("readable");
+        assert_eq!(found, Some(event(1, "k", 1)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_while_a_store_in_memory_is_restarted_waits_for_that() {
+    let store = Store::memory().await;
+    for number in 1..=20 {
+        kill(&store).await;
+        let stored = store.events.store(event(number, "k", 1)).await;
+        stored.expect("it is back in a moment, with what it had");
+    }
+
+    assert_eq!(store.events.stats().events, 20);
+    store.supervisor.stop().await;
+}
+
+/// Whoever prunes was panicked, and so was the thread that closes the log.
+#[tokio::test]
+async fn times_without_end_are_waited_for_without_end() {
+    let options = Options {
+        idle_mark: Duration::MAX,
+        down_wait: Duration::MAX,
+        answer_wait: Duration::MAX,
+        retention_interval: Duration::MAX,
+        retention: Retention {
+            max_age: Some(Duration::MAX),
+            ..Retention::default()
+        },
+        ..Options::default()
+    };
+    let store = Store::with(options).await;
+    store.events.store_batch(steps(3)).await.expect("stored");
+
+    let pruned = store.events.prune_to(1).await;
+    let stopped = store.supervisor.stop().await;
+
+    assert_eq!(pruned.expect("pruned"), 2);
+    assert_eq!(stopped.children[0].how, StopKind::Graceful);
+    assert!(stopped.children[0].reason.is_clean(), "{stopped:?}");
 }
