@@ -33,7 +33,10 @@ impl HeldFolder {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Err(io::Error::new(
                 io::ErrorKind::NotFound,
-                "the folder was moved, removed or replaced while it was in use; put it back, or start the program anew",
+                format!(
+                    "the folder {} was moved, removed or replaced while it was in use; put it back, or start the program anew",
+                    self.path.display()
+                ),
             )),
         }
     }

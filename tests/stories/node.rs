@@ -329,6 +329,29 @@ async fn a_node_whose_folder_was_moved_says_so_and_writes_into_no_folder_in_its_
     other.shutdown().await;
 }
 
+/// Health said that a folder was gone, and not which.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_events_were_deleted_says_what_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = in_folder(folder.path()).await;
+    let stored = node.events().store(event(&node, "before")).await;
+    stored.expect("is well");
+    let gone = folder.path().join("events");
+
+    std::fs::remove_dir_all(&gone).expect("is there");
+    let stored = node.events().store(event(&node, "after")).await;
+
+    assert!(stored.is_err(), "{stored:?}");
+    let words = format!("the folder {} was moved, removed", gone.display());
+    eventually("the node to say so", async || {
+        let reasons = node.health().reasons;
+        reasons.iter().any(|said| said.reason.contains(&words))
+    })
+    .await;
+    node.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_folder_that_cannot_be_made_is_a_clear_error() {
     let file = tempfile::NamedTempFile::new().expect("a file");
