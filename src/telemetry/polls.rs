@@ -98,7 +98,8 @@ impl Polls {
         let mut round = Round::default();
         for entry in self.0.lock().values_mut() {
             if all || now >= entry.due_at {
-                entry.due_at = now + entry.every;
+                // An interval without end: not again.
+                entry.due_at = now.saturating_add(entry.every);
                 match Turn::of(&entry.poll) {
                     Some(turn) => round.turns.push(turn),
                     None => round.overdue.push(Arc::clone(&entry.poll.id)),

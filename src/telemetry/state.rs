@@ -14,7 +14,7 @@ impl Schedule {
     pub(super) fn new(sweep_every: Duration, now: Duration) -> Self {
         Self {
             sweep_every,
-            sweep_at: now + sweep_every,
+            sweep_at: now.saturating_add(sweep_every),
         }
     }
 
@@ -22,7 +22,7 @@ impl Schedule {
     pub(super) fn sweep_is_due(&mut self, now: Duration) -> bool {
         let due = now >= self.sweep_at;
         if due {
-            self.sweep_at = now + self.sweep_every;
+            self.sweep_at = now.saturating_add(self.sweep_every);
         }
         due
     }

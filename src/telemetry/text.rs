@@ -223,7 +223,7 @@ fn quality(accept: &str, kind: &str, subtype: &str) -> f32 {
             (false, false) if range_kind == "*" && range_subtype == "*" => 0,
             _ => return None,
         };
-        let quality = parts.find_map(|part| part.strip_prefix("q="));
+        let quality = parts.find_map(|part| part.strip_prefix(['q', 'Q'])?.strip_prefix('='));
         let quality = quality.map_or(Some(1.0), |text| text.parse().ok())?;
         Some((exactness, quality))
     });
@@ -433,6 +433,10 @@ mod tests {
             ("application/openmetrics-text;q=0, */*", Prometheus),
             ("Text/Plain", Prometheus),
             ("text/plain;q=what, ,;,/", OpenMetrics),
+            (
+                "text/plain;Q=0.1, application/openmetrics-text;Q=0.5",
+                OpenMetrics,
+            ),
             (prometheus_server, OpenMetrics),
         ] {
             assert_eq!(Format::negotiate(accept), wanted, "{accept}");

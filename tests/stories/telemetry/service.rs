@@ -249,3 +249,30 @@ async fn the_history_is_plain_data_that_reads_back_whatever_its_numbers_are() {
     assert!(back[0].points[0].1.is_infinite());
     supervisor.stop().await;
 }
+
+/// The service panicked at each start, since no clock reaches that far, and took its supervisor along.
+#[tokio::test]
+async fn intervals_without_end_are_ones_that_never_pass() {
+    let telemetry = Telemetry::new(Options {
+        retention: Duration::MAX,
+        sweep_every: Duration::MAX,
+        history_every: Duration::MAX,
+        process_every: Duration::MAX,
+        ..Options::default()
+    });
+    let supervisor = supervised(&telemetry).await;
+    let looks = telemetry.counter("looks", &[]);
+    let own = looks.clone();
+    telemetry
+        .poll("once", Duration::MAX, move || own.inc())
+        .expect("the id is free");
+    let service = telemetry.actor().map(|actor| actor.get_id());
+
+    for _ in 0..2 {
+        telemetry.refresh(LONG).await.expect("it lives");
+    }
+
+    assert!(looks.value() >= 2);
+    assert_eq!(telemetry.actor().map(|actor| actor.get_id()), service);
+    supervisor.stop().await;
+}
