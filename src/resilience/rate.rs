@@ -45,7 +45,6 @@ struct Shared<K: Hash + Eq + Clone> {
     reporter: Reporter,
     /// `None` lets nothing through.
     limiter: Option<Limiter<K>>,
-    window: Duration,
     checks: AtomicU32,
 }
 
@@ -53,17 +52,27 @@ type Limiter<K> = RateLimiter<K, HashMapStateStore<K>, TokioClock, NoOpMiddlewar
 
 /// Too many calls: this one was not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the rate limit {limit} is reached; retry in {retry_in:?}")]
+#[error("the rate limit {limit} {}", when(*.retry_in))]
 pub struct RateLimited {
     /// The limit's name.
     pub limit: Arc<str>,
-    /// When there is room for one more.
+    /// When there is room for one more; [`Duration::MAX`] where the limit is 0, and there will be none.
     pub retry_in: Duration,
+}
+
+fn when(retry_in: Duration) -> String {
+    match retry_in {
+        Duration::MAX => "lets nothing through".to_owned(),
+        retry_in => format!("is reached; retry in {retry_in:?}"),
+    }
 }
 
 impl Retryable for RateLimited {
     fn again(&self) -> Again {
-        Again::After(self.retry_in)
+        match self.retry_in {
+            Duration::MAX => Again::Never,
+            retry_in => Again::After(retry_in),
+        }
     }
 }
 
@@ -117,7 +126,6 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
             shared: Arc::new(Shared {
                 reporter,
                 limiter,
-                window,
                 checks: AtomicU32::new(0),
             }),
         }
@@ -131,7 +139,7 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
     pub fn check(&self, key: &K) -> Result<(), RateLimited> {
         let shared = &self.shared;
         let retry_in = match &shared.limiter {
-            None => shared.window,
+            None => Duration::MAX,
             Some(limiter) => match limiter.check_key(key) {
                 Ok(()) => {
                     if shared.checks.fetch_add(1, Ordering::Relaxed) % CHECKS == CHECKS - 1 {

@@ -327,6 +327,51 @@ async fn f129_errors_and_panics_are_failures_and_what_is_ignored_is_none() {
     assert!(matches!(breaker.state(), CircuitState::Open { .. }));
 }
 
+/// Panics whenever a guard says one of these.
+struct Grumpy(&'static [&'static str]);
+
+impl Observer for Grumpy {
+    fn observe(&self, _: &str, happening: &Happening) {
+        assert!(!self.0.contains(&happening.word()), "an observer's panic");
+    }
+}
+
+fn breaker_under(grumpy: &'static [&'static str]) -> CircuitBreaker {
+    let options = BreakerOptions {
+        trip: Trip::Consecutive(count(1)),
+        ..BreakerOptions::default()
+    };
+    let observer = Arc::new(Grumpy(grumpy));
+    CircuitBreaker::observed_by("watched", options, observer).expect("valid options")
+}
+
+/// The place of the probe was lost, and the circuit refused all calls from then on, until it was reset by hand.
+#[tokio::test(start_paused = true)]
+async fn a_probe_whose_observer_panics_gives_its_place_back() {
+    let breaker = breaker_under(&["half_opened"]);
+    let _ = breaker.run(async { Err::<(), _>("error") }).await;
+
+    for _ in 0..3 {
+        time::sleep(30 * SECOND).await;
+        let own = breaker.clone();
+        let probe = tokio::spawn(async move { own.run(async { Ok::<_, ()>(1) }).await });
+        assert!(probe.await.expect_err("goes to the caller").is_panic());
+    }
+}
+
+/// Two panics at once end a program.
+#[tokio::test]
+async fn an_observer_that_panics_beside_a_call_leaves_the_calls_own_panic() {
+    let breaker = breaker_under(&["failed", "opened"]);
+    let own = breaker.clone();
+    let call = async { panic!("the call's own") };
+    let panicked = tokio::spawn(async move { own.run::<(), ()>(call).await }).await;
+
+    let panicked = panicked.expect_err("panics").into_panic();
+    assert_eq!(panicked.downcast_ref(), Some(&"the call's own"));
+    assert!(matches!(breaker.state(), CircuitState::Open { .. }));
+}
+
 #[tokio::test(start_paused = true)]
 async fn f130_so_many_go_through_for_each_key_apart() {
     let limit = RateLimit::new("logins", 5, 60 * SECOND);
@@ -340,8 +385,14 @@ async fn f130_so_many_go_through_for_each_key_apart() {
     limit.check(&("bob", "login")).expect("another user");
     limit.check(&("ann", "logout")).expect("another operation");
 
+    // Whoever was told to come back in a second came back every second, for ever.
     let none = RateLimit::new("none", 0, SECOND);
-    assert!(none.check(&()).is_err());
+    let refused = none.check(&()).expect_err("lets nothing through");
+    assert_eq!(refused.again(), Again::Never);
+    let words = "the rate limit none lets nothing through";
+    assert_eq!(refused.to_string(), words);
+    let long = time::timeout(3600 * SECOND, none.ready(&())).await;
+    assert!(long.is_err());
 
     let short = RateLimit::new("short", 2, Duration::from_millis(500));
     assert!(

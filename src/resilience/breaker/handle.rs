@@ -1,4 +1,9 @@
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -176,12 +181,14 @@ impl CircuitBreaker {
         let admitted = self.shared.circuit.lock().admit(Instant::now().into_std());
         match admitted {
             Ok(admitted) => {
-                self.shared.changed(admitted.change);
-                Ok(Pass {
+                // First, so that its place is given back where an observer panics.
+                let pass = Pass {
                     shared: Arc::clone(&self.shared),
                     generation: admitted.generation,
                     settled: false,
-                })
+                };
+                self.shared.changed(admitted.change);
+                Ok(pass)
             }
             Err(retry_in) => {
                 self.shared.reporter.report(Happening::Rejected);
@@ -236,11 +243,11 @@ impl Drop for Pass {
         if self.settled {
             return;
         }
-        self.close(if thread::panicking() {
-            Outcome::Failure
-        } else {
-            Outcome::Ignore
-        });
+        if !thread::panicking() {
+            return self.close(Outcome::Ignore);
+        }
+        // An observer that panics as well would end the whole program.
+        let _ = catch_unwind(AssertUnwindSafe(|| self.close(Outcome::Failure)));
     }
 }
 
