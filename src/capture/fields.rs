@@ -33,6 +33,8 @@ pub(super) struct Writer<'a> {
 
 /// The name of the field that names the trace of a root span.
 const TRACEPARENT: &str = "traceparent";
+/// It has 55 bytes; one of a later version may have more.
+const TRACEPARENT_BYTES_MAX: usize = 256;
 /// What is put behind a text that was cut.
 const CUT: &str = "…";
 /// What stands for a text that could not be written down.
@@ -105,6 +107,18 @@ impl fmt::Write for Bounded<'_> {
     }
 }
 
+/// What is too long to name a trace, or panics as it is written, names none.
+fn traceparent(text: &dyn fmt::Display) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut bounded = Bounded {
+        left: TRACEPARENT_BYTES_MAX,
+        bytes: &mut bytes,
+    };
+    let written = catch_unwind(AssertUnwindSafe(|| write!(bounded, "{text}")));
+    let whole = matches!(written, Ok(Ok(())));
+    whole.then(|| String::from_utf8(bytes).ok()).flatten()
+}
+
 /// `Debug` as a text that writes itself.
 struct Debugged<'a>(&'a dyn fmt::Debug);
 
@@ -171,10 +185,11 @@ impl Visit for Writer<'_> {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // `%value` comes this way too.
+        let text = Debugged(value);
         if field.name() == TRACEPARENT {
-            self.traceparent = Some(format!("{value:?}"));
+            self.traceparent = traceparent(&text);
         }
-        self.text(field, &Debugged(value));
+        self.text(field, &text);
     }
 }
 

@@ -257,11 +257,13 @@ impl Capture {
         let deadline = Instant::now().checked_add(limit);
         let mut passes = self.shared.passes.lock();
         while passes.ended < pass {
-            let timed_out = deadline.is_some_and(|deadline| {
-                let waited = self.shared.passed.wait_until(&mut passes, deadline);
-                waited.timed_out() && passes.ended < pass
-            });
-            if timed_out {
+            let Some(deadline) = deadline else {
+                // No clock reaches that far.
+                self.shared.passed.wait(&mut passes);
+                continue;
+            };
+            let waited = self.shared.passed.wait_until(&mut passes, deadline);
+            if waited.timed_out() && passes.ended < pass {
                 drop(passes);
                 return Err(self.not_in(limit));
             }

@@ -200,6 +200,46 @@ async fn a_malformed_traceparent_begins_a_trace_of_its_own_and_is_kept_as_the_fi
     .await;
 }
 
+struct Broken;
+
+impl std::fmt::Debug for Broken {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("cannot be written")
+    }
+}
+
+struct Endless;
+
+impl std::fmt::Display for Endless {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        loop {
+            f.write_str("00-")?;
+        }
+    }
+}
+
+/// All fields are written with care, and this one was written once more without: it took the program along, or all of its memory.
+#[tokio::test]
+async fn a_traceparent_that_cannot_be_written_harms_nobody_and_names_no_trace() {
+    with_node(in_memory(), async |node| {
+        let (capture, subscriber) = capture_of(node);
+
+        tracing::subscriber::with_default(subscriber, || {
+            info_span!(target: "shop", "request", traceparent = ?Broken);
+            info_span!(target: "shop", "request", traceparent = %Endless);
+        });
+
+        let events = captured(node, &capture).await;
+        let opened = of_kind(&events, "span.opened");
+        let texts = opened.iter().map(|one| field(one, "traceparent").as_str());
+        let texts: Vec<&str> = texts.map(|text| text.expect("a text")).collect();
+        assert_eq!(texts[0], "[panicked]");
+        assert!(texts[1].starts_with("00-00-") && texts[1].ends_with('…'));
+        assert!(opened.iter().all(|one| one.correlation().is_some()));
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn ten_thousand_spans_that_are_open_at_once_are_ten_thousand_traces_and_all_are_closed() {
     with_node(in_memory(), async |node| {

@@ -53,6 +53,24 @@ async fn a_store_that_is_not_there_yet_gets_everything_once_when_it_comes() {
     supervisor.stop().await;
 }
 
+/// It did not wait, but span with the lock that whoever stores needs, for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_without_a_limit_waits_until_all_is_stored() {
+    with_node(in_memory(), async |node| {
+        let (capture, subscriber) = capture_of(node);
+        tracing::subscriber::with_default(subscriber, || tracing::info!(target: "shop", "sold"));
+
+        let (tell, told) = std::sync::mpsc::channel();
+        let own = capture.clone();
+        std::thread::spawn(move || tell.send(own.flush_blocking(Duration::MAX)));
+        let flushed = tokio::task::spawn_blocking(move || told.recv_timeout(LONG)).await;
+
+        assert_eq!(flushed.expect("no panic"), Ok(Ok(())));
+        assert_eq!(all(node.events()).await.len(), 1);
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stuck_store_holds_nobody_up_and_what_the_queue_has_no_room_for_is_counted() {
     let folder = tempfile::tempdir().expect("a folder");
