@@ -1628,6 +1628,39 @@ fn a_followed_file_that_is_cut_within_a_line_loses_neither_that_line_nor_the_nex
     follows.ends();
 }
 
+/// Of those that had the name while the first one was still written to, only the last was read.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_followed_file_that_is_replaced_again_and_again_is_read_and_each_that_had_its_name() {
+    let stage = Stage::set();
+    let follows = Follows::start(&stage, "zero\n");
+    follows.stored(1);
+    let is_open = || {
+        let files = fs::read_dir(format!("/proc/{}/fd", follows.import.process.id()));
+        let mut files = files.expect("it runs").flatten();
+        files.any(|file| fs::read_link(file.path()).is_ok_and(|path| path.ends_with("app.log")))
+    };
+    let mut written = vec!["zero"];
+
+    for (name, text) in [
+        ("app.log.1", "one\n"),
+        ("app.log.2", "two\nthree"),
+        ("app.log.3", "four\n"),
+    ] {
+        follows.rotate(name, text);
+        until("the next one is open, while the first one grows", || {
+            append(&stage.path("app.log.1"), "more\n");
+            written.push("more");
+            stage.node.count();
+            is_open()
+        });
+    }
+
+    written.extend(["one", "two", "three", "four"]);
+    assert_eq!(follows.stored(written.len()), written);
+    follows.ends();
+}
+
 #[test]
 fn a_node_that_has_lost_everything_is_given_a_followed_file_from_its_start() {
     let mut stage = Stage::set();

@@ -134,7 +134,7 @@ impl Events {
     }
 
     /// The answer to a query as a stream, in bounded memory; read as it is pulled, as [`Events::pages`]. An event that cannot be read is
-    /// an error in its place, after which the stream goes on; any other error ends it.
+    /// an error behind those of its page, after which the stream goes on; any other error ends it.
     pub fn stream(&self, query: Query) -> impl Stream<Item = Result<Event, StoreError>> + use<> {
         let pages = stream::unfold(self.pages(query), async |mut pages| {
             let page = pages.next().await.transpose()?;

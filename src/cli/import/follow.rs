@@ -1,6 +1,7 @@
 //! `events import --follow`: goes on with a file that grows, is truncated, or is replaced by another one of its name.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     io,
     path::Path,
@@ -18,6 +19,9 @@ const LOOK_EACH: Duration = Duration::from_millis(200);
 /// For how many looks nothing may come to a file that was replaced before the new one is gone on with: whoever writes has the old one open
 /// until told to open the new one (`logrotate` tells after it has moved the file).
 const QUIET_LOOKS: usize = 10;
+/// How many files that took the name one after the other are kept open: more than whoever rotates in earnest makes until the first one
+/// falls silent. More are seen once one of them is read.
+const SUCCESSORS_MAX: usize = 16;
 
 /// Imports what is there, and then what comes, until Ctrl-C.
 pub(super) fn follow(
@@ -30,6 +34,7 @@ pub(super) fn follow(
     let path = &arguments.file;
     let failed = |error: io::Error| unreadable(path, &error);
     let (mut current, mut standing) = (first, Standing::default());
+    let mut next = Successors::default();
     loop {
         current.grows = true;
         let read = State::of(&current.file).map_err(failed)?;
@@ -46,14 +51,11 @@ pub(super) fn follow(
             if interrupt.is_asked() {
                 return Err(Failure::Interrupted("interrupted".into()));
             }
+            // Also while it grows: whoever goes on writing to it holds up none that comes after it.
+            quiet = if next.look(path, read)? { quiet + 1 } else { 0 };
             if State::of(&current.file).map_err(failed)? != read {
                 break;
             }
-            quiet = if is_replaced(path, read) {
-                quiet + 1
-            } else {
-                0
-            };
             if quiet > QUIET_LOOKS {
                 // A last line without its end gets none any more.
                 current.grows = false;
@@ -65,7 +67,7 @@ pub(super) fn follow(
                     interrupt,
                     report,
                 )?;
-                current = open_next(path)?;
+                current = next.take(current);
                 // It is read from its start, also where it begins as the one before.
                 standing.reached = Some(Checkpoint::default());
                 break;
@@ -75,10 +77,30 @@ pub(super) fn follow(
     }
 }
 
-/// Whether another file has the name now. Between the two names of a rotation there may be none.
-fn is_replaced(path: &Path, read: State) -> bool {
-    let there = File::open(path).and_then(|file| State::of(&file));
-    there.is_ok_and(|there| there.file != read.file)
+/// The files that had the name after the one that is read. Each is opened as soon as it is seen, or it is lost when the next one takes
+/// the name.
+#[derive(Default)]
+struct Successors(VecDeque<LockedFile>);
+
+impl Successors {
+    /// Looks who has the name now; says whether the one that is read has lost it. Between the two names of a rotation there may be none.
+    fn look(&mut self, path: &Path, read: State) -> Result<bool, Failure> {
+        if let Ok(there) = File::open(path).and_then(|file| State::of(&file)) {
+            let is_it =
+                |next: &LockedFile| State::of(&next.file).is_ok_and(|next| next.file == there.file);
+            if there.file == read.file {
+                self.0.clear();
+            } else if self.0.len() < SUCCESSORS_MAX && !self.0.iter().any(is_it) {
+                self.0.push_back(open_next(path)?);
+            }
+        }
+        Ok(!self.0.is_empty())
+    }
+
+    /// The first of them; the same again where there is none.
+    fn take(&mut self, current: LockedFile) -> LockedFile {
+        self.0.pop_front().unwrap_or(current)
+    }
 }
 
 fn open_next(path: &Path) -> Result<LockedFile, Failure> {
