@@ -40,13 +40,18 @@ fn lines(status: &Json) -> Vec<String> {
     lines
 }
 
-/// `name value` for everything simple; what is nested is for `--json`.
+/// `name value` for everything simple, and for texts in a list; what is nested is for `--json`.
 fn figures(part: &Json) -> Vec<String> {
     part.as_object()
         .into_iter()
         .flatten()
         .filter_map(|(name, value)| match value {
-            Json::Null | Json::Array(_) | Json::Object(_) => None,
+            Json::Null | Json::Object(_) => None,
+            Json::Array(items) => {
+                let texts: Option<Vec<&str>> = items.iter().map(Json::as_str).collect();
+                let texts = texts.filter(|texts| !texts.is_empty())?;
+                Some(format!("{name} {}", texts.join(", ")))
+            }
             Json::String(text) => Some(format!("{name} {text}")),
             other => Some(format!("{name} {other}")),
         })
@@ -64,7 +69,8 @@ mod tests {
         let status = json!({
             "version": 1, "health": "degraded", "name": "a", "node": 7, "uptime_ms": 61_000,
             "reasons": [{"part": "events", "reason": "disk full", "since": "2026-11-23T10:00:00Z"}],
-            "events": {"count": 5, "state": "poisoned", "segments": {"sealed": 2}}, "config": {"revision": 3},
+            "events": {"count": 5, "state": "poisoned", "segments": {"sealed": 2}}, "config": {"restart_needed": ["app.a", "app.b"], "revision": 3},
+            "telemetry": {"nodes": [], "metrics": 1},
         });
 
         assert_eq!(
@@ -73,7 +79,8 @@ mod tests {
                 "degraded  a (node 7), up 1m 1s",
                 "  events: disk full (since 2026-11-23T10:00:00Z)",
                 "events     count 5  state poisoned",
-                "config     revision 3",
+                "config     restart_needed app.a, app.b  revision 3",
+                "telemetry  metrics 1",
             ]
         );
     }

@@ -67,6 +67,12 @@ pub enum Problem {
         /// What is wrong and what would be right.
         reason: String,
     },
+    /// Keys that nobody knows, beyond those that are told one by one.
+    #[error("{count} more keys are not settings")]
+    MoreUnknown {
+        /// How many.
+        count: usize,
+    },
     /// The program's defaults cannot be used: a defect of the program.
     #[error(
         "the defaults of the table `{table}` cannot be used: {reason}; this is a defect of the program"
@@ -150,6 +156,16 @@ pub enum UpdateError {
     TooMany {
         /// How many there would be.
         count: usize,
+    },
+    /// Who makes the change, or why, is said at too great a length: it is kept with each of its parts.
+    #[error("`{what}` is {bytes} bytes, allowed are {max}; say it shorter")]
+    TooLong {
+        /// `by` or `why`.
+        what: &'static str,
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        max: usize,
     },
     /// A change without any part.
     #[error("the change is empty; say at least one path and value")]

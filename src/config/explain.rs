@@ -88,6 +88,7 @@ fn explanation(
         is_told.then(|| (entry.origin(), shown(&value)))
     });
     let layers = state.ground.layers.iter().rev();
+    let layers = layers.filter(|layer| layer.says_anything());
     let layers = layers.filter_map(|layer| {
         let value = layer.values.get(&path)?;
         Some((layer.origin(&path)?, shown(value)))

@@ -249,8 +249,17 @@ fn is_within(inner: &str, outer: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
-/// How many wrong values of one table are told at once.
+/// How many wrong values of one table are told at once, and how many keys that nobody knows: what was meant is looked for among
+/// all that are there.
 const FAULTS_MAX: usize = 32;
+
+/// The first of these keys, and how many more there are.
+fn first_ones(mut unknown: impl ExactSizeIterator<Item = Problem>) -> Vec<Problem> {
+    let mut told: Vec<_> = unknown.by_ref().take(FAULTS_MAX).collect();
+    let count = unknown.len();
+    told.extend((count > 0).then_some(Problem::MoreUnknown { count }));
+    told
+}
 
 fn read(tables: &Tables, defaults: &Value, layers: &[Layer], document: Value) -> Found {
     let mut faults: Vec<Fault> = unknown_tables(tables, layers, &document)
@@ -293,12 +302,13 @@ fn read_table(
                     let bare = Refusal::bare_secret(&secret);
                     faults.push(refused(layers, document, table.name, bare).0);
                 }
-                let unknown = table.unknown(value).into_iter().map(|unknown| {
+                let unknown = table.unknown(value);
+                let told = unknown.iter().map(|unknown| {
                     let parts =
                         std::iter::once(table.name).chain(unknown.iter().map(String::as_str));
-                    Fault::new(unknown_key(layers, document, parts))
+                    unknown_key(layers, document, parts)
                 });
-                faults.extend(unknown);
+                faults.extend(first_ones(told).into_iter().map(Fault::new));
                 let whole = mended.with(at, table.fill(value, &read));
                 return match whole {
                     Ok(whole) if faults.is_empty() => Ok((whole, read)),
@@ -344,9 +354,9 @@ fn unknown_tables(tables: &Tables, layers: &[Layer], document: &Value) -> Vec<Pr
         .into_iter()
         .flat_map(crate::value::Map::iter);
     let unknown = map.filter(|(key, _)| tables.0.iter().all(|table| table.name != *key));
-    unknown
-        .map(|(key, _)| misplaced(tables, layers, document, key))
-        .collect()
+    let unknown: Vec<&str> = unknown.map(|(key, _)| key).collect();
+    let told = unknown.iter();
+    first_ones(told.map(|key| misplaced(tables, layers, document, key)))
 }
 
 /// A key beside the tables: most likely the table's name was left out.

@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::Revision;
+use super::{Revision, UpdateError};
 
 /// Where the value of a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,13 +49,35 @@ pub enum Origin {
 /// Who makes a change, and why. Shown in history, audit and [`Origin`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Author {
-    /// Who: a person, a program, an interface. Empty when it was not said.
+    /// Who: a person, a program, an interface. Empty when it was not said. At most [`Author::BY_BYTES_MAX`].
     pub by: Arc<str>,
-    /// Why. Empty when it was not said.
+    /// Why. Empty when it was not said. At most [`Author::WHY_BYTES_MAX`].
     pub why: Arc<str>,
 }
 
 impl Author {
+    /// The longest name, in bytes: as that of an event's source.
+    pub const BY_BYTES_MAX: usize = 256;
+    /// The longest reason, in bytes: some paragraphs. It is kept with each changed setting, of which there may be thousands.
+    pub const WHY_BYTES_MAX: usize = 4096;
+
+    pub(super) fn check(&self) -> Result<(), UpdateError> {
+        let said = [
+            ("by", &self.by, Self::BY_BYTES_MAX),
+            ("why", &self.why, Self::WHY_BYTES_MAX),
+        ];
+        let too_long = said.into_iter().find(|(_, text, max)| text.len() > *max);
+        too_long.map_or(Ok(()), |(what, text, max)| {
+            let bytes = text.len();
+            Err(UpdateError::TooLong { what, bytes, max })
+        })
+    }
+
+    /// About how many bytes it holds.
+    pub(super) fn weight(&self) -> usize {
+        self.by.len() + self.why.len()
+    }
+
     /// Nobody was named, and no reason: one for all.
     pub(super) fn unnamed() -> Arc<Self> {
         static UNNAMED: LazyLock<Arc<Author>> = LazyLock::new(Arc::default);

@@ -22,7 +22,11 @@ impl State {
             tree::differences(path, before, Some(value), &mut found);
         }
         if found.is_empty() {
-            return self.check_one(path, Some(value), needs_restart);
+            // What stays as it is takes no restart.
+            let mut stays = Vec::new();
+            let is_same = before == Some(value);
+            let noted = if is_same { &mut stays } else { needs_restart };
+            return self.check_one(path, Some(value), noted);
         }
         let mut changed = found.iter().flat_map(Difference::settings);
         changed.try_for_each(|(path, after)| self.check_one(&path, after, needs_restart))

@@ -294,9 +294,10 @@ impl Record {
             .map(|change| value(&change.before) + value(&change.after))
             .sum();
         let entries = self.delta.entries.iter();
-        64 + changes
+        64 + self.author.weight()
+            + changes
             + entries
-                .map(|entry| 64 + tree::weight(&entry.value))
+                .map(|entry| 64 + entry.author.weight() + tree::weight(&entry.value))
                 .sum::<usize>()
     }
 

@@ -18,7 +18,7 @@ impl Configuration {
     ///
     /// # Errors
     ///
-    /// [`ReloadError`]: nothing changed, and an alarm says why until a reload works. Files that do not answer are given up after
+    /// [`ReloadError`]: nothing changed, and an alarm says why until a reload works, unless nothing was looked at, as `by` is too long. Files that do not answer are given up after
     /// [`Options::read_timeout`](super::Options::read_timeout). [`UpdateError::Call`] in it with an unanswered
     /// call leaves open whether it was taken over; it may be repeated.
     ///
@@ -26,12 +26,17 @@ impl Configuration {
     ///
     /// As [`Configuration::update`].
     pub async fn reload(&self, by: impl Into<Arc<str>>) -> Result<Reloaded, ReloadError> {
+        let author = Author {
+            by: by.into(),
+            why: Arc::default(),
+        };
+        author.check()?;
         let _one_at_a_time = self.shared().reloading.lock().await;
         let against = self.revision();
         let (seen, outcome) = match self.read_sources().await {
             Err(error) => (None, Err(error)),
             Ok((seen, Err(error))) => (Some(seen), Err(error.into())),
-            Ok((seen, Ok(fresh))) => (Some(seen), self.take_over(fresh, by.into()).await),
+            Ok((seen, Ok(fresh))) => (Some(seen), self.take_over(fresh, author).await),
         };
         self.shared().metrics.count_reload(outcome.is_ok());
         match &outcome {
@@ -93,12 +98,8 @@ impl Configuration {
         self.shared().published.raise(alarm);
     }
 
-    async fn take_over(&self, fresh: Fresh, by: Arc<str>) -> Result<Reloaded, ReloadError> {
-        let fresh = Box::new(fresh);
-        let author = Arc::new(Author {
-            by,
-            why: Arc::default(),
-        });
+    async fn take_over(&self, fresh: Fresh, author: Author) -> Result<Reloaded, ReloadError> {
+        let (fresh, author) = (Box::new(fresh), Arc::new(author));
         let reload = |reply| Message::Reload {
             fresh,
             author,

@@ -69,6 +69,12 @@ impl Layer {
         }
     }
 
+    pub(super) fn says_anything(&self) -> bool {
+        self.values
+            .as_map()
+            .is_some_and(|values| !values.is_empty())
+    }
+
     /// Where this layer's value at `path` comes from; `None` when it has none. Items of a list are named by their number.
     pub(super) fn origin(&self, path: &Path) -> Option<Origin> {
         said(&self.values, path)?;

@@ -123,6 +123,7 @@ impl State {
                 current: self.revision,
             });
         }
+        request.author.check()?;
         let occasion = Occasion {
             author: request.author,
             context: request.context,

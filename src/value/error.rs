@@ -49,7 +49,7 @@ pub enum ValueError {
     Mismatch {
         /// Where, such as `http.ports[2]`; empty at the outermost level.
         at: String,
-        /// What was expected and what was found.
+        /// What was expected and what was found; cut in the middle when it is long.
         what: String,
     },
 }
@@ -115,8 +115,19 @@ impl ValueError {
     fn mismatch(what: impl fmt::Display) -> Self {
         Self::Mismatch {
             at: String::new(),
-            what: what.to_string(),
+            what: cut(what.to_string()),
         }
+    }
+}
+
+/// serde shows the whole text that does not fit, which may be the largest that there is.
+fn cut(what: String) -> String {
+    const SHOWN_CHARS_MAX: usize = 400;
+    let half = SHOWN_CHARS_MAX / 2;
+    let mut chars = what.char_indices();
+    match (chars.nth(half), chars.nth_back(half - 1)) {
+        (Some((end, _)), Some((start, _))) => format!("{}…{}", &what[..end], &what[start..]),
+        _ => what,
     }
 }
 

@@ -292,7 +292,8 @@ fn update_error(error: UpdateError) -> ApiError {
         | UpdateError::Invalid { .. }
         | UpdateError::BeyondLimits { .. }
         | UpdateError::TooLarge { .. }
-        | UpdateError::TooMany { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
+        | UpdateError::TooMany { .. }
+        | UpdateError::TooLong { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
         UpdateError::NotPersisted { .. }
         | UpdateError::MayBeKept { .. }
         | UpdateError::DiskStuck { .. }

@@ -125,6 +125,23 @@ fn a_flag_that_sets_a_table_leaves_what_variables_say_of_the_rest_of_it() {
     );
 }
 
+/// Files and variables that say nothing were shown as another default each.
+#[test]
+fn the_document_is_explained_by_the_layers_that_say_something() {
+    let loaded = loaded(Sources::new::<FreeTable, FreeTable>().set("app.x=1"));
+    let telemetry = Telemetry::new(telemetry::Options::default());
+    let config = Configuration::new(loaded, Options::default(), &telemetry);
+
+    let explained = config.explain("").expect("it is there");
+
+    let said: Vec<_> = explained
+        .layers
+        .iter()
+        .map(|(origin, _)| origin.to_string())
+        .collect();
+    assert_eq!(said, ["--set app.x=…", "the default"]);
+}
+
 #[test]
 fn what_a_later_flag_replaces_does_not_come_from_the_earlier_one() {
     let flags = Sources::new::<FreeTable, FreeTable>()

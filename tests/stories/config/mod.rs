@@ -10,6 +10,7 @@
 //! * F14's functions and dangerous structs cannot be values.
 //! * F13's components that are no text cannot be written down as a path.
 
+mod bounds;
 mod followers;
 mod following;
 mod foundation;

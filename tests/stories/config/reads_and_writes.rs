@@ -535,6 +535,9 @@ async fn a_setting_that_takes_a_restart_is_written_and_said_so() {
         status.restart_needed,
         [Path::parse("app.ai.model").expect("a path")]
     );
+    // Written again as it is, it was told again.
+    let again = node.config.propose().set("ai.model", "gpt-5").apply().await;
+    assert_eq!(again.expect("it may be written").needs_restart, []);
 }
 
 #[tokio::test]
