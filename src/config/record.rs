@@ -172,6 +172,16 @@ impl Log {
         (seen >= self.floor).then(|| self.steps.range(self.place_after(seen)..))
     }
 
+    /// The same with what each weighs, in bytes.
+    pub(super) fn weighed_after(
+        &self,
+        seen: Revision,
+    ) -> Option<impl Iterator<Item = (&Logged, usize)>> {
+        let steps = self.after(seen)?;
+        let weights = self.weights.range(self.steps.len() - steps.len()..);
+        Some(steps.zip(weights.copied()))
+    }
+
     /// The same with the document before them.
     pub(super) fn steps_after(&self, seen: Revision) -> Option<Steps> {
         let steps = self.after(seen)?.cloned().collect();

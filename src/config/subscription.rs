@@ -17,11 +17,13 @@ use crate::value::{Path, Value};
 
 /// Follows what stands at a path: the current value first, then every change, in order.
 ///
-/// Nothing is queued for it: it looks up what is new, so a slow one costs nobody anything, and it is woken only by changes at its
-/// path. When it has fallen behind by more than [`Options::log_changes`](super::Options::log_changes), it gets the newest state and is
+/// Nothing is queued for it: it looks up what is new, a few changes at once when it is behind, so a slow one costs nobody anything, and it
+/// is woken only by changes at its path. When it has fallen behind by more than [`Options::log_changes`](super::Options::log_changes), it gets the newest state and is
 /// told how many revisions it missed. It survives restarts of the server, and is cleaned up when it is dropped.
 pub struct Subscription {
     feed: Feed,
+    /// Taken from the log together, so that many who are behind seldom stand in the writer's way.
+    taken: VecDeque<Notice>,
     /// Whether it has been given anything yet.
     is_new: bool,
 }
@@ -61,10 +63,15 @@ pub struct Audit {
 
 /// How many changes an audit feed takes from the log at once.
 const TAKEN_AT_ONCE: usize = 64;
+/// How many a subscription does, of which there may be thousands, and what they may weigh, in bytes: it holds them until it is asked.
+const NOTICES_AT_ONCE: usize = 16;
+const NOTICES_BYTES: usize = 64 * 1024;
 
 /// A place among those who follow a path.
 struct Feed {
     published: Arc<Published>,
+    /// How many of the newest changes the log holds.
+    log_changes: u64,
     seat: Seat,
     /// What comes after this revision is still to be told.
     seen: Revision,
@@ -74,6 +81,7 @@ impl Subscription {
     pub(super) fn new(shared: &Shared, path: &Path) -> Self {
         Self {
             feed: Feed::new(shared, Some(path), None),
+            taken: VecDeque::new(),
             is_new: true,
         }
     }
@@ -103,6 +111,9 @@ impl Subscription {
         if self.is_new {
             return Some(self.current(None));
         }
+        if let Some(notice) = self.next_taken() {
+            return Some(notice);
+        }
         match self.feed.seat.find(self.feed.seen) {
             Found::Next(notice) => {
                 self.feed.seen = notice.revision;
@@ -115,35 +126,55 @@ impl Subscription {
         }
     }
 
-    /// The next value as the log has it.
+    /// The next of those that were taken, unless the log has forgotten it.
+    fn next_taken(&mut self) -> Option<Notice> {
+        let notice = self.taken.pop_front()?;
+        let newer = self
+            .feed
+            .published
+            .revision()
+            .0
+            .saturating_sub(notice.revision.0);
+        if newer >= self.feed.log_changes {
+            self.taken.clear();
+            return Some(self.current(Some(self.feed.seen)));
+        }
+        self.feed.seen = notice.revision;
+        Some(notice)
+    }
+
+    /// The next values as the log has them.
     fn look_up(&mut self) -> Option<Notice> {
         let (seen, path) = (self.feed.seen, self.feed.seat.path());
-        let next = self.feed.published.with_log(|log, state| {
-            let mut before = log.document_before(seen);
-            for step in log.after(seen)? {
+        let taken = &mut self.taken;
+        let now = self.feed.published.with_log(|log, state| {
+            let (mut before, mut weight) = (log.document_before(seen), 0);
+            for (step, step_weight) in log.weighed_after(seen)? {
                 if step.concerns(path, before) {
-                    return Some(Ok(Notice {
+                    weight += step_weight;
+                    taken.push_back(Notice {
                         revision: step.record.revision,
                         value: step.value(path).cloned(),
                         record: Some(Arc::clone(&step.record)),
                         missed: 0,
-                    }));
+                    });
+                    if taken.len() == NOTICES_AT_ONCE || weight > NOTICES_BYTES {
+                        break;
+                    }
                 }
                 before = step.document.as_ref();
             }
-            Some(Err(state.revision))
+            Some(state.revision)
         });
-        match next {
-            Some(Ok(notice)) => {
-                self.feed.seen = notice.revision;
-                Some(notice)
-            }
-            Some(Err(now)) => {
-                self.feed.seen = now;
-                None
-            }
-            None => Some(self.current(Some(seen))),
-        }
+        let Some(now) = now else {
+            return Some(self.current(Some(seen)));
+        };
+        let Some(notice) = self.taken.pop_front() else {
+            self.feed.seen = now;
+            return None;
+        };
+        self.feed.seen = notice.revision;
+        Some(notice)
     }
 
     /// The subscription as a stream, which ends when the node is gone.
@@ -265,6 +296,7 @@ impl Feed {
         let seen = after.unwrap_or_else(|| published.revision());
         Self {
             published,
+            log_changes: u64::try_from(shared.options.log_changes.max(1)).unwrap_or(u64::MAX),
             seat,
             seen,
         }

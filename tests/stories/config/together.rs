@@ -347,6 +347,42 @@ async fn a_slow_subscriber_gets_the_newest_state_and_is_told_what_it_missed() {
 }
 
 #[tokio::test]
+async fn what_a_subscriber_took_from_the_log_at_once_is_told_in_order_and_let_go_when_it_is_old() {
+    let options = Options {
+        log_changes: 4,
+        ..Options::default()
+    };
+    let node = Node::start_with(sources(), options).await;
+    let mut follower = following(&node, "interface.max_results").await;
+    let write = async |values: std::ops::RangeInclusive<i64>| {
+        for value in values {
+            let written = node.config.update("interface.max_results", value).await;
+            written.expect("it is valid");
+        }
+    };
+
+    write(1..=3).await;
+    let first = next(&mut follower).await;
+    write(4..=4).await;
+    let mut told = vec![first];
+    while let Some(notice) = follower.try_recv() {
+        told.push(notice);
+    }
+    let values: Vec<_> = told.iter().map(|notice| notice.value.clone()).collect();
+    assert_eq!(values, [1, 2, 3, 4].map(|value| Some(Value::from(value))));
+    assert!(told.iter().all(|notice| notice.missed == 0));
+
+    write(5..=8).await;
+    let fifth = next(&mut follower).await;
+    assert_eq!((fifth.value, fifth.missed), (Some(Value::from(5)), 0));
+    write(9..=12).await;
+    let newest = next(&mut follower).await;
+    assert_eq!((newest.value, newest.missed), (Some(Value::from(12)), 7));
+    assert!(newest.record.is_none());
+    assert!(follower.try_recv().is_none());
+}
+
+#[tokio::test]
 async fn a_subscription_ends_with_the_node() {
     let node = Node::start().await;
     let mut subscriber = following(&node, "").await;
