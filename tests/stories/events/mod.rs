@@ -8,6 +8,7 @@ mod maintenance;
 mod making;
 mod models;
 mod pruning;
+mod racing;
 mod storing;
 pub(crate) mod support;
 mod travelling;
