@@ -138,7 +138,9 @@ impl Asked {
     fn of(bytes: usize) -> Self {
         /// So few that what would find room is not forgotten before it is asked for again.
         const BYTES_EACH: usize = 2 << 10;
-        let places = (bytes / BYTES_EACH).next_power_of_two();
+        /// 16 MiB, enough for a cache of 8 GiB; a larger one forgets some before they are asked for again.
+        const PLACES_MAX: usize = 4 << 20;
+        let places = (bytes / BYTES_EACH).min(PLACES_MAX).next_power_of_two();
         Self(
             (0..if bytes == 0 { 0 } else { places })
                 .map(|_| AtomicU32::new(0))

@@ -1,5 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::{
     ids::IdGenerator,
     otp::{Address, CallError, ChildSpec, NotSent, Reply, Shutdown},
@@ -134,11 +136,15 @@ impl Events {
             .await
             .map_err(down)?;
         // The actor itself waits that long for the disk.
-        let waited = options.answer_wait.saturating_add(options.down_wait);
-        match self.service.call(make, waited).await {
+        let limit = options.answer_wait.saturating_add(options.down_wait);
+        let begin = Instant::now();
+        match self.service.call(make, limit).await {
             Ok(answer) => answer,
             Err(CallError::NotSent(error)) => Err(down(error)),
-            Err(CallError::Unanswered(_)) => Err(StoreError::Unanswered { waited }),
+            // It may have crashed at once.
+            Err(CallError::Unanswered(_)) => Err(StoreError::Unanswered {
+                waited: begin.elapsed(),
+            }),
         }
     }
 

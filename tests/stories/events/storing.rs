@@ -478,3 +478,42 @@ async fn times_without_end_are_waited_for_without_end() {
     assert_eq!(stopped.children[0].how, StopKind::Graceful);
     assert!(stopped.children[0].reason.is_clean(), "{stopped:?}");
 }
+
+/// The store did not even begin: to remember what had been asked for it wanted more memory than there is.
+#[tokio::test]
+async fn sizes_without_end_are_as_much_as_there_is() {
+    for options in [Options::default(), Options::memory()] {
+        let store = Store::with(Options {
+            hot_bytes: usize::MAX,
+            cache_bytes: usize::MAX,
+            segment_bytes: u32::MAX,
+            in_flight_bytes: u32::MAX,
+            ..options
+        })
+        .await;
+
+        store.events.store_batch(steps(3)).await.expect("stored");
+
+        assert_eq!(store.events.stats().events, 3);
+        store.supervisor.stop().await;
+    }
+}
+
+/// It was told that half a minute had passed.
+#[tokio::test]
+async fn whoever_prunes_as_the_store_crashes_is_told_how_long_that_took() {
+    let store = Store::memory().await;
+    let (events, begin) = (store.events.clone(), Instant::now());
+    let pruning = tokio::spawn(async move { events.prune_to(0).await });
+    // The store has been asked, and has not begun.
+    tokio::task::yield_now().await;
+
+    store.events.actor().expect("runs").kill();
+
+    let pruned = pruning.await.expect("no panic");
+    let Err(StoreError::Unanswered { waited }) = pruned else {
+        panic!("{pruned:?}");
+    };
+    assert!(waited <= begin.elapsed(), "{waited:?}");
+    store.supervisor.stop().await;
+}
