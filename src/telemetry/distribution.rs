@@ -29,7 +29,7 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// How many values were recorded.
+    /// How many values were recorded; stays at the largest number there is.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
@@ -69,9 +69,9 @@ impl Distribution {
         if rank <= 1.0 || rank >= as_float(self.count) {
             return if rank <= 1.0 { self.min } else { self.max };
         }
-        let mut seen = 0;
+        let mut seen = 0_u64;
         let bucket = self.buckets.iter().find(|(_, count)| {
-            seen += count;
+            seen = seen.saturating_add(*count);
             as_float(seen) >= rank
         });
         bucket.map(|(key, _)| buckets::middle(*key).clamp(min, max))
@@ -87,12 +87,12 @@ impl Distribution {
     /// [`count_within`](Self::count_within) of each of several rising bounds, in one pass.
     pub(super) fn counts_within(&self, bounds: &[f64]) -> Vec<u64> {
         let mut buckets = self.buckets.iter().peekable();
-        let mut seen = 0;
+        let mut seen = 0_u64;
         let up_to = bounds.iter().map(|bound| {
             while let Some((_, count)) =
                 buckets.next_if(|(key, _)| buckets::is_within(*key, *bound))
             {
-                seen += count;
+                seen = seen.saturating_add(*count);
             }
             seen
         });
@@ -110,9 +110,9 @@ impl Distribution {
     /// Counts values in a bucket; the caller adds their sum and extremes with [`widen`](Self::widen).
     pub(super) fn count_in(&mut self, key: i16, count: u64) {
         if count > 0 {
-            self.count += count;
+            self.count = self.count.saturating_add(count);
             match self.buckets.binary_search_by_key(&key, |(key, _)| *key) {
-                Ok(at) => self.buckets[at].1 += count,
+                Ok(at) => self.buckets[at].1 = self.buckets[at].1.saturating_add(count),
                 Err(at) => self.buckets.insert(at, (key, count)),
             }
         }

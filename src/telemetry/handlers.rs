@@ -13,7 +13,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::{runtime, sync::mpsc};
+use tokio::{
+    runtime,
+    sync::{Semaphore, mpsc},
+};
 
 use super::{
     Counter, Emission, EventName, Field, HandlerError, HandlerOptions, Measurements, Metadata,
@@ -147,7 +150,7 @@ impl Handlers {
         let (queue, work) = match options.runs {
             Runs::InEmitter => (None, None),
             Runs::Elsewhere { queue } => {
-                let (queue, work) = mpsc::channel(queue.get());
+                let (queue, work) = mpsc::channel(queue.get().min(Semaphore::MAX_PERMITS));
                 (Some(queue), Some(work))
             }
         };

@@ -90,7 +90,7 @@ impl HistogramCells {
     pub(super) fn count(&self) -> u64 {
         let mut count = 0;
         for shard in self.shards.iter() {
-            shard.each_bucket(|_, n| count += n);
+            shard.each_bucket(|_, n| count = u64::saturating_add(count, n));
         }
         count
     }

@@ -278,3 +278,22 @@ fn a_sampled_event_is_handled_now_and_then_and_says_how_often() {
     assert_eq!(seen.all().len(), seen_of_ten_thousand + 5);
     assert_eq!(seen.all().last().map(OwnedEmission::weight), Some(1));
 }
+
+/// Whoever attached it was panicked.
+#[test]
+fn a_queue_without_a_limit_is_as_long_as_there_is_memory() {
+    let telemetry = telemetry();
+    let (sold, has_sold) = mpsc::channel();
+    let events = std::slice::from_ref(&SOLD);
+    let options = elsewhere(usize::MAX, OnFailure::Detach);
+    let attached = telemetry.attach_with("endless", events, &options, sold, |_, sold| {
+        // The story waits for it.
+        let _ = sold.send(());
+    });
+    attached.expect("the id is free");
+
+    sell(&telemetry, 3);
+
+    (0..3).for_each(|_| has_sold.recv().expect("it runs"));
+    assert_eq!(telemetry.list_handlers(&[])[0].dropped, 0);
+}

@@ -1,6 +1,8 @@
 use std::thread;
 
-use underpin::telemetry::{Distribution, Kind, MetricError, Options, Reading, Snapshot, Telemetry};
+use underpin::telemetry::{
+    Distribution, Format, Kind, MetricError, Options, Reading, Snapshot, Telemetry,
+};
 
 use super::telemetry;
 
@@ -289,4 +291,24 @@ fn label_order_does_not_make_another_series() {
             .counter("hits", &[("b", "2"), ("a", "1")]),
         2
     );
+}
+
+/// Whoever read it was panicked, the service among them, or a count that only grows began anew.
+#[test]
+fn a_count_that_is_at_the_end_of_its_range_stays_there() {
+    let telemetry = telemetry();
+    let wait = telemetry.histogram("wait_seconds", &[]);
+    wait.record_many(1.0, u64::MAX);
+    wait.record_many(2.0, 5);
+
+    let mut seen = wait.distribution();
+    assert_eq!((seen.count(), seen.max()), (u64::MAX, Some(2.0)));
+    seen.merge(&wait.distribution());
+    assert_eq!(
+        (seen.count(), seen.quantile(0.5)),
+        (u64::MAX, seen.quantile(0.4))
+    );
+    let text = telemetry.render(Format::Prometheus);
+    let all = format!("wait_seconds_bucket{{le=\"+Inf\"}} {}", u64::MAX);
+    assert!(text.contains(&all), "{text}");
 }
