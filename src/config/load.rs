@@ -362,18 +362,22 @@ pub(super) fn checksum(document: &Value) -> u32 {
 }
 
 fn set_aside(state: &State, now: Timestamp) -> Option<Alarm> {
-    let paths: Vec<String> = state
-        .aside
-        .iter()
-        .map(|entry| format!("`{}`", entry.path))
-        .collect();
-    let said = || {
-        format!(
-            "changes made by an earlier run are not valid any more and are set aside: {}; write or reset them",
-            paths.join(", ")
-        )
-    };
-    (!paths.is_empty()).then(|| Alarm::new(AlarmKind::SetAside, said(), now))
+    const TOLD_MAX: usize = 32;
+    let aside = state.aside.iter();
+    let mut paths: Vec<String> = aside.map(|entry| format!("`{}`", entry.path)).collect();
+    if paths.is_empty() {
+        return None;
+    }
+    let more = paths.len().saturating_sub(TOLD_MAX);
+    if more > 0 {
+        paths.truncate(TOLD_MAX);
+        paths.push(format!("{more} more"));
+    }
+    let said = format!(
+        "changes made by an earlier run are not valid any more and are set aside: {}; write or reset them",
+        paths.join(", ")
+    );
+    Some(Alarm::new(AlarmKind::SetAside, said, now))
 }
 
 #[derive(Default)]

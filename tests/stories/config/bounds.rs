@@ -1,10 +1,15 @@
 //! Whatever comes, what is told of it and what is kept of it has a limit.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
-use underpin::config::{Author, Options, Problem, ReloadError, UpdateError, load};
+use underpin::config::{
+    AlarmKind, Author, FreeTable, Options, Problem, ReloadError, Sources, UpdateError, load,
+};
 
-use super::foundation::{Node, sources};
+use super::{
+    foundation::{Foundation, Node, sources},
+    keeping::TestDisk,
+};
 
 /// What was meant by each of its keys was looked for among all others: a file of another program, put in the place of the settings,
 /// kept a core busy for minutes, and what was said of it filled the log.
@@ -93,4 +98,26 @@ async fn reasons_count_as_what_the_history_holds() {
 
     let kept = node.document.history(usize::MAX).len();
     assert!((1..16).contains(&kept), "{kept}");
+}
+
+#[tokio::test]
+async fn of_many_changes_that_are_set_aside_the_first_ones_are_told() {
+    let disk = Arc::new(TestDisk::default());
+    let was = Sources::new::<FreeTable, Foundation>().keep_on(disk.clone());
+    let node = Node::start_with(was, Options::default()).await;
+    let changes = (10..50).map(|n| (format!("underpin.key{n}"), n));
+    node.document
+        .update_many(changes)
+        .await
+        .expect("it is valid");
+    drop(node);
+
+    // The table with them knows no such keys any more.
+    let is = Sources::new::<Foundation, FreeTable>().keep_on(disk);
+    let loaded = load(is).expect("it starts all the same");
+
+    let alarm = &loaded.alarms()[0];
+    assert_eq!(alarm.kind, AlarmKind::SetAside);
+    let said = &alarm.message;
+    assert!(said.contains("`underpin.key41`, 8 more;"), "{said}");
 }
