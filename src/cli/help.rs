@@ -50,8 +50,10 @@ Examples:
 Formats (auto looks at the first lines of the input; a file is of one format):
   ndjson   One event an object: kind, and if there are any id, time (RFC 3339, or nanoseconds
            since 1970), source, correlation, parent, data. A name that is none of these is
-           refused. --kind is for lines that do not say theirs. Without an id the time is that
-           of the import, and the source the file's name, unless the line says otherwise.
+           refused. --kind is for lines that do not say theirs. Unless the line says its time,
+           it is that of its id (an id made by hand dates the event in the past, outside
+           --since), else that of the import; without an id the source is the file's name,
+           unless the line says otherwise.
   tracing  The JSON of tracing-subscriber, also flattened. Kind is tracing.<level>
            (`tracing.error`), source the target, data the fields with level, spans and place.
            Correlation is the first of trace_id, correlation_id, correlation, request_id, req_id,
