@@ -1350,7 +1350,8 @@ fn a_timeline_shows_states_and_what_changed() {
         json!({"kind": "state_change", "source": "shelf", "time": time, "data": data}).to_string()
             + "\n"
     };
-    let log = [change(0, 10, 9), change(1, 9, 8), change(2, 5, 4)].concat();
+    let midnight = change(0, 11, 10).replace("23T10", "22T00");
+    let log = [midnight, change(0, 10, 9), change(1, 9, 8), change(2, 5, 4)].concat();
     stage
         .node
         .import(&stage.write("changes.ndjson", log), &["--format", "ndjson"]);
@@ -1378,6 +1379,15 @@ fn a_timeline_shows_states_and_what_changed() {
         "shelf  tea: 9 -> 4\n"
     );
     assert!(stderr(&between).contains("without an event"), "{between:?}");
+    for (day, differences) in [
+        ("2026-11-21", ""),
+        ("2026-11-22", "shelf  (all): nothing -> {\"tea\":10}\n"),
+        ("2026-11-23", "shelf  tea: 10 -> 4\n"),
+    ] {
+        let day = ["events", "timeline", "shelf", "--from", day, "--to", day];
+        let within = stage.node.says(&day).stdout;
+        assert_eq!(String::from_utf8_lossy(&within), differences, "{day:?}");
+    }
     assert_eq!(
         stage.node.says(&["events", "timeline"]).status.code(),
         Some(2)

@@ -408,7 +408,7 @@ pub(super) struct Timeline {
     /// The states at this time [default: now]
     #[arg(long, value_name = "TIME", conflicts_with_all = ["from", "to"])]
     pub(super) at: Option<String>,
-    /// What differs between this time and --to
+    /// What differs between this time, or the state that this day began with, and --to
     #[arg(long, value_name = "TIME")]
     pub(super) from: Option<String>,
     /// What differs between --from and this time [default: now]

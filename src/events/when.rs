@@ -23,6 +23,8 @@ pub struct When {
 /// Which end of a day a bare date means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Edge {
+    /// The last nanosecond before it: what was so then is what all that happens within the day changes.
+    Before,
     /// Its first nanosecond.
     Start,
     /// Its last one.
@@ -86,12 +88,13 @@ impl When {
 
     fn day(&self, date: civil::Date, edge: Edge) -> Result<Timestamp, String> {
         let start = |date: civil::Date| self.local(date.to_datetime(civil::Time::midnight()));
+        let before = |time: Timestamp| Timestamp::from_nanos(time.as_nanos().saturating_sub(1));
         match edge {
+            Edge::Before => start(date).map(before),
             Edge::Start => start(date),
             Edge::End => {
                 let next = date.tomorrow().map_err(|error| error.to_string())?;
-                let next = start(next)?.as_nanos();
-                Ok(Timestamp::from_nanos(next.saturating_sub(1)))
+                start(next).map(before)
             }
         }
     }
@@ -186,6 +189,10 @@ mod tests {
 
     #[test]
     fn a_date_is_the_whole_local_day() {
+        assert_eq!(
+            read("2026-11-23", Edge::Before),
+            "2026-11-22T22:59:59.999999999Z"
+        );
         assert_eq!(read("2026-11-23", Edge::Start), "2026-11-22T23:00:00Z");
         assert_eq!(
             read("2026-11-23", Edge::End),

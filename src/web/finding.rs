@@ -166,7 +166,7 @@ pub(super) async fn timeline(
             None => filters.push((name, value)),
             Some(place) => {
                 let edge = if name == "from" {
-                    Edge::Start
+                    Edge::Before
                 } else {
                     Edge::End
                 };

@@ -296,6 +296,24 @@ async fn states_are_told_for_a_time_and_between_two() {
         .json();
     let first = json!({ "source": "shelf", "path": "", "before": null, "after": { "tea": 7 } });
     assert_eq!(within["differences"], json!([first]));
+
+    // What happens at midnight belongs to the day that it begins, and to no other.
+    let tea = |n: i64| Value::from([("tea", n)]);
+    let midnight = StateChange::new("take", tea(7), tea(6))
+        .event(id(3), "shelf")
+        .time(Timestamp::from_nanos(86_400_000_000_000));
+    let midnight = midnight.build().expect("valid");
+    node.events().store(midnight).await.expect("stored");
+    let taken = json!({ "source": "shelf", "path": "tea", "before": 7, "after": 6 });
+    for (day, differences) in [
+        ("1970-01-01", json!([first])),
+        ("1970-01-02", json!([taken])),
+        ("1970-01-03", json!([])),
+    ] {
+        let path = format!("/api/v1/timeline?source=shelf&from={day}&to={day}");
+        let within = get(&node, &path).await.json();
+        assert_eq!(within["differences"], differences, "{day}");
+    }
     for refused in [
         "to=1h",
         "at=1h&from=2h",

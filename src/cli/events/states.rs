@@ -17,7 +17,7 @@ pub(in crate::cli) fn timeline(arguments: &Timeline, out: &mut Output) -> Result
     let mut parameters = vec![("q", query)];
     for (name, text, edge) in [
         ("at", &arguments.at, Edge::End),
-        ("from", &arguments.from, Edge::Start),
+        ("from", &arguments.from, Edge::Before),
         ("to", &arguments.to, Edge::End),
     ] {
         if let Some(text) = text {
