@@ -1588,6 +1588,20 @@ impl<'s> Follows<'s> {
         fs::write(&self.log, text).expect("writable");
     }
 
+    /// Moves another file over it, as whoever writes it anew does, once the clock of the file system shows another time.
+    #[cfg(target_os = "linux")]
+    fn replace(&self, text: &str) {
+        let copy = self.stage.write("copy", text);
+        let made = fs::metadata(&copy).and_then(|copy| copy.created());
+        let made = made.expect("it is known");
+        until("the clock goes on", || {
+            let other = fs::metadata(self.stage.write("clock", ""));
+            let written = other.and_then(|other| other.modified());
+            written.expect("it is known") > made
+        });
+        fs::rename(copy, &self.log).expect("renamed");
+    }
+
     /// Waits until the store knows that the file is read up to there.
     fn is_read_to(&self, offset: u64) {
         let path = self.log.canonicalize().expect("it is there");
@@ -1695,6 +1709,30 @@ fn a_node_that_has_lost_everything_is_given_a_followed_file_from_its_start() {
     append(&log, "two\n");
 
     stored(&stage, 3);
+}
+
+/// All that it had was stored again each time.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_followed_file_that_is_replaced_by_a_copy_of_itself_has_only_its_new_lines_stored() {
+    let stage = Stage::set();
+    let follows = Follows::start(&stage, "zero\none\n");
+    follows.stored(2);
+
+    follows.replace("zero\none\ntwo\n");
+    assert_eq!(follows.stored(3), ["zero", "one", "two"]);
+    append(&follows.log, "three\n");
+    follows.stored(4);
+    follows.replace("zero\none\ntwo\nthree\nfour\n");
+    assert_eq!(follows.stored(5)[2..], ["two", "three", "four"]);
+    follows.replace("other\n");
+    assert_eq!(follows.stored(6)[5..], ["other"]);
+
+    // Whoever deletes it begins anew, also with the same line.
+    fs::remove_file(&follows.log).expect("it is there");
+    fs::write(&follows.log, "other\nfive\n").expect("writable");
+    assert_eq!(follows.stored(8)[6..], ["other", "five"]);
+    follows.ends();
 }
 
 /// They were taken for lines of the file before it, and left out.

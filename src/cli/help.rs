@@ -70,12 +70,23 @@ Formats (auto looks at the first lines of the input; a file is of one format):
 
 How far a file was read is kept in the node's store together with its events, under the file's
 path. Run the same command again and it goes on from there, also after either side was killed: no
-line is lost and none is stored twice. A file that was rotated, truncated or replaced is read from
-its start. A last line without its end of line is stored as it is; if it grows later, the whole
-line is stored as one more event. With --follow it waits for its end, and the import goes on with
-what is written to the file, also when that is rotated or cut, until Ctrl-C; a last line that is
-cut off with its file is stored as it was. Lines above 6 MB and data above 1 MB are refused. A
-file of which nothing could be stored leaves no mark.
+line is lost and none is stored twice. A file that does not begin with what was read of it
+(rotated, truncated or replaced) is read from its start. A last line without its end of line is
+stored as it is; if it grows later, the whole line is stored as one more event. With --follow it
+waits for its end, and the import goes on with what is written to the file, also when that is
+rotated or cut, until Ctrl-C; a last line that is cut off with its file is stored as it was.
+
+With --follow another file of the same name is read from its start, also where it begins with the
+same lines. Only of a copy that was moved over the file (by rsync, sed -i, an editor) and begins
+with all that was read of it, what is new in it is stored. In doubt a file is no such copy, and
+what it repeats is stored again: where the old file keeps another name, was deleted first or was
+written to meanwhile, where several came between two looks (5 a second), or where the clock or the
+file system does not tell which of the two came first. What cannot be told: when a file was cut, or
+rotated and deleted, between two looks, and the new one begins with all that was read of the old
+one, those lines are not stored again.
+
+Lines above 6 MB and data above 1 MB are refused. A file of which nothing could be stored leaves no
+mark.
 
 The result counts the events stored, the lines refused, and the lines skipped because they were
 stored earlier; with --json {\"version\":1,\"stored\":5000,\"refused\":2,\"skipped\":0}. Refused

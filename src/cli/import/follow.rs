@@ -52,7 +52,8 @@ pub(super) fn follow(
                 return Err(Failure::Interrupted("interrupted".into()));
             }
             // Also while it grows: whoever goes on writing to it holds up none that comes after it.
-            quiet = if next.look(path, read)? { quiet + 1 } else { 0 };
+            let lost = next.look(path, &current.file, read)?;
+            quiet = if lost { quiet + 1 } else { 0 };
             if State::of(&current.file).map_err(failed)? != read {
                 break;
             }
@@ -67,9 +68,13 @@ pub(super) fn follow(
                     interrupt,
                     report,
                 )?;
-                current = next.take(current);
-                // It is read from its start, also where it begins as the one before.
-                standing.reached = Some(Checkpoint::default());
+                if let Some(Successor { file, goes_on }) = next.0.pop_front() {
+                    current = file;
+                    if !goes_on {
+                        // From its start, also where it begins as the one before.
+                        standing.reached = Some(Checkpoint::default());
+                    }
+                }
                 break;
             }
             interrupt.wait(LOOK_EACH);
@@ -80,27 +85,57 @@ pub(super) fn follow(
 /// The files that had the name after the one that is read. Each is opened as soon as it is seen, or it is lost when the next one takes
 /// the name.
 #[derive(Default)]
-struct Successors(VecDeque<LockedFile>);
+struct Successors(VecDeque<Successor>);
+
+struct Successor {
+    file: LockedFile,
+    /// It may go on where the one before it was read to; otherwise it begins anew.
+    goes_on: bool,
+}
 
 impl Successors {
     /// Looks who has the name now; says whether the one that is read has lost it. Between the two names of a rotation there may be none.
-    fn look(&mut self, path: &Path, read: State) -> Result<bool, Failure> {
+    fn look(&mut self, path: &Path, current: &File, read: State) -> Result<bool, Failure> {
         if let Ok(there) = File::open(path).and_then(|file| State::of(&file)) {
-            let is_it =
-                |next: &LockedFile| State::of(&next.file).is_ok_and(|next| next.file == there.file);
+            let is_it = |next: &Successor| {
+                State::of(&next.file.file).is_ok_and(|next| next.file == there.file)
+            };
             if there.file == read.file {
                 self.0.clear();
             } else if self.0.len() < SUCCESSORS_MAX && !self.0.iter().any(is_it) {
-                self.0.push_back(open_next(path)?);
+                let file = open_next(path)?;
+                let before = self.0.back().map_or(current, |last| &last.file.file);
+                let goes_on = is_moved_over(&file.file, before);
+                self.0.push_back(Successor { file, goes_on });
             }
         }
         Ok(!self.0.is_empty())
     }
+}
 
-    /// The first of them; the same again where there is none.
-    fn take(&mut self, current: LockedFile) -> LockedFile {
-        self.0.pop_front().unwrap_or(current)
-    }
+/// Whether `new` was made while `old` still had its name, and then took it, as whoever writes a file anew does with a copy (`rsync`,
+/// `sed -i`, an editor). Whoever rotates a file leaves it another name; whoever deletes it makes the new one after that. In doubt it was
+/// not: lines that are stored again are better than lines that are lost.
+#[cfg(unix)]
+fn is_moved_over(new: &File, old: &File) -> bool {
+    use std::{os::unix::fs::MetadataExt as _, time::UNIX_EPOCH};
+
+    let is = || -> io::Result<bool> {
+        let old = old.metadata()?;
+        // Its last name was taken from it when it last changed, unless it was written to after that.
+        let second = Duration::from_secs(old.ctime().try_into().unwrap_or_default());
+        let nanosecond = Duration::from_nanos(old.ctime_nsec().try_into().unwrap_or_default());
+        let lost = UNIX_EPOCH + second + nanosecond;
+        let made = new.metadata()?.created()?;
+        Ok(old.nlink() == 0 && old.modified()? < lost && made < lost)
+    };
+    is().unwrap_or(false)
+}
+
+/// Nothing tells it here.
+#[cfg(not(unix))]
+fn is_moved_over(_: &File, _: &File) -> bool {
+    false
 }
 
 fn open_next(path: &Path) -> Result<LockedFile, Failure> {
