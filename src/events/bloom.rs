@@ -1,7 +1,8 @@
 //! Says of a key that it is certainly not in a segment, or may be. Pure.
 //!
 //! A split block Bloom filter as Apache Parquet specifies it (parquet-format, `BloomFilter.md`): blocks of 256 bits, eight bits of one block
-//! for each key; with the salts of that specification. With ten bits a key about one absent key in a hundred may seem to be there.
+//! for each key; with the salts of that specification. With ten bits a key about one absent key in a hundred may seem to be there, with
+//! sixteen one in a thousand.
 //!
 //! The hash of a correlation is [`CorrelationId::hash64`](crate::ids::CorrelationId::hash64); of an id and of a parent it is the
 //! finalizer of splitmix64 (Steele, Lea, Flood 2014) of `id ^ 0x6964` and `parent ^ 0x7061_7265_6e74_0000`.
@@ -41,7 +42,10 @@ const SALTS: [u32; 8] = [
     0x5c6b_fb31,
 ];
 const BLOCK_BYTES: usize = 32;
-const BITS_PER_KEY: usize = 10;
+/// Of ids: one is seldom asked of a segment that has none like it.
+pub(super) const BITS_PER_ID: usize = 10;
+/// Of links: one is asked of every segment, and to look in vain into an index costs as much as some hundred filters.
+pub(super) const BITS_PER_LINK: usize = 16;
 
 /// What is looked for in a filter: the same in each, and made once for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,9 +79,13 @@ pub(super) fn spread(number: u64) -> u64 {
 }
 
 impl Membership {
-    /// Of these keys, with room for so many different ones.
-    pub(super) fn of(keys: usize, members: impl Iterator<Item = Member>) -> Self {
-        let count = (keys * BITS_PER_KEY).div_ceil(BLOCK_BYTES * 8).max(1);
+    /// Of these keys, with room for so many different ones and so many bits for each.
+    pub(super) fn of(
+        keys: usize,
+        bits_per_key: usize,
+        members: impl Iterator<Item = Member>,
+    ) -> Self {
+        let count = (keys * bits_per_key).div_ceil(BLOCK_BYTES * 8).max(1);
         let mut blocks = vec![Block::default(); count];
         for member in members {
             let Probe { hash, bits } = member.probe();
@@ -148,7 +156,7 @@ mod tests {
     #[test]
     fn what_is_there_is_never_denied_and_what_is_not_seldom_seems_to_be() {
         let both = |id| [Member::Id(id), Member::Correlation(spread(id | 1 << 40))];
-        let members = Membership::of(20_000, (0..10_000).flat_map(both));
+        let members = Membership::of(20_000, BITS_PER_ID, (0..10_000).flat_map(both));
         let mut bytes = Vec::new();
         members.write(&mut bytes);
         let read = Membership::read(&mut Reader::new(&bytes)).expect("whole");
@@ -158,6 +166,11 @@ mod tests {
         let false_ones = (10_000..110_000).filter(|id| has(Member::Id(*id)));
         let false_ones = false_ones.count();
         assert!(false_ones < 2500, "{false_ones} of 100,000");
+        let links = Membership::of(20_000, BITS_PER_LINK, (0..20_000).map(Member::Parent));
+        let false_ones =
+            (20_000..120_000).filter(|id| links.may_have(&Member::Parent(*id).probe()));
+        let false_ones = false_ones.count();
+        assert!(false_ones < 250, "{false_ones} of 100,000");
         let parents = (0..10_000).filter(|id| has(Member::Parent(*id)));
         assert!(parents.count() < 400, "a parent is no id");
     }

@@ -96,7 +96,7 @@ impl Events {
         let log = self.shared.view().await?;
         let segments = log.segments();
         let work = move |cancelled: &AtomicBool, access: Access<'_>| {
-            Search::new(&query, &segments, cancelled, access).page(asked)
+            Search::new(&query, asked, &segments, cancelled, access).page()
         };
         let (page, work) = self.off_the_writer(work).await?;
         log.count_unreadable(page.unreadable.len() as u64);
@@ -113,7 +113,7 @@ impl Events {
         self.shared.metrics.queries.inc();
         let segments = self.shared.view().await?.segments();
         self.off_the_writer(move |cancelled, access| {
-            Search::new(&query, &segments, cancelled, access).count()
+            Search::new(&query, Asked::Count, &segments, cancelled, access).count()
         })
         .await
     }

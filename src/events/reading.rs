@@ -145,8 +145,9 @@ fn on_the_callers_task_only_so_many_events_and_bytes_are_looked_at() {
     let searched = |query: &Query, views: &[Arc<Segment>]| {
         let parts = Cell::new(32);
         let access = Access::AtHand(&parts);
-        Search::new(query, views, &never, access)
-            .page(Asked::Page(PAGE_BYTES_MAX))
+        let asked = Asked::Page(PAGE_BYTES_MAX);
+        Search::new(query, asked, views, &never, access)
+            .page()
             .map(|_| ())
     };
     let few = [segment((1..=200).map(|number| event(number, number)))];

@@ -67,6 +67,8 @@ impl From<io::Error> for Halt {
 /// What is asked of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
+    /// How many there are.
+    Count,
     /// A page, which ends after so many bytes of events.
     Page(usize),
     /// A page, and how it was found.
@@ -123,13 +125,17 @@ struct Window {
 impl<'a> Search<'a> {
     pub(super) fn new<V: View>(
         query: &'a Query,
+        asked: Asked,
         segments: &'a [Arc<V>],
         cancelled: &'a AtomicBool,
         access: Access<'a>,
     ) -> Self {
+        let (explains, links) = (asked == Asked::Explained, query.filter.links());
+        // All are kept that are to be told of.
+        let is_wanted = |view: &V| explains || may_have(view, &links);
         Self {
             query,
-            segments: snapshot(segments),
+            segments: snapshot(segments, is_wanted),
             cancelled,
             access,
             after: query.after.map(|cursor| cursor.rank()),
@@ -137,18 +143,17 @@ impl<'a> Search<'a> {
             kept_bytes: 0,
             copied: Copied::default(),
             texts: Texts::default(),
-            page_bytes: PAGE_BYTES_MAX,
-            explains: false,
+            page_bytes: match asked {
+                Asked::Page(bytes) => bytes,
+                Asked::Count | Asked::Explained => PAGE_BYTES_MAX,
+            },
+            explains,
             work: Work::default(),
         }
     }
 
     /// The events that the query asks for, and what was done to find them.
-    pub(super) fn page(mut self, asked: Asked) -> Result<(Page, Work), Halt> {
-        match asked {
-            Asked::Page(bytes) => self.page_bytes = bytes,
-            Asked::Explained => self.explains = true,
-        }
+    pub(super) fn page(mut self) -> Result<(Page, Work), Halt> {
         // One more than asked for tells whether there are more.
         let wanted = match self.query.limit {
             0 => return Ok((Page::default(), self.work)),
@@ -178,12 +183,12 @@ impl<'a> Search<'a> {
         let mut spans = Vec::new();
         for at in 0..self.segments.len() {
             let view = self.segments[at].0;
-            let span = view.span().filter(|span| self.touches(*span));
-            match span {
+            match view.span().filter(|span| self.touches(*span)) {
                 None => self.work.left_out += 1,
-                Some(span) if may_have(view, &links) => spans.push((self.first_rank(span), at)),
-                Some(_) if self.explains => self.work.plans.push((view.base(), None)),
-                Some(_) => {}
+                Some(_) if self.explains && !may_have(view, &links) => {
+                    self.work.plans.push((view.base(), None));
+                }
+                Some(span) => spans.push((self.first_rank(span), at)),
             }
         }
         spans.sort_unstable();
@@ -494,9 +499,10 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Every segment with the rows that it shows. The newest is asked first: what it shows was stored after all that the others show then.
-fn snapshot<V: View>(segments: &[Arc<V>]) -> Vec<(&dyn View, u32)> {
-    let newest_first = segments.iter().rev();
+/// Every segment that is wanted, with the rows that it shows. The newest is asked first: what it shows was stored after all that the others
+/// show then.
+fn snapshot<V: View>(segments: &[Arc<V>], is_wanted: impl Fn(&V) -> bool) -> Vec<(&dyn View, u32)> {
+    let newest_first = segments.iter().rev().filter(|view| is_wanted(view));
     let mut snapshot: Vec<_> = newest_first
         .map(|view| (view.as_ref() as &dyn View, view.rows()))
         .collect();
@@ -504,13 +510,15 @@ fn snapshot<V: View>(segments: &[Arc<V>]) -> Vec<(&dyn View, u32)> {
     snapshot
 }
 
-/// False if a segment certainly has no row of the correlation or of the parent.
-fn may_have(view: &dyn View, links: &[Option<Probe>; 2]) -> bool {
-    let mut links = links.iter().flatten().peekable();
-    links.peek().is_none()
-        || view
-            .links()
-            .is_none_or(|filter| links.all(|link| filter.may_have(link)))
+/// False if a segment certainly has no row of the correlation or of the parent. Asked of one segment right after the other, and without much
+/// between: few filters are in the processor's cache, and so some are fetched at once.
+fn may_have<V: View + ?Sized>(view: &V, links: &[Option<Probe>; 2]) -> bool {
+    if *links == [None, None] {
+        return true;
+    }
+    let mut links = links.iter().flatten();
+    view.links()
+        .is_none_or(|filter| links.all(|link| filter.may_have(link)))
 }
 
 enum Looked {

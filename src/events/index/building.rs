@@ -7,7 +7,7 @@ use crate::ids::CorrelationId;
 use super::{
     super::{
         blocks::Block,
-        bloom::{Member, Membership},
+        bloom::{BITS_PER_ID, BITS_PER_LINK, Member, Membership},
         columns::{ZONE_ROWS, Zone},
         frame::{Header, Kind},
         packed,
@@ -174,12 +174,13 @@ impl IndexBuilder {
         let links = correlations.chain(parents);
         match layout {
             Layout::OneFilter => {
-                let all = Membership::of(self.ids.len() + links_count, ids.chain(links));
+                let count = self.ids.len() + links_count;
+                let all = Membership::of(count, BITS_PER_ID, ids.chain(links));
                 (all.clone(), all)
             }
             Layout::TwoFilters => (
-                Membership::of(self.ids.len(), ids),
-                Membership::of(links_count, links),
+                Membership::of(self.ids.len(), BITS_PER_ID, ids),
+                Membership::of(links_count, BITS_PER_LINK, links),
             ),
         }
     }
