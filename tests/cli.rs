@@ -669,6 +669,9 @@ fn what_others_wrote_of_settings_does_not_drive_the_terminal() {
     let explained = said(&["config", "explain", "app.x"]);
     let table = said(&["config", "get", "app"]);
     let diff = said(&["config", "diff"]);
+    said(&["config", "set", "app.tags", "[\"\u{9b}2J\"]"]);
+    let list = said(&["config", "get", "app.tags"]);
+    assert_eq!(list, "[\"\\u009b2J\"]\n");
     for lines in [set, history, explained, table, diff] {
         let drives = |c: char| c.is_control() && c != '\n';
         assert!(!lines.contains(drives), "{lines:?}");

@@ -133,9 +133,7 @@ pub(super) fn cluster(arguments: &ClusterArguments, out: &mut Output) -> Result<
                 return out.line(client.get_json("/api/v1/cluster", &[])?);
             }
             let shown: Shown = client.get("/api/v1/cluster", &[])?;
-            lines(&shown)
-                .into_iter()
-                .try_for_each(|line| out.line(line))
+            out.lines(lines(&shown))
         }
     }
 }

@@ -12,7 +12,7 @@ use clap::{
 };
 use serde_json::json;
 
-use super::arguments::Cli;
+use super::{arguments::Cli, output::harmless};
 
 /// Why a command ended without doing what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +131,7 @@ fn complain(code: &str, message: &str, json: bool) {
     } else {
         format!("underpin: {message}")
     };
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", harmless(&line));
 }
 
 #[cfg(test)]

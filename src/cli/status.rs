@@ -10,9 +10,7 @@ pub(super) fn status(reach: &Reach, out: &mut Output) -> Result<(), Failure> {
     if reach.json {
         return out.line(answer);
     }
-    lines(&answer.read()?)
-        .into_iter()
-        .try_for_each(|line| out.line(line))
+    out.lines(lines(&answer.read()?))
 }
 
 fn lines(status: &Json) -> Vec<String> {

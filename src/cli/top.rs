@@ -79,7 +79,8 @@ struct Row {
 struct Look {
     at: Option<Instant>,
     stored: u64,
-    handled: HashMap<String, u64>,
+    /// What each had handled, in which of its lives.
+    handled: HashMap<String, (u64, u64)>,
 }
 
 /// Who does what, the busiest first, until it is interrupted.
@@ -98,7 +99,7 @@ pub(super) fn top(arguments: &TopArguments, out: &mut Output) -> Result<(), Fail
         let now = Look::of(&status, &root, Instant::now());
         let (mut rows, unlisted) = rows(&root, &before, &now);
         arguments.sort.sort(&mut rows);
-        let left_out = unlisted + rows.len().saturating_sub(most) as u64;
+        let below = rows.len().saturating_sub(most);
         rows.truncate(most);
         let per_second = now.per_second(now.stored, &before, Some(before.stored));
         before = now;
@@ -106,12 +107,11 @@ pub(super) fn top(arguments: &TopArguments, out: &mut Output) -> Result<(), Fail
             return out.line(json!({
                 "version": 1, "health": status["health"], "uptime_ms": status["uptime_ms"],
                 "events": {"stored": before.stored, "stored_per_second": per_second},
-                "children": rows, "left_out": left_out,
+                "children": rows, "below": below, "unlisted": unlisted,
             }));
         }
         let head = head(&status, before.stored, per_second);
-        let lines = [head].into_iter().chain(table(&rows, left_out));
-        lines.into_iter().try_for_each(|line| out.line(line))
+        out.lines([head].into_iter().chain(table(&rows, below, unlisted)))
     })
 }
 
@@ -138,7 +138,7 @@ impl Look {
     fn of(status: &Json, root: &Branch, at: Instant) -> Self {
         let mut handled = HashMap::new();
         root.visit(&mut |branch| {
-            handled.insert(branch.path.clone(), branch.handled);
+            handled.insert(branch.path.clone(), (branch.handled, branch.restarts));
         });
         Self {
             at: Some(at),
@@ -168,7 +168,8 @@ fn rows(root: &Branch, before: &Look, now: &Look) -> (Vec<Row>, u64) {
     let (mut rows, mut unlisted) = (Vec::new(), 0);
     root.visit(&mut |branch| {
         unlisted += branch.unlisted;
-        let then = before.handled.get(&branch.path).copied();
+        let then = before.handled.get(&branch.path);
+        let then = then.filter(|(_, restarts)| *restarts == branch.restarts);
         let state = branch.state.as_ref().and_then(tree::word);
         rows.push(Row {
             path: branch.path.clone(),
@@ -180,7 +181,7 @@ fn rows(root: &Branch, before: &Look, now: &Look) -> (Vec<Row>, u64) {
             },
             busy_share: branch.busy_share,
             handled: branch.handled,
-            handled_per_second: now.per_second(branch.handled, before, then),
+            handled_per_second: now.per_second(branch.handled, before, then.map(|then| then.0)),
             waiting: branch.waiting,
             refused: branch.refused,
             restarts: branch.restarts,
@@ -205,7 +206,7 @@ fn head(status: &Json, stored: u64, per_second: Option<f64>) -> String {
     )
 }
 
-fn table(rows: &[Row], left_out: u64) -> Vec<String> {
+fn table(rows: &[Row], below: usize, unlisted: u64) -> Vec<String> {
     let line = |busy: &dyn fmt::Display,
                 rate: &dyn fmt::Display,
                 waiting: &dyn fmt::Display,
@@ -238,8 +239,12 @@ fn table(rows: &[Row], left_out: u64) -> Vec<String> {
             &row.path,
         )
     });
-    let more = (left_out > 0).then(|| format!("… {left_out} more"));
-    [head].into_iter().chain(shown).chain(more).collect()
+    let more = (below > 0).then(|| format!("… {below} more"));
+    let unknown = (unlisted > 0).then(|| {
+        format!("… {unlisted} that the node does not list, as it lists no more of one supervisor, were not looked at")
+    });
+    let lines = [head].into_iter().chain(shown);
+    lines.chain(more).chain(unknown).collect()
 }
 
 #[cfg(test)]
@@ -249,7 +254,8 @@ mod tests {
     fn tree(handled: u64, restarts: u64) -> Branch {
         let tree = json!({
             "path": "node", "kind": "supervisor", "state": "running", "unlisted": 2, "children": [
-                {"path": "node/events", "kind": "actor", "state": "running", "busy_share": 0.126, "handled": handled},
+                {"path": "node/events", "kind": "actor", "state": "running", "busy_share": 0.126, "handled": handled,
+                 "restarts": restarts},
                 {"path": "node/app", "kind": "supervisor", "state": "running", "children": [
                     {"path": "node/app/cache", "kind": "actor", "state": "running", "stuck": true, "busy_share": 0.99,
                      "waiting": 4, "refused": 1, "restarts": restarts},
@@ -279,14 +285,14 @@ mod tests {
             "degraded  a (node 7), up 1m 1s  events stored 25  10.0/s  1 reason: `underpin status`"
         );
         assert_eq!(
-            table(&rows, unlisted),
+            table(&rows[..3], 1, unlisted),
             [
                 "  BUSY   HANDLED/S   WAITING   REFUSED  RESTARTS  STATE         PATH",
                 "  99 %         0.0         4         1         3  stuck         node/app/cache",
-                "  13 %        15.0         0         0         0  running       node/events",
+                "  13 %        15.0         0         0         3  running       node/events",
                 "   0 %         0.0         0         0         0  running       node",
-                "   0 %         0.0         0         0         0  running       node/app",
-                "… 2 more",
+                "… 1 more",
+                "… 2 that the node does not list, as it lists no more of one supervisor, were not looked at",
             ]
         );
     }
@@ -294,22 +300,18 @@ mod tests {
     #[test]
     fn who_is_new_or_began_anew_has_no_rate_yet() {
         let start = Instant::now();
-        let rate = |before: &Look, handled| {
-            let now = Look::of(
-                &status(0),
-                &tree(handled, 0),
-                start + Duration::from_secs(1),
-            );
-            let (rows, _) = rows(&tree(handled, 0), before, &now);
+        let rate = |before: &Look, handled, restarts| {
+            let tree = tree(handled, restarts);
+            let now = Look::of(&status(0), &tree, start + Duration::from_secs(1));
+            let (rows, _) = rows(&tree, before, &now);
             let events = rows.iter().find(|row| row.path == "node/events");
             events.expect("it is there").handled_per_second
         };
-        assert_eq!(rate(&Look::default(), 10), None);
-        assert_eq!(rate(&Look::of(&status(0), &tree(10, 0), start), 4), None);
-        assert_eq!(
-            rate(&Look::of(&status(0), &tree(10, 0), start), 14),
-            Some(4.0)
-        );
+        let first = Look::of(&status(0), &tree(10, 0), start);
+        assert_eq!(rate(&Look::default(), 10, 0), None);
+        assert_eq!(rate(&first, 4, 0), None);
+        assert_eq!(rate(&first, 14, 1), None);
+        assert_eq!(rate(&first, 14, 0), Some(4.0));
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn show(client: &Client, arguments: &TreeArguments, out: &mut Output) -> Result<
         return out.line(answer);
     }
     let root = Branch::deserialize(&answer.read()?["tree"]).map_err(|error| unreadable(&error))?;
-    draw(&root).into_iter().try_for_each(|line| out.line(line))
+    out.lines(draw(&root))
 }
 
 /// What the node answered is no tree.

@@ -66,12 +66,12 @@ pub(super) fn files(texts: &[FileText]) -> Result<Layer, Vec<Problem>> {
 
 /// The variables and flags, read but not yet typed.
 pub(super) fn overrides(sources: &Sources, variables: &Variables, known: &Value) -> Overrides {
-    let texts = variables
-        .texts
-        .iter()
-        .map(|(name, text)| (name.as_str(), text.as_str()));
-    let (mut given, mut problems) =
-        source::read_environment(texts, &sources.prefix, sources.app_prefix.as_deref(), known);
+    let (mut given, mut problems) = source::read_environment(
+        &variables.texts,
+        &sources.prefix,
+        sources.app_prefix.as_deref(),
+        known,
+    );
     for set in &sources.sets {
         match source::read_set(set) {
             Ok(one) => given.push(one),

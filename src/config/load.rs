@@ -237,7 +237,10 @@ impl Reader {
 
     fn misnamed(&self, document: &Value) -> Vec<Problem> {
         let variables = self.sources.variables_now();
-        let names = variables.texts.iter().map(|(name, _)| name.as_str());
+        let names = variables
+            .texts
+            .iter()
+            .map(|variable| variable.name.as_str());
         misnamed::misnamed(names, &self.sources, document)
     }
 

@@ -8,6 +8,7 @@ use super::{
     Origin, Problem,
     numbered::{self, Part},
     reading::Meaning,
+    sources::Variable,
     toml_file::plain_value,
 };
 use crate::value::{Limits, Path, Value, ValueError};
@@ -165,26 +166,32 @@ pub(super) fn with_tables(
 /// The variables that name settings. `prefix__SECTION__KEY` is `underpin.section.key`, `prefix__APP__KEY` is `app.key` and
 /// `prefix__APP` all of `app`; with an `app_prefix`, `app_prefix__KEY` is `app.key` too. Two that say something else of the same
 /// setting are told. Names are matched without regard to case, `_` stands for `-` as well.
-pub(super) fn read_environment<'a>(
-    variables: impl Iterator<Item = (&'a str, &'a str)>,
+pub(super) fn read_environment(
+    variables: &[Variable],
     prefix: &str,
     app_prefix: Option<&str>,
     known: &Value,
 ) -> (Vec<Given>, Vec<Problem>) {
     let mut given = Vec::new();
     let mut problems = Vec::new();
-    for (name, text) in variables {
-        let Some(parts) = parts_of(name, prefix, app_prefix) else {
+    let mut environment = (0, 0);
+    for variable in variables {
+        let Some(parts) = parts_of(&variable.name, prefix, app_prefix) else {
             continue;
         };
+        if variable.environment != environment.0 {
+            environment = (variable.environment, given.len());
+        }
         let origin = Origin::Environment {
-            variable: name.into(),
+            variable: variable.name.as_str().into(),
         };
         match Path::from_components(spelt_as_known(known, &parts).iter().map(String::as_str)) {
             Ok(path) => {
-                let said = Said::Text(text.to_owned());
+                let said = Said::Text(variable.text.clone());
                 let one = Given { path, said, origin };
-                problems.extend(given.iter().find_map(|other| contradiction(other, &one)));
+                // What an environment lies over may say something else.
+                let mut others = given[environment.1..].iter();
+                problems.extend(others.find_map(|other| contradiction(other, &one)));
                 given.push(one);
             }
             Err(error) => problems.push(Problem::Unnamed {
@@ -198,10 +205,9 @@ pub(super) fn read_environment<'a>(
     (given, problems)
 }
 
-/// Which of two variables would hold depends on the order of the environment, which nobody chose. One that is given twice is meant to
-/// hold as it was given last.
+/// Which of two variables would hold depends on the order of the environment, which nobody chose.
 fn contradiction(a: &Given, b: &Given) -> Option<Problem> {
-    let is_one = a.path == b.path && a.said != b.said && a.origin != b.origin;
+    let is_one = a.path == b.path && a.said != b.said;
     is_one.then(|| Problem::Refused {
         path: b.path.to_string(),
         origin: b.origin.clone(),
@@ -357,9 +363,13 @@ mod tests {
             ("UNDERPIN_NODE", "http://127.0.0.1"),
             ("PATH", "/bin"),
         ];
+        let variables = variables.map(|(name, text)| Variable {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            environment: 0,
+        });
 
-        let (given, problems) =
-            read_environment(variables.into_iter(), "UNDERPIN", Some("SHOP"), &known);
+        let (given, problems) = read_environment(&variables, "UNDERPIN", Some("SHOP"), &known);
 
         let paths: Vec<String> = given.iter().map(|given| given.path.to_string()).collect();
         assert_eq!(

@@ -52,9 +52,18 @@ pub struct Sources {
 /// Environment variables, ours among them.
 #[derive(Clone, Default)]
 pub(super) struct Variables {
-    pub(super) texts: Vec<(String, String)>,
+    pub(super) texts: Vec<Variable>,
     /// Those that are not UTF-8.
     pub(super) unreadable: Vec<String>,
+}
+
+/// One variable. Of several with one name the last one is left.
+#[derive(Clone)]
+pub(super) struct Variable {
+    pub(super) name: String,
+    pub(super) text: String,
+    /// Which environment it is of: each is laid over the one before.
+    pub(super) environment: usize,
 }
 
 /// Gives the variables of the moment.
@@ -194,12 +203,20 @@ impl Sources {
 
 impl Variables {
     fn add<K: AsRef<OsStr>, V: AsRef<OsStr>>(&mut self, more: impl IntoIterator<Item = (K, V)>) {
+        let environment = self.texts.last().map_or(0, |last| last.environment + 1);
         for (name, value) in more {
             let Some(name) = name.as_ref().to_str() else {
                 continue;
             };
             match value.as_ref().to_str() {
-                Some(value) => self.texts.push((name.to_owned(), value.to_owned())),
+                Some(value) => {
+                    self.texts.retain(|known| known.name != name);
+                    self.texts.push(Variable {
+                        name: name.to_owned(),
+                        text: value.to_owned(),
+                        environment,
+                    });
+                }
                 None => self.unreadable.push(name.to_owned()),
             }
         }

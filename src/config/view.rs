@@ -227,22 +227,26 @@ fn edited<T: Schema>(
         path: at.to_string(),
         reason: state.told(at, error),
     };
-    let mut typed: T = from_value(before).map_err(mistyped)?;
-    let unedited = to_value(&typed).map_err(mistyped)?;
-    // A panic in the program's own code is an answer to the one who caused it, not the end of the service.
-    catch_unwind(AssertUnwindSafe(|| edit(&mut typed)))
-        .map_err(|_| UpdateError::Panicked { place: "the edit" })?;
-    let after = to_value(&typed).map_err(mistyped)?;
-    // An `Option` that is left out where it is `None` is one all the same where a null stands.
-    let is_none = |path: &Path| {
-        let place = Path::from_components(path.components().skip(at.len()));
-        let nulled = place.and_then(|place| after.with(&place, Value::Null));
-        let read = nulled.and_then(|nulled| to_value(&from_value::<T>(&nulled)?));
-        read.is_ok_and(|read| read == after)
+    let write = || {
+        let mut typed: T = from_value(before).map_err(mistyped)?;
+        let unedited = to_value(&typed).map_err(mistyped)?;
+        edit(&mut typed);
+        let after = to_value(&typed).map_err(mistyped)?;
+        // An `Option` that is left out where it is `None` is one all the same where a null stands.
+        let is_none = |path: &Path| {
+            let place = Path::from_components(path.components().skip(at.len()));
+            let nulled = place.and_then(|place| after.with(&place, Value::Null));
+            let read = nulled.and_then(|nulled| to_value(&from_value::<T>(&nulled)?));
+            read.is_ok_and(|read| read == after)
+        };
+        let mut writes = Vec::new();
+        tree::writes(at, &unedited, &after, &is_none, &mut writes);
+        Ok(writes)
     };
-    let mut writes = Vec::new();
-    tree::writes(at, &unedited, &after, &is_none, &mut writes);
-    Ok(writes)
+    // A panic in the program's own code, which reads and writes its type too, is an answer to the one who caused it, not the end of
+    // the service.
+    catch_unwind(AssertUnwindSafe(write))
+        .unwrap_or(Err(UpdateError::Panicked { place: "the edit" }))
 }
 
 impl<T> Clone for Config<T> {

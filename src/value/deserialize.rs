@@ -19,7 +19,8 @@ use super::{
     serialize::VALUE,
 };
 
-/// Reads a program's own type out of a value. `T::deserialize(&value)` does the same and may borrow text from it.
+/// Reads a program's own type out of a value. `T::deserialize(&value)` does the same and may borrow text from it. A struct is read from a
+/// map by the names of its fields, never from a list by their order.
 ///
 /// # Errors
 ///

@@ -8,12 +8,7 @@ use std::io::{self, IsTerminal as _};
 use serde_json::{Value as Json, json};
 use underpin::node::Node;
 
-use super::{
-    arguments::Reach,
-    client::Client,
-    failure::Failure,
-    output::{Output, escaped},
-};
+use super::{arguments::Reach, client::Client, failure::Failure, output::Output};
 use arguments::{ChangeOptions, Diff, Explain, Get, History, Reset, Rollback, Set, Template};
 pub(super) use arguments::{Check, ConfigCommand};
 
@@ -42,9 +37,9 @@ fn get(get: &Get, out: &mut Output) -> Result<(), Failure> {
         return Ok(());
     };
     match &answer["value"] {
-        Json::Object(_) => tell(show::settings(path, &answer["value"]), out),
+        Json::Object(_) => out.lines(show::settings(path, &answer["value"])),
         // A program gets the text as it is.
-        Json::String(text) if io::stdout().is_terminal() => out.line(show::text_alone(text)),
+        Json::String(text) if !io::stdout().is_terminal() => out.text(&format!("{text}\n")),
         Json::String(text) => out.line(text),
         single => out.line(single),
     }
@@ -90,7 +85,7 @@ fn change(mut body: Json, options: &ChangeOptions, out: &mut Output) -> Result<(
     if options.reach.json {
         out.line(&answer)?;
     } else {
-        tell(show::outcome(&answer), out)?;
+        out.lines(show::outcome(&answer))?;
     }
     match answer["breaks"].as_array() {
         Some(breaks) if !breaks.is_empty() => {
@@ -110,7 +105,7 @@ fn history(history: &History, out: &mut Output) -> Result<(), Failure> {
     query.extend(history.path.iter().map(|path| ("path", path.as_str())));
     let answer = asked(&history.reach, "/api/v1/config/history", &query, out)?;
     answer.map_or(Ok(()), |answer| {
-        tell(show::history(&answer["history"]), out)
+        out.lines(show::history(&answer["history"]))
     })
 }
 
@@ -122,14 +117,14 @@ fn diff(diff: &Diff, out: &mut Output) -> Result<(), Failure> {
         .collect();
     let answer = asked(&diff.reach, "/api/v1/config/diff", &query, out)?;
     answer.map_or(Ok(()), |answer| {
-        tell(show::changes(&answer["changes"]), out)
+        out.lines(show::changes(&answer["changes"]))
     })
 }
 
 fn explain(explain: &Explain, out: &mut Output) -> Result<(), Failure> {
     let query = [("path", explain.path.as_str())];
     let answer = asked(&explain.reach, "/api/v1/config/explain", &query, out)?;
-    answer.map_or(Ok(()), |answer| tell(show::explanation(&answer), out))
+    answer.map_or(Ok(()), |answer| out.lines(show::explanation(&answer)))
 }
 
 fn reload(reach: &Reach, out: &mut Output) -> Result<(), Failure> {
@@ -138,7 +133,7 @@ fn reload(reach: &Reach, out: &mut Output) -> Result<(), Failure> {
     if reach.json {
         return out.line(&answer);
     }
-    tell(show::reloaded(&answer), out)
+    out.lines(show::reloaded(&answer))
 }
 
 /// Asks the node; an answer that is wanted as it is has been written.
@@ -153,12 +148,6 @@ fn asked(
         return out.line(answer).map(|()| None);
     }
     Ok(Some(answer.read()?))
-}
-
-/// Lines for people. Some of what they say was written by others.
-fn tell(lines: Vec<String>, out: &mut Output) -> Result<(), Failure> {
-    let mut lines = lines.into_iter().map(|line| escaped(&line, |_| false));
-    lines.try_for_each(|line| out.line(line))
 }
 
 /// Says whether a node would start with these settings.

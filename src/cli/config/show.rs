@@ -3,13 +3,6 @@
 use serde_json::Value as Json;
 use underpin::value::Path;
 
-use crate::cli::output::escaped;
-
-/// A text on a terminal: of its control characters only those that part its lines and words are left.
-pub(super) fn text_alone(text: &str) -> String {
-    escaped(text, |c| matches!(c, '\n' | '\t'))
-}
-
 /// Every value below a path, each on a line of its own.
 pub(super) fn settings(path: &str, value: &Json) -> Vec<String> {
     match value {
@@ -179,16 +172,6 @@ mod tests {
                 "breaks: no",
                 "would be refused (at revision 3; nothing was changed)"
             ]
-        );
-    }
-
-    #[test]
-    fn a_text_on_a_terminal_keeps_its_lines_and_drives_nothing() {
-        let text = "-----BEGIN\n\tred \u{1b}[31m\r\u{9b}2J\u{7f}";
-
-        assert_eq!(
-            text_alone(text),
-            "-----BEGIN\n\tred \\u{1b}[31m\\r\\u{9b}2J\\u{7f}"
         );
     }
 

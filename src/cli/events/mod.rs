@@ -21,7 +21,7 @@ use super::{
     arguments::{Filter, Get, Query},
     client::{Client, ClientError},
     failure::Failure,
-    output::Output,
+    output::{Output, harmless},
 };
 
 pub(super) use lineage::{effects, why};
@@ -137,9 +137,7 @@ pub(super) fn get(get: &Get, out: &mut Output) -> Result<(), Failure> {
     if get.reach.json {
         return out.line(answer);
     }
-    show::in_full(&answer.read()?)
-        .into_iter()
-        .try_for_each(|line| out.line(line))
+    out.lines(show::in_full(&answer.read()?))
 }
 
 /// The query of a command line, for the node: read here, so that dates are those of this machine's zone, and what is wrong is
@@ -216,5 +214,5 @@ fn parse(line: &str) -> Result<Json, Failure> {
 fn eprintln_quietly(line: &str) {
     use std::io::Write;
     // A closed stderr is no reason to fail.
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", harmless(line));
 }

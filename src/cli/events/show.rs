@@ -226,7 +226,7 @@ mod tests {
 
         let line = in_one_line(&event, &TimeZone::UTC);
 
-        assert!(line.ends_with("red \\u{1b}[31m\\nalert"), "{line}");
+        assert!(line.ends_with("red \\u001b[31m\\nalert"), "{line}");
     }
 
     /// JSON lets some of them stand as they are: `events get` and lists in a line handed them on.

@@ -51,9 +51,7 @@ fn show_states(states: &[Json], zone: &TimeZone, out: &mut Output) -> Result<(),
         eprintln_quietly("underpin: no state is known at that time");
     }
     for state in states {
-        show::state(state, zone)
-            .into_iter()
-            .try_for_each(|line| out.line(line))?;
+        out.lines(show::state(state, zone))?;
     }
     Ok(())
 }

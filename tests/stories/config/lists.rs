@@ -102,6 +102,21 @@ fn a_whole_table_can_be_given_and_parts_of_it_over_that() {
     assert_eq!(loaded.value("app.names"), Ok(vec!["a"].into()));
 }
 
+#[test]
+fn an_environment_may_say_something_else_than_the_one_that_it_lies_over() {
+    let limit = |now: &'static [(&'static str, &'static str)]| {
+        let given = [("UNDERPIN__APP__LIMIT", "7")];
+        let now = move || now.iter().map(|(name, text)| (name.into(), text.into()));
+        let sources = Sources::new::<FreeTable, Fleet>().app_prefix("FLEET");
+        let loaded = load(sources.environment(given).environment_from(now));
+        loaded.expect("it is valid").value("app.limit")
+    };
+
+    assert_eq!(limit(&[("FLEET__LIMIT", "8")]), Ok(8.into()));
+    let both = [("FLEET__LIMIT", "8"), ("UNDERPIN__APP__LIMIT", "8")];
+    assert_eq!(limit(Box::leak(Box::new(both))), Ok(8.into()));
+}
+
 /// Which of them held was left to the order of the environment.
 #[test]
 fn two_variables_that_contradict_one_another_are_told() {
