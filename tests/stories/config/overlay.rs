@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, fs, sync::Arc};
 
 use proptest::{collection::vec, prelude::*};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use underpin::{
     config::{
-        Change, Config, Configuration, FreeTable, Options, Record, Revision, Schema, Sources, diff,
-        load,
+        Change, Config, Configuration, FreeTable, Options, Record, Revision, Schema, Sources,
+        UpdateError, diff, load,
     },
     otp::{Intensity, Supervisor, SupervisorSpec},
     telemetry::{self, Telemetry},
@@ -76,6 +76,44 @@ struct Sparse {
 }
 
 impl Schema for Sparse {}
+
+/// Its field bears everything but a null.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Fussy {
+    workers: u32,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "never_null"
+    )]
+    proxy: Option<String>,
+}
+
+impl Schema for Fussy {}
+
+fn never_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let read = Option::deserialize(deserializer)?;
+    assert!(read.is_some(), "a null");
+    Ok(read)
+}
+
+#[tokio::test]
+async fn a_type_that_panics_over_what_an_edit_makes_of_it_is_answered_and_harms_nobody() {
+    let (config, _tree) = start(Sources::new::<FreeTable, Fussy>()).await;
+    let app: Config<Fussy> = config.app().expect("the table has this type");
+    app.update("proxy", "p").await.expect("it is valid");
+    let server = config.actor().expect("it runs").get_id();
+
+    let edit = app.update_with(|app| app.proxy = None).await;
+
+    assert!(
+        matches!(edit, Err(UpdateError::Panicked { .. })),
+        "{edit:?}"
+    );
+    app.update("workers", 2).await.expect("the server lives");
+    assert_eq!(config.actor().map(|actor| actor.get_id()), Some(server));
+    assert_eq!(app.get("proxy"), Ok("p".to_owned()));
+}
 
 /// Where a type leaves out what is `None`, an edit that took one setting away wrote the whole table: from then on nothing of it
 /// followed the files any more.
