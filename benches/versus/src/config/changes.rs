@@ -102,10 +102,11 @@ async fn repeated(time: Duration, mut change: impl AsyncFnMut(u64)) -> f64 {
 ///
 /// `back-to-back` has the same followers and waits for none of them, so they read the log all the time, on both workers: in order, except
 /// that one more than 1024 changes behind gets the newest state and how many it missed. What they have not heard of when the time is over
-/// they hear of before the next side begins, not measured; when they still did so into the next side, it was seen with 10,000 of them at
-/// 2.8 to 3.0 µs where `limit` was at 2.2, 1.3 times that, and on a machine with more to do up to 3.7 times.
+/// they hear of before the next side begins, not measured. With 10,000 of them it was seen at 2.5 to 3.2 µs where `limit` was at 2.0 to
+/// 2.2, mostly 1.4 times that. That one who is behind takes 16 changes at once made twice as many changes fit into a second, and each no
+/// shorter.
 ///
-/// With 10,000 `underpin` was seen at 7 to 21 µs, `limit` at 2.2 and `same-pace` at 11 to 45: the caller waits for no follower, but a change
+/// With 10,000 `underpin` was seen at 7 to 21 µs, `limit` at 2.0 to 2.2 and `same-pace` at 7 to 45: the caller waits for no follower, but a change
 /// that comes after so much else finds its code and data some 13 ns a line away. No change of the same size comes to 1.3 times
 /// `limit` at this pace, whoever follows it.
 pub fn update_watched(sides: &mut Sides, followers: usize) -> Result<()> {
