@@ -120,7 +120,8 @@ impl Life {
 
     fn preview(&self, request: Request) -> Preview {
         let published = &self.shared.published;
-        published.with_log(|log, state| state.preview(request, log, Timestamp::now()))
+        let past = |target| published.overlay_at(target);
+        published.state().preview(request, past, Timestamp::now())
     }
 
     async fn change(&mut self, request: Request) -> Result<Arc<Record>, UpdateError> {

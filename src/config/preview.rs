@@ -1,10 +1,12 @@
 //! What a change would do and what it would break. Pure.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::{
     Change, Revision, UpdateError,
-    record::Log,
+    record::Entry,
     state::{Action, CHANGES_MAX, Request, State, check_limits},
 };
 use crate::value::{Path, Value};
@@ -37,8 +39,13 @@ impl Preview {
 }
 
 impl State {
-    /// What the request would do. `log` is the history up to this state.
-    pub(super) fn preview(&self, mut request: Request, log: &Log, now: Timestamp) -> Preview {
+    /// What the request would do. `past` as for [`State::decide`].
+    pub(super) fn preview(
+        &self,
+        mut request: Request,
+        past: impl FnOnce(Revision) -> Result<Vec<Arc<Entry>>, UpdateError>,
+        now: Timestamp,
+    ) -> Preview {
         if let Action::Edit(edit) = request.action {
             request.action = match edit(self) {
                 Ok(writes) => Action::Set(writes),
@@ -50,7 +57,7 @@ impl State {
             Action::Set(writes) if writes.len() <= CHANGES_MAX => writes.clone(),
             _ => Vec::new(),
         };
-        match self.decide(request, log, now) {
+        match self.decide(request, past, now) {
             Ok(step) => {
                 let (changes, needs_restart) = self.changes_to(&step.next.document);
                 Preview {

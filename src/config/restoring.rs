@@ -53,10 +53,9 @@ impl State {
     pub(super) fn roll_back(
         &self,
         target: Revision,
-        log: &Log,
+        overlay: Vec<Arc<Entry>>,
         occasion: Occasion,
     ) -> Result<Step, UpdateError> {
-        let overlay = self.overlay_at(target, log)?;
         let mut step = self.restore(Kind::Rollback, overlay, occasion)?;
         step.next.updates += 1;
         // What is set aside was written before, or had not been written yet.

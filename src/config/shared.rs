@@ -10,11 +10,11 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Alarm, AlarmKind, Kind, Options, Revision, Serving, Status,
+    Alarm, AlarmKind, Kind, Options, Revision, Serving, Status, UpdateError,
     followers::Followers,
     keeper::Keeper,
     load::Reader,
-    record::{Log, Logged, Record},
+    record::{Entry, Log, Logged, Record},
     state::State,
     table::Cell,
 };
@@ -163,6 +163,11 @@ impl Published {
     pub(super) fn with_log<T>(&self, look: impl FnOnce(&Log, &State) -> T) -> T {
         let log = self.log.read();
         look(&log, &self.state.load())
+    }
+
+    /// What had been changed while running at an earlier revision.
+    pub(super) fn overlay_at(&self, target: Revision) -> Result<Vec<Arc<Entry>>, UpdateError> {
+        self.with_log(|log, state| state.overlay_at(target, log))
     }
 
     /// Puts a state in place that reads as the one before.

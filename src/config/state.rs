@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     Author, Change, Kind, Origin, Record, Revision, UpdateError,
     overlay::Places,
-    record::{Delta, Entry, Log},
+    record::{Delta, Entry},
     source::Layer,
     table::{Tables, Typed},
     tree,
@@ -107,11 +107,11 @@ impl Request {
 }
 
 impl State {
-    /// What the request makes of the settings. `log` is the history up to this state.
+    /// What the request makes of the settings. `past` says what had been changed while running at an earlier revision.
     pub(super) fn decide(
         &self,
         request: Request,
-        log: &Log,
+        past: impl FnOnce(Revision) -> Result<Vec<Arc<Entry>>, UpdateError>,
         now: Timestamp,
     ) -> Result<Step, UpdateError> {
         if let Some(expected) = request
@@ -136,7 +136,7 @@ impl State {
                 self.set(&changes, occasion)
             }
             Action::Reset(path) => self.reset(&path, occasion),
-            Action::Rollback(target) => self.roll_back(target, log, occasion),
+            Action::Rollback(target) => self.roll_back(target, past(target)?, occasion),
         }
     }
 

@@ -39,9 +39,12 @@ impl Shared {
         Ok(record)
     }
 
+    /// Holds the log only for who asks for the past: it runs code of the program's own, which may ask for the history itself, and
+    /// followers read the log meanwhile.
     pub(super) fn decide(&self, request: Request) -> Result<Step, UpdateError> {
-        self.published
-            .with_log(|log, state| state.decide(request, log, Timestamp::now()))
+        let past = |target| self.published.overlay_at(target);
+        let state = self.published.state();
+        state.decide(request, past, Timestamp::now())
     }
 
     pub(super) fn publish(&self, next: State, record: &Arc<Record>) {

@@ -1,5 +1,8 @@
 //! Reading, writing, and what is refused.
 
+use std::{sync::mpsc, thread, time::Duration};
+
+use tokio::runtime::Handle;
 use underpin::{
     config::{CHANGES_MAX, InvalidKind, Kind, ReadError, UpdateError},
     value::{Limits, Path, PathFault, Value, ValueError},
@@ -597,6 +600,29 @@ async fn an_edit_that_panics_is_an_answer_and_not_the_end() {
         .update("dev.debug_mode", true)
         .await
         .expect("the service goes on");
+}
+
+/// What is only tried held the history, so whoever wrote waited for it; and what was tried waited for the writer when it asked for the
+/// history in turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_that_is_tried_may_ask_for_the_history_while_somebody_writes() {
+    let node = Node::start().await;
+    let (config, document) = (node.config.clone(), node.document.clone());
+    let (runtime, (sender, written)) = (Handle::current(), mpsc::channel());
+
+    let edit = node.config.propose_edit(move |_| {
+        let write = async move { config.update("dev.debug_mode", true).await };
+        thread::spawn(move || sender.send(runtime.block_on(write)));
+        let written = written.recv_timeout(Duration::from_secs(20));
+        let written = written.expect("it does not wait for who tries something");
+        assert_eq!(
+            document.history(1)[0].revision,
+            written.expect("it is valid")
+        );
+    });
+    let tried = edit.dry_run().await.expect("the server answers");
+
+    assert!(tried.is_accepted(), "{tried:?}");
 }
 
 #[tokio::test]
