@@ -77,8 +77,8 @@ waits for its end, and the import goes on with what is written to the file, also
 rotated or cut, until Ctrl-C; a last line that is cut off with its file is stored as it was.
 
 With --follow another file of the same name is read from its start, also where it begins with the
-same lines. Only of a copy that was moved over the file (by rsync, sed -i, an editor) and begins
-with all that was read of it, what is new in it is stored. In doubt a file is no such copy, and
+same lines. Only of a copy that was moved over the file (by rsync, sed -i, an editor) and is the same
+in its first 4 KiB and in the last 1 KiB that was read of it, what comes after that is stored. In doubt a file is no such copy, and
 what it repeats is stored again: where the old file keeps another name, was deleted first or was
 written to meanwhile, where several came between two looks (5 a second), or where the clock or the
 file system does not tell which of the two came first. What cannot be told: when a file was cut, or

@@ -208,15 +208,14 @@ impl Variables {
             let Some(name) = name.as_ref().to_str() else {
                 continue;
             };
+            self.texts.retain(|known| known.name != name);
+            self.unreadable.retain(|known| known != name);
             match value.as_ref().to_str() {
-                Some(value) => {
-                    self.texts.retain(|known| known.name != name);
-                    self.texts.push(Variable {
-                        name: name.to_owned(),
-                        text: value.to_owned(),
-                        environment,
-                    });
-                }
+                Some(value) => self.texts.push(Variable {
+                    name: name.to_owned(),
+                    text: value.to_owned(),
+                    environment,
+                }),
                 None => self.unreadable.push(name.to_owned()),
             }
         }

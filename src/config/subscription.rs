@@ -17,9 +17,10 @@ use crate::value::{Path, Value};
 
 /// Follows what stands at a path: the current value first, then every change, in order.
 ///
-/// Nothing is queued for it: it looks up what is new, a few changes at once when it is behind, so a slow one costs nobody anything, and it
-/// is woken only by changes at its path. When it has fallen behind by more than [`Options::log_changes`](super::Options::log_changes), it gets the newest state and is
-/// told how many revisions it missed. It survives restarts of the server, and is cleaned up when it is dropped.
+/// Nothing is queued for it: it looks up what is new, so a slow one costs no writer anything, and it is woken only by changes at its path.
+/// When it is behind it takes up to 16 changes at once, and holds their values until it has told them or is told of newer ones. When it
+/// has fallen behind by more than [`Options::log_changes`](super::Options::log_changes), it gets the newest state and is told how many
+/// revisions it missed. It survives restarts of the server, and is cleaned up when it is dropped.
 pub struct Subscription {
     feed: Feed,
     /// Taken from the log together, so that many who are behind seldom stand in the writer's way.

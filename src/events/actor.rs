@@ -17,6 +17,8 @@ pub(super) struct EventStore;
 pub(super) struct Room {
     shared: Arc<Shared>,
     log: Arc<Log>,
+    /// Which opening of it this is.
+    opening: u64,
 }
 
 impl Actor for EventStore {
@@ -34,8 +36,13 @@ impl Actor for EventStore {
         let flag = unwanted.0.clone();
         // The room is made where the log is opened: when nobody waits for it any more, it is dropped there, and closes the log.
         let opened = tokio::task::spawn_blocking(move || {
-            let log = shared.open(fastrand::u64(..), &flag, move |log| tell(&told, log))?;
-            Ok::<_, OpenError>(Room { shared, log })
+            let (log, opening) =
+                shared.open(fastrand::u64(..), &flag, move |log| tell(&told, log))?;
+            Ok::<_, OpenError>(Room {
+                shared,
+                log,
+                opening,
+            })
         });
         let room = opened.await??;
         myself.cast(Message::Retain)?;
@@ -83,8 +90,8 @@ impl Actor for EventStore {
         _: ActorRef<Message>,
         room: &mut Room,
     ) -> Result<(), ActorProcessingErr> {
-        let (shared, log) = (room.shared.clone(), room.log.clone());
-        tokio::task::spawn_blocking(move || shared.close(&log)).await?;
+        let (shared, log, opening) = (room.shared.clone(), room.log.clone(), room.opening);
+        tokio::task::spawn_blocking(move || shared.close(&log, opening)).await?;
         Ok(())
     }
 }
@@ -165,6 +172,6 @@ fn report(pruned: Result<u64, StoreError>) {
 impl Drop for Room {
     /// Also when the actor is killed: the folder must be free for its successor.
     fn drop(&mut self) {
-        self.shared.leave(&self.log);
+        self.shared.leave(&self.log, self.opening);
     }
 }

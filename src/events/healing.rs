@@ -5,8 +5,8 @@ use std::{fmt, io, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 
 use super::{
-    Disk, DiskFile, DiskLock, Event, EventBuilder, Events, EventsHealth, Options, Query, Start,
-    StoreError, simulated::SimulatedDisk,
+    Disk, DiskFile, DiskLock, Durability, Event, EventBuilder, Events, EventsHealth, Options,
+    Query, Start, StoreError, simulated::SimulatedDisk,
 };
 use crate::{
     ids::{EventId, IdGenerator, NodeId},
@@ -100,6 +100,30 @@ pub(super) async fn until(what: &str, holds: impl Fn() -> bool) {
     };
     let came = tokio::time::timeout(Duration::from_secs(20), wait).await;
     assert!(came.is_ok(), "{what} did not come about");
+}
+
+/// A close that was asked for before a kill may come after the next opening.
+#[tokio::test]
+async fn whoever_leaves_an_earlier_opening_late_closes_nothing_for_the_next_one() {
+    for durability in [Durability::Memory, Durability::Always] {
+        let options = Options {
+            durability,
+            down_wait: Duration::from_secs(20),
+            ..options()
+        };
+        let (events, _supervisor) = supervised_on(Arc::new(SimulatedDisk::new(15)), options).await;
+        let first = events.shared.open_log().expect("it is open");
+        events.actor().expect("it runs").kill();
+        until("the next opening", || events.stats().openings == 2).await;
+
+        events.shared.leave(&first, 1);
+
+        assert!(events.shared.open_log().is_some_and(|log| log.is_open()));
+        events.store(event(1)).await.expect("it is open");
+        let log = events.shared.open_log().expect("it is open");
+        events.shared.leave(&log, 2);
+        assert!(!log.is_open());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -102,13 +102,14 @@ impl Shared {
         }
     }
 
-    /// Opens the log, and starts its writer, which tells `failed` when it gives up. Gives up once it is `unwanted`. Blocks.
+    /// Opens the log, and starts its writer, which tells `failed` when it gives up; the opening has a number. Gives up once it is
+    /// `unwanted`. Blocks.
     pub(super) fn open(
         self: &Arc<Self>,
         draw: u64,
         unwanted: &AtomicBool,
         failed: impl Fn(Arc<Log>) + Send + Sync + 'static,
-    ) -> Result<Arc<Log>, super::OpenError> {
+    ) -> Result<(Arc<Log>, u64), super::OpenError> {
         let previous = self.log.load_full();
         if self.options.durability == Durability::Memory {
             if unwanted.load(Ordering::Relaxed) {
@@ -122,9 +123,8 @@ impl Shared {
                 };
                 Arc::new(Log::new(&self.current(), found))
             });
-            log.reopen_in_memory();
-            self.use_log(&log, Opened::default());
-            return Ok(log);
+            let opening = self.use_log(&log, Opened::default());
+            return Ok((log, opening));
         }
         self.phase.send_replace(Phase::Opening(Progress::default()));
         let opened = self.open_folder(previous.as_deref(), draw, unwanted);
@@ -132,9 +132,9 @@ impl Shared {
             Ok(opening) => {
                 let log = opening.log.clone();
                 self.workers.forget();
-                self.use_log(&log, opening.opened);
+                let number = self.use_log(&log, opening.opened);
                 self.start_workers(opening.writer, opening.sealer, &log, failed)?;
-                Ok(log)
+                Ok((log, number))
             }
             Err(error) => {
                 self.phase.send_replace(Phase::Down(error.to_string()));
@@ -187,7 +187,7 @@ impl Shared {
         }
     }
 
-    fn use_log(&self, log: &Arc<Log>, opened: Opened) {
+    fn use_log(&self, log: &Arc<Log>, opened: Opened) -> u64 {
         let before = self.log.swap(Some(log.clone()));
         // They may have been changed while it was opened.
         log.adapt(&self.current.lock());
@@ -200,9 +200,12 @@ impl Shared {
             earlier.rebuilt += count(&before.facts.rebuilt);
             earlier.commits += count(&before.facts.commits);
         }
-        *self.opened.lock() = (opened, Some(Instant::now()));
-        self.openings.fetch_add(1, Ordering::Relaxed);
+        // Held until all of it is so: who leaves an earlier opening comes before or after.
+        let mut last = self.opened.lock();
+        *last = (opened, Some(Instant::now()));
+        log.reopen_in_memory();
         self.phase.send_replace(Phase::Open);
+        self.openings.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Where one of them cannot be started, the log is not opened; its supervisor tries again.
@@ -239,8 +242,8 @@ impl Shared {
     }
 
     /// Closes the log and waits until everything is written. Blocks.
-    pub(super) fn close(&self, log: &Log) {
-        self.leave(log);
+    pub(super) fn close(&self, log: &Log, opening: u64) {
+        self.leave(log, opening);
         if !self.workers.are_gone(self.options.answer_wait) {
             tracing::error!(
                 "the event log still waits for the disk; what it had acknowledged is safe"
@@ -248,16 +251,24 @@ impl Shared {
         }
     }
 
-    /// Closes the log without waiting: its writer writes what it has and lets the folder go.
-    pub(super) fn leave(&self, log: &Log) {
-        log.close();
-        self.phase.send_if_modified(|phase| {
-            let open = matches!(phase, Phase::Open);
-            if open {
-                *phase = Phase::Down("it was stopped".into());
-            }
-            open
-        });
+    /// Closes the log without waiting: its writer writes what it has and lets the folder go. Whoever comes late, when it was opened
+    /// again, takes nothing from who has it now: in memory that is the same log.
+    pub(super) fn leave(&self, log: &Log, opening: u64) {
+        let last = self.opened.lock();
+        let is_last = self.openings.load(Ordering::Relaxed) == opening;
+        if is_last || self.options.durability != Durability::Memory {
+            log.close();
+        }
+        if is_last {
+            self.phase.send_if_modified(|phase| {
+                let open = matches!(phase, Phase::Open);
+                if open {
+                    *phase = Phase::Down("it was stopped".into());
+                }
+                open
+            });
+        }
+        drop(last);
     }
 
     fn fail(&self, log: &Arc<Log>, failure: &Failure) {

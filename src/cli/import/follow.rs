@@ -103,7 +103,14 @@ impl Successors {
             if there.file == read.file {
                 self.0.clear();
             } else if self.0.len() < SUCCESSORS_MAX && !self.0.iter().any(is_it) {
-                let file = open_next(path)?;
+                let file = match open_next(path) {
+                    Ok(file) => file,
+                    // Renamed or held in between: the next look tells.
+                    Err(Failure::Refused { code, .. }) if code == "busy" || !path.exists() => {
+                        return Ok(!self.0.is_empty());
+                    }
+                    Err(failure) => return Err(failure),
+                };
                 let before = self.0.back().map_or(current, |last| &last.file.file);
                 let goes_on = is_moved_over(&file.file, before);
                 self.0.push_back(Successor { file, goes_on });

@@ -238,7 +238,9 @@ impl Log {
 
     /// Takes events again, in memory: there they outlive the actor.
     pub(super) fn reopen_in_memory(&self) {
-        self.intake.lock().state = State::Open;
+        if !self.durable {
+            self.intake.lock().state = State::Open;
+        }
     }
 
     pub(super) fn is_open(&self) -> bool {

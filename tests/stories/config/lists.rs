@@ -117,6 +117,23 @@ fn an_environment_may_say_something_else_than_the_one_that_it_lies_over() {
     assert_eq!(limit(Box::leak(Box::new(both))), Ok(8.into()));
 }
 
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_read_in_an_environment_may_be_set_right_by_the_one_that_lies_over_it() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let broken = [("UNDERPIN__APP__LIMIT", OsStr::from_bytes(b"\xff"))];
+    let now = || [("UNDERPIN__APP__LIMIT".into(), "8".into())];
+    let sources = Sources::new::<FreeTable, Fleet>();
+
+    let loaded = load(sources.environment(broken).environment_from(now));
+
+    assert_eq!(
+        loaded.expect("it is valid").value("app.limit"),
+        Ok(8.into())
+    );
+}
+
 /// Which of them held was left to the order of the environment.
 #[test]
 fn two_variables_that_contradict_one_another_are_told() {

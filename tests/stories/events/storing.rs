@@ -502,18 +502,28 @@ async fn sizes_without_end_are_as_much_as_there_is() {
 /// It was told that half a minute had passed.
 #[tokio::test]
 async fn whoever_prunes_as_the_store_crashes_is_told_how_long_that_took() {
-    let store = Store::memory().await;
-    let (events, begin) = (store.events.clone(), Instant::now());
-    let pruning = tokio::spawn(async move { events.prune_to(0).await });
-    // The store has been asked, and has not begun.
-    tokio::task::yield_now().await;
+    let crash = async || {
+        let store = Store::memory().await;
+        let (events, begin) = (store.events.clone(), Instant::now());
+        let pruning = tokio::spawn(async move { events.prune_to(0).await });
+        tokio::task::yield_now().await;
 
-    store.events.actor().expect("runs").kill();
+        store.events.actor().expect("runs").kill();
 
-    let pruned = pruning.await.expect("no panic");
-    let Err(StoreError::Unanswered { waited }) = pruned else {
-        panic!("{pruned:?}");
+        let pruned = pruning.await.expect("no panic");
+        store.supervisor.stop().await;
+        (pruned, begin.elapsed())
     };
-    assert!(waited <= begin.elapsed(), "{waited:?}");
-    store.supervisor.stop().await;
+
+    // Now and then it is done before the crash.
+    for _ in 0..20 {
+        match crash().await {
+            (Ok(_), _) => {}
+            (Err(StoreError::Unanswered { waited }), most) => {
+                return assert!(waited <= most, "{waited:?}");
+            }
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+    panic!("it is done before each crash");
 }
