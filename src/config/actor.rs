@@ -304,7 +304,7 @@ impl Notifier {
         let task = tokio::spawn(async move {
             loop {
                 shared.news.notified().await;
-                shared.published.tell();
+                shared.published.tell().await;
             }
         });
         Self(task.abort_handle())

@@ -11,6 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use crossbeam_utils::CachePadded;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
@@ -22,7 +23,7 @@ use crate::value::{Path, Value};
 
 /// How many changes a place remembers the revisions of, 8 bytes each.
 const TOUCHED_MAX: usize = 1024;
-/// How many are taken from their seats at once, before they are woken outside the lock.
+/// How many are taken from their seats at once, to be woken outside the lock.
 const WOKEN_AT_ONCE: usize = 128;
 
 /// Everybody who follows something.
@@ -33,8 +34,9 @@ pub(super) struct Followers {
     places: Mutex<BTreeMap<Path, Arc<Place>>>,
     /// Where those wait who keep the books: every change concerns them, and they look it up in the log.
     books: Arc<Place>,
-    /// Every change up to this revision has been brought to the places that it concerns.
-    told: AtomicU64,
+    /// Every change up to this revision has been brought to the places that it concerns. Written all the time, and so apart
+    /// from what the writer looks at.
+    told: CachePadded<AtomicU64>,
     count: AtomicUsize,
     is_closed: AtomicBool,
 }
@@ -45,8 +47,13 @@ pub(super) struct Place {
     /// The changes after this revision are brought here; of those before nothing is known.
     since: AtomicU64,
     newest: ArcSwapOption<News>,
+    /// Its revision, and the one before it: most look no further.
+    newest_at: AtomicU64,
+    before_newest: AtomicU64,
     /// Of the newest changes here, oldest first.
     touched: Mutex<VecDeque<Revision>>,
+    /// Whether those who wait here are to be woken, and none of them was yet.
+    is_due: AtomicBool,
     seats: Mutex<Seats>,
 }
 
@@ -62,6 +69,14 @@ struct Seats {
     /// A seat keeps its number, so that who is woken in parts is not skipped.
     all: Vec<Option<Arc<AtomicWaker>>>,
     free: Vec<usize>,
+}
+
+/// Those who are to be woken, some at a time, so that ten thousand of them are not all before everybody else's turn.
+#[derive(Default)]
+pub(super) struct Waking {
+    due: VecDeque<Arc<Place>>,
+    /// With the seat to go on with.
+    under_way: Option<(Arc<Place>, usize)>,
 }
 
 /// One subscriber at a place.
@@ -85,7 +100,7 @@ impl Followers {
         Self {
             places: Mutex::default(),
             books: Arc::new(Place::new(Path::root(), now)),
-            told: AtomicU64::new(now.0),
+            told: CachePadded::new(AtomicU64::new(now.0)),
             count: AtomicUsize::new(0),
             is_closed: AtomicBool::new(false),
         }
@@ -139,14 +154,11 @@ impl Followers {
         }
     }
 
-    /// Brings changes to the places that they concern, and wakes who waits there. `None` when some of them are not known any more.
-    pub(super) fn tell(&self, steps: Option<Steps>, now: Revision) {
-        let concerned = match steps {
-            Some(steps) => self.bring(&steps),
-            None => self.start_anew(now),
-        };
-        for place in concerned {
-            place.wake();
+    /// Brings changes up to `now`, or the next of them, to the places that they concern. `None` when some of them are not known any more.
+    pub(super) fn tell(&self, steps: Option<&Steps>, now: Revision, waking: &mut Waking) {
+        match steps {
+            Some(steps) => self.bring(steps, now, waking),
+            None => self.start_anew(now, waking),
         }
         self.books.wake();
     }
@@ -164,28 +176,29 @@ impl Followers {
         true
     }
 
-    fn bring(&self, steps: &Steps) -> Vec<Arc<Place>> {
+    fn bring(&self, steps: &Steps, now: Revision, waking: &mut Waking) {
         let places = self.places.lock();
-        let told = self.told();
-        let mut concerned = Vec::new();
         let mut before = steps.before.as_ref();
         for step in &steps.steps {
             for place in near(&places, step) {
-                if place.bring(step, before).is_some_and(|last| last <= told) {
-                    concerned.push(Arc::clone(place));
+                if place.bring(step, before) {
+                    waking.add(place);
                 }
             }
             before = step.document.as_ref();
-            self.told.store(step.record.revision.0, Ordering::Release);
         }
-        concerned
+        let last = steps.steps.last();
+        let told = last.map_or(now, |step| step.record.revision);
+        self.told.store(told.0, Ordering::Release);
     }
 
-    fn start_anew(&self, now: Revision) -> Vec<Arc<Place>> {
+    fn start_anew(&self, now: Revision, waking: &mut Waking) {
         let places = self.places.lock();
-        places.values().for_each(|place| place.start_anew(now));
+        for place in places.values() {
+            place.start_anew(now);
+            waking.add(place);
+        }
         self.told.store(now.0, Ordering::Release);
-        places.values().cloned().collect()
     }
 }
 
@@ -211,7 +224,10 @@ impl Place {
             path,
             since: AtomicU64::new(since.0),
             newest: ArcSwapOption::empty(),
+            newest_at: AtomicU64::new(0),
+            before_newest: AtomicU64::new(0),
             touched: Mutex::default(),
+            is_due: AtomicBool::new(false),
             seats: Mutex::default(),
         }
     }
@@ -220,15 +236,12 @@ impl Place {
         Revision(self.since.load(Ordering::Acquire))
     }
 
-    /// Where the change concerns this place: the revision of the one before it.
-    fn bring(&self, step: &Logged, before: Option<&Value>) -> Option<Revision> {
+    /// Whether the change concerns this place, and is new here.
+    fn bring(&self, step: &Logged, before: Option<&Value>) -> bool {
         let revision = step.record.revision;
-        let last = self.newest.load();
-        let last = last
-            .as_ref()
-            .map_or(Revision(0), |news| news.notice.revision);
+        let last = Revision(self.newest_at.load(Ordering::Acquire));
         if last >= revision || !step.concerns(&self.path, before) {
-            return None;
+            return false;
         }
         {
             let mut touched = self.touched.lock();
@@ -237,8 +250,9 @@ impl Place {
                 touched.pop_front();
             }
         }
+        let before = last.max(self.since());
         let news = News {
-            before: last.max(self.since()),
+            before,
             notice: Notice {
                 revision,
                 value: step.value(&self.path).cloned(),
@@ -246,8 +260,11 @@ impl Place {
                 missed: 0,
             },
         };
+        // In the opposite order of `Seat::find`.
         self.newest.store(Some(Arc::new(news)));
-        Some(last)
+        self.before_newest.store(before.0, Ordering::Release);
+        self.newest_at.store(revision.0, Ordering::Release);
+        true
     }
 
     /// What has been brought here is not all that concerned it.
@@ -270,18 +287,54 @@ impl Place {
     }
 
     fn wake(&self) {
-        let mut wakers: Vec<Waker> = Vec::new();
-        for part in 0.. {
-            {
-                let seats = self.seats.lock();
-                let Some(part) = seats.all.chunks(WOKEN_AT_ONCE).nth(part) else {
-                    return;
-                };
-                wakers.extend(part.iter().flatten().filter_map(|waker| waker.take()));
-            }
-            // Outside the lock: what a waker does is not ours.
-            wakers.drain(..).for_each(Waker::wake);
+        let mut from = 0;
+        while let Some(next) = self.wake_some(from) {
+            from = next;
         }
+    }
+
+    /// Wakes those who wait on some seats from this one on; gives the seat to go on with, unless there is none.
+    fn wake_some(&self, from: usize) -> Option<usize> {
+        let to = from + WOKEN_AT_ONCE;
+        let (wakers, is_last): (Vec<Waker>, bool) = {
+            let all = &self.seats.lock().all;
+            let some = all.get(from..to.min(all.len()))?;
+            let wakers = some.iter().flatten().filter_map(|waker| waker.take());
+            (wakers.collect(), to >= all.len())
+        };
+        // Outside the lock: what a waker does is not ours.
+        wakers.into_iter().for_each(Waker::wake);
+        (!is_last).then_some(to)
+    }
+}
+
+impl Waking {
+    fn add(&mut self, place: &Arc<Place>) {
+        if !place.is_due.swap(true, Ordering::AcqRel) {
+            self.due.push_back(Arc::clone(place));
+        }
+    }
+
+    /// Wakes some; whether there are more.
+    pub(super) fn wake_some(&mut self) -> bool {
+        if self.under_way.is_none() {
+            self.under_way = self.due.pop_front().map(|place| {
+                // What is brought from here on may come too late for those who are woken first.
+                place.is_due.store(false, Ordering::Release);
+                (place, 0)
+            });
+        }
+        if let Some((place, from)) = self.under_way.take() {
+            self.under_way = place.wake_some(from).map(|next| (place, next));
+        }
+        self.under_way.is_some() || !self.due.is_empty()
+    }
+}
+
+impl Drop for Waking {
+    /// Whoever was to be woken is: what they wait for was brought, and nobody comes to bring it again.
+    fn drop(&mut self) {
+        while self.wake_some() {}
     }
 }
 
@@ -315,18 +368,30 @@ impl Seat {
 
     /// What comes after `seen`; `seen` or a later revision where that has to be looked up in the log.
     pub(super) fn find(&self, seen: Revision) -> Found {
+        let place = &self.place;
         let told = self.followers.told();
-        let newest = self.place.newest.load();
+        let newest = Revision(place.newest_at.load(Ordering::Acquire));
+        let is_next = place.before_newest.load(Ordering::Acquire) <= seen.0;
+        let news = (newest > seen && is_next).then(|| place.newest.load());
         // Last, so that what was read before it is not of an earlier time.
-        if seen < self.place.since() {
+        if seen < place.since() {
             return Found::NothingUpTo(seen);
         }
-        match newest.as_deref() {
-            Some(news) if news.notice.revision <= seen => Found::NothingUpTo(seen.max(told)),
-            Some(news) if news.before <= seen => Found::Next(news.notice.clone()),
-            Some(_) => Found::NothingUpTo(self.place.before_next(seen)),
-            None => Found::NothingUpTo(seen.max(told)),
+        if newest <= seen {
+            return Found::NothingUpTo(seen.max(told));
         }
+        match news.as_deref().and_then(Option::as_deref) {
+            Some(news) if news.before <= seen => Found::Next(news.notice.clone()),
+            _ => Found::NothingUpTo(place.before_next(seen)),
+        }
+    }
+
+    /// What stands here, and the revision up to which that is known, where that is not before `recent`.
+    pub(super) fn newest(&self, recent: Revision) -> Option<(Option<Value>, Revision)> {
+        let told = self.followers.told();
+        let newest = self.place.newest.load();
+        let news = newest.as_deref().filter(|_| told >= recent)?;
+        Some((news.notice.value.clone(), news.notice.revision.max(told)))
     }
 }
 
@@ -340,5 +405,44 @@ impl Drop for Seat {
             }
         }
         self.followers.count.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn whoever_was_to_be_woken_is_also_when_the_server_ends_meanwhile() {
+        let followers = Arc::new(Followers::new(Revision(0)));
+        let woken = Arc::new(Woken::default());
+        let count = || woken.0.load(Ordering::SeqCst);
+        let paths = ["a", "b"].map(|path| Path::parse(path).expect("a path"));
+        let seats: Vec<_> = paths
+            .iter()
+            .flat_map(|path| (0..300).map(|_| followers.sit(path)))
+            .collect();
+        for seat in &seats {
+            seat.wait(&Waker::from(Arc::clone(&woken)));
+        }
+        let mut waking = Waking::default();
+        followers.tell(None, Revision(1), &mut waking);
+        assert_eq!(count(), 0);
+
+        assert!(waking.wake_some());
+        assert_eq!(count(), WOKEN_AT_ONCE);
+        drop(waking);
+        assert_eq!(count(), 600);
     }
 }

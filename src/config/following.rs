@@ -1,7 +1,7 @@
 //! Who is told without asking: actors in a group, and callbacks. Each is a supervised child that follows a subscription.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeMap, HashSet, btree_map::Entry},
     sync::Arc,
 };
 
@@ -98,7 +98,8 @@ impl Configuration {
 
 /// Who is told, each with how often it joined, and what they know.
 struct Told<M> {
-    members: HashMap<ActorId, (ActorRef<M>, usize)>,
+    /// In the order in which they were made, which is mostly that of their memory.
+    members: BTreeMap<ActorId, (ActorRef<M>, usize)>,
     current: Notice,
 }
 
@@ -109,7 +110,7 @@ async fn tell<M: Message + From<Notice>>(mut subscription: Subscription, group: 
         return;
     };
     let mut told = Told::<M> {
-        members: HashMap::new(),
+        members: BTreeMap::new(),
         current,
     };
     told.join(&members);

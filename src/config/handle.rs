@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use ractor::ActorCell;
 use serde::de::DeserializeOwned;
-use tokio::{sync::Notify, task::coop, time::Instant};
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     AsPath, AuditFeed, Config, Loaded, Options, Origin, Preview, Proposal, ReadError, Record,
@@ -14,7 +14,7 @@ use super::{
     read,
     shared::{Metrics, Published, Shared},
     state::{Action, Request},
-    watching,
+    turn, watching,
 };
 use crate::{
     otp::{Address, CallError, ChildSpec, Reply},
@@ -338,7 +338,7 @@ impl Configuration {
 
     pub(super) async fn change(&self, request: Request) -> Result<Arc<Record>, UpdateError> {
         // A change on the spot waits for nothing, so whoever makes many lets others run in between.
-        coop::consume_budget().await;
+        turn::take_part().await;
         let request = match self.shared.change_at_once(request) {
             Ok(outcome) => return outcome,
             Err(request) => request,

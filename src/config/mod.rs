@@ -90,6 +90,7 @@ mod template;
 mod told;
 mod toml_file;
 mod tree;
+mod turn;
 mod view;
 mod watching;
 mod writing;

@@ -164,6 +164,14 @@ impl Log {
         }
     }
 
+    /// What stands at `path` at the end of the log.
+    pub(super) fn value(&self, path: &Path) -> Option<&Value> {
+        match self.steps.back() {
+            Some(newest) => newest.value(path),
+            None => self.floor_document.as_ref()?.get(path),
+        }
+    }
+
     /// The changes after `seen`, oldest first; `None` when some of them are not in the log any more.
     pub(super) fn after(
         &self,
@@ -172,19 +180,22 @@ impl Log {
         (seen >= self.floor).then(|| self.steps.range(self.place_after(seen)..))
     }
 
-    /// The same with what each weighs, in bytes.
-    pub(super) fn weighed_after(
+    /// The first of them with the document before them: at most `steps_max`, and no more once they weigh `bytes_max`.
+    pub(super) fn steps_after(
         &self,
         seen: Revision,
-    ) -> Option<impl Iterator<Item = (&Logged, usize)>> {
-        let steps = self.after(seen)?;
-        let weights = self.weights.range(self.steps.len() - steps.len()..);
-        Some(steps.zip(weights.copied()))
-    }
-
-    /// The same with the document before them.
-    pub(super) fn steps_after(&self, seen: Revision) -> Option<Steps> {
-        let steps = self.after(seen)?.cloned().collect();
+        steps_max: usize,
+        bytes_max: usize,
+    ) -> Option<Steps> {
+        let after = self.after(seen)?;
+        let weights = self.weights.range(self.steps.len() - after.len()..);
+        let mut weight = 0;
+        let fitting = after.zip(weights).take(steps_max).take_while(|(_, more)| {
+            let fits = weight < bytes_max;
+            weight += *more;
+            fits
+        });
+        let steps = fitting.map(|(step, _)| step.clone()).collect();
         let before = self.document_before(seen).cloned();
         Some(Steps { before, steps })
     }
@@ -198,15 +209,25 @@ impl Log {
     }
 
     fn place_after(&self, seen: Revision) -> usize {
-        // Whoever follows closely wants the newest one.
-        match self.steps.back() {
-            None => 0,
-            Some(newest) if newest.record.revision <= seen => self.steps.len(),
-            Some(newest) if newest.record.revision.0 == seen.0 + 1 => self.steps.len() - 1,
-            Some(_) => self
-                .steps
-                .partition_point(|step| step.record.revision <= seen),
-        }
+        let Some(newest) = self.steps.back() else {
+            return 0;
+        };
+        // Each change is mostly one revision, so it is known where it has to be; the others lie far apart in memory.
+        let behind = newest.record.revision.0.saturating_sub(seen.0);
+        let at = usize::try_from(behind).ok();
+        let at = at.and_then(|behind| self.steps.len().checked_sub(behind));
+        let is_it = |at: &usize| {
+            let before = at.checked_sub(1).and_then(|at| self.steps.get(at));
+            before.is_none_or(|step| step.record.revision <= seen)
+                && self
+                    .steps
+                    .get(*at)
+                    .is_none_or(|step| step.record.revision > seen)
+        };
+        at.filter(is_it).unwrap_or_else(|| {
+            self.steps
+                .partition_point(|step| step.record.revision <= seen)
+        })
     }
 
     /// The document of a revision, where it is known.
@@ -281,7 +302,17 @@ impl Log {
 impl Logged {
     /// What stands at `path` after the change.
     pub(super) fn value(&self, path: &Path) -> Option<&Value> {
-        self.document.as_ref()?.get(path)
+        let document = self.document.as_ref()?;
+        // Mostly it is what was written. The document's names are next to what the writer counts as it makes its next document: whoever
+        // reads them stands in its way.
+        if let [entry] = self.record.delta.added()
+            && entry.value.is_scalar()
+            && entry.path == *path
+        {
+            debug_assert_eq!(document.get(path), Some(&entry.value));
+            return Some(&entry.value);
+        }
+        document.get(path)
     }
 
     /// Whether whoever follows `path` is told of the change: of one at the path or beneath it always, of one above it when it changed

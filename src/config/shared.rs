@@ -6,19 +6,24 @@ use std::sync::{
 };
 
 use arc_swap::ArcSwap;
+use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Alarm, AlarmKind, Kind, Options, Revision, Serving, Status, UpdateError,
-    followers::Followers,
+    followers::{Followers, Waking},
     keeper::Keeper,
     load::Reader,
     record::{Entry, Log, Logged, Record},
     state::State,
     table::Cell,
+    turn,
 };
 use crate::telemetry::{Counter, Telemetry};
+
+/// How many changes are taken from the log at once, to be told of.
+const TOLD_AT_ONCE: usize = 64;
 
 /// Everything that handles and the server share. Who writes holds the server's [`Published::writing`].
 pub(super) struct Shared {
@@ -48,15 +53,20 @@ pub(super) struct Metrics {
 pub(super) struct Published {
     state: ArcSwap<State>,
     cells: Vec<Box<dyn Cell>>,
-    log: RwLock<Log>,
-    /// Of the newest change that the log has.
-    revision: AtomicU64,
+    /// What followers look at all the time, apart from what the writer alone needs.
+    followed: CachePadded<Followed>,
     pub(super) followers: Arc<Followers>,
     /// Whether the server is up; held while a change is made.
     writing: Mutex<bool>,
     health: Mutex<Health>,
     /// How many alarms there are; to look at without the lock.
     alarms: AtomicUsize,
+}
+
+struct Followed {
+    log: RwLock<Log>,
+    /// Of the newest change that the log has.
+    revision: AtomicU64,
 }
 
 struct Health {
@@ -136,11 +146,13 @@ impl Published {
             .filter_map(|(table, typed)| table.cell(typed))
             .collect();
         Self {
-            revision: AtomicU64::new(state.revision.0),
+            followed: CachePadded::new(Followed {
+                log: RwLock::new(log),
+                revision: AtomicU64::new(state.revision.0),
+            }),
             followers: Arc::new(Followers::new(state.revision)),
             state: ArcSwap::from_pointee(state),
             cells,
-            log: RwLock::new(log),
             writing: Mutex::new(false),
             alarms: AtomicUsize::new(alarms.len()),
             health: Mutex::new(Health {
@@ -161,8 +173,13 @@ impl Published {
 
     /// Looks at the log; the settings do not change meanwhile.
     pub(super) fn with_log<T>(&self, look: impl FnOnce(&Log, &State) -> T) -> T {
-        let log = self.log.read();
-        look(&log, &self.state.load())
+        self.with_log_at(|log, _| look(log, &self.state.load()))
+    }
+
+    /// The same for who needs nothing of the settings but their revision.
+    pub(super) fn with_log_at<T>(&self, look: impl FnOnce(&Log, Revision) -> T) -> T {
+        let log = self.followed.log.read();
+        look(&log, self.revision())
     }
 
     /// What had been changed while running at an earlier revision.
@@ -172,7 +189,7 @@ impl Published {
 
     /// Puts a state in place that reads as the one before.
     pub(super) fn replace(&self, next: State) {
-        let _log = self.log.write();
+        let _log = self.followed.log.write();
         self.state.store(Arc::new(next));
     }
 
@@ -195,10 +212,10 @@ impl Published {
         let (before, forgotten);
         // Under the lock, so that whoever holds it sees settings and log of one revision.
         {
-            let mut log = self.log.write();
+            let mut log = self.followed.log.write();
             before = self.state.swap(next);
             forgotten = log.push(step, options.log_changes, options.log_bytes);
-            self.revision.store(revision.0, Ordering::Release);
+            self.followed.revision.store(revision.0, Ordering::Release);
         }
         // Without the lock: it is much, and what is old lies far away.
         drop((before, forgotten));
@@ -206,17 +223,28 @@ impl Published {
 
     /// The revision that readers see.
     pub(super) fn revision(&self) -> Revision {
-        Revision(self.revision.load(Ordering::Acquire))
+        Revision(self.followed.revision.load(Ordering::Acquire))
     }
 
-    /// Brings what is new to those who follow it.
-    pub(super) fn tell(&self) {
+    /// Brings what is new to those who follow it, and lets others run in between.
+    pub(super) async fn tell(&self) {
         if self.followers.tell_books(self.revision()) {
             return;
         }
-        let told = self.followers.told();
-        let (steps, now) = self.with_log(|log, state| (log.steps_after(told), state.revision));
-        self.followers.tell(steps, now);
+        let mut waking = Waking::default();
+        loop {
+            let told = self.followers.told();
+            if self.revision() > told {
+                let (steps, now) = self
+                    .with_log_at(|log, now| (log.steps_after(told, TOLD_AT_ONCE, usize::MAX), now));
+                self.followers.tell(steps.as_ref(), now, &mut waking);
+            }
+            let is_over = !waking.wake_some();
+            if is_over && self.revision() <= self.followers.told() {
+                return;
+            }
+            turn::end().await;
+        }
     }
 
     /// The right to write; whether the server is up.

@@ -11,20 +11,24 @@ use futures_util::{Stream, stream};
 use super::{
     Change, Record, Revision,
     followers::{Found, Seat},
+    record::Steps,
     shared::{Published, Shared},
+    turn,
 };
 use crate::value::{Path, Value};
 
 /// Follows what stands at a path: the current value first, then every change, in order.
 ///
 /// Nothing is queued for it: it looks up what is new, so a slow one costs no writer anything, and it is woken only by changes at its path.
-/// When it is behind it takes up to 16 changes at once, and holds their values until it has told them or is told of newer ones. When it
-/// has fallen behind by more than [`Options::log_changes`](super::Options::log_changes), it gets the newest state and is told how many
-/// revisions it missed. It survives restarts of the server, and is cleaned up when it is dropped.
+/// When it is behind it takes up to 8 changes at once, holds their values until it has told them or is told of newer ones, and lets other
+/// tasks run before it takes more. When it has fallen behind by more than [`Options::log_changes`](super::Options::log_changes), it gets
+/// the newest state, or one that is behind by a sixteenth of that at most, and is told how many revisions it missed. It survives restarts of the server, and is cleaned up when it is dropped.
 pub struct Subscription {
     feed: Feed,
     /// Taken from the log together, so that many who are behind seldom stand in the writer's way.
     taken: VecDeque<Notice>,
+    /// How many were told in this turn.
+    in_a_row: usize,
     /// Whether it has been given anything yet.
     is_new: bool,
 }
@@ -65,8 +69,11 @@ pub struct Audit {
 /// How many changes an audit feed takes from the log at once.
 const TAKEN_AT_ONCE: usize = 64;
 /// How many a subscription does, of which there may be thousands, and what they may weigh, in bytes: it holds them until it is asked.
-const NOTICES_AT_ONCE: usize = 16;
+const NOTICES_AT_ONCE: usize = 8;
 const NOTICES_BYTES: usize = 64 * 1024;
+
+/// Which part of the log's changes may have come after what counts as the newest state.
+const AS_GOOD_AS_NEWEST: u64 = 16;
 
 /// A place among those who follow a path.
 struct Feed {
@@ -83,11 +90,13 @@ impl Subscription {
         Self {
             feed: Feed::new(shared, Some(path), None),
             taken: VecDeque::new(),
+            in_a_row: 0,
             is_new: true,
         }
     }
 
-    /// The next value; `None` when the node is gone.
+    /// The next value; `None` when the node is gone. After every eighth in a row it waits for those who wait for their turn, also where
+    /// there is more: what is there at this moment tells [`Subscription::try_recv`].
     ///
     /// # Cancel safety
     ///
@@ -97,9 +106,15 @@ impl Subscription {
     }
 
     fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Option<Notice>> {
+        if self.in_a_row == NOTICES_AT_ONCE {
+            self.in_a_row = 0;
+            return turn::end_now(cx);
+        }
+        self.in_a_row += 1;
         if let Some(notice) = self.try_recv() {
             return Poll::Ready(Some(notice));
         }
+        self.in_a_row = 0;
         self.feed.seat.wait(cx.waker());
         match self.try_recv() {
             None if !self.feed.is_over() => Poll::Pending,
@@ -130,15 +145,10 @@ impl Subscription {
     /// The next of those that were taken, unless the log has forgotten it.
     fn next_taken(&mut self) -> Option<Notice> {
         let notice = self.taken.pop_front()?;
-        let newer = self
-            .feed
-            .published
-            .revision()
-            .0
-            .saturating_sub(notice.revision.0);
-        if newer >= self.feed.log_changes {
+        let now = self.feed.published.revision();
+        if now.0.saturating_sub(notice.revision.0) >= self.feed.log_changes {
             self.taken.clear();
-            return Some(self.current(Some(self.feed.seen)));
+            return Some(self.newest());
         }
         self.feed.seen = notice.revision;
         Some(notice)
@@ -146,36 +156,39 @@ impl Subscription {
 
     /// The next values as the log has them.
     fn look_up(&mut self) -> Option<Notice> {
-        let (seen, path) = (self.feed.seen, self.feed.seat.path());
-        let taken = &mut self.taken;
-        let now = self.feed.published.with_log(|log, state| {
-            let (mut before, mut weight) = (log.document_before(seen), 0);
-            for (step, step_weight) in log.weighed_after(seen)? {
+        let path = self.feed.seat.path();
+        loop {
+            let seen = self.feed.seen;
+            let now = self.feed.published.revision();
+            if now.0.saturating_sub(seen.0) > self.feed.log_changes {
+                return Some(self.newest());
+            }
+            let steps = self
+                .feed
+                .published
+                .with_log_at(|log, _| log.steps_after(seen, NOTICES_AT_ONCE, NOTICES_BYTES));
+            // They are looked at without the log, which the writer needs.
+            let Some(Steps { before, steps }) = steps else {
+                return Some(self.current(Some(seen)));
+            };
+            let mut before = before.as_ref();
+            for step in &steps {
                 if step.concerns(path, before) {
-                    weight += step_weight;
-                    taken.push_back(Notice {
+                    self.taken.push_back(Notice {
                         revision: step.record.revision,
                         value: step.value(path).cloned(),
                         record: Some(Arc::clone(&step.record)),
                         missed: 0,
                     });
-                    if taken.len() == NOTICES_AT_ONCE || weight > NOTICES_BYTES {
-                        break;
-                    }
                 }
                 before = step.document.as_ref();
             }
-            Some(state.revision)
-        });
-        let Some(now) = now else {
-            return Some(self.current(Some(seen)));
-        };
-        let Some(notice) = self.taken.pop_front() else {
-            self.feed.seen = now;
-            return None;
-        };
-        self.feed.seen = notice.revision;
-        Some(notice)
+            if let Some(notice) = self.taken.pop_front() {
+                self.feed.seen = notice.revision;
+                return Some(notice);
+            }
+            self.feed.seen = steps.last()?.record.revision;
+        }
     }
 
     /// The subscription as a stream, which ends when the node is gone.
@@ -186,13 +199,36 @@ impl Subscription {
         })
     }
 
+    /// The newest state, after changes that the log does not hold any more. Where changes come so fast that thousands are behind, they would
+    /// all ask the log for it, which the writer needs: what the place was told of last is new enough.
+    fn newest(&mut self) -> Notice {
+        let (seen, now) = (self.feed.seen, self.feed.published.revision());
+        let recent = Revision(
+            now.0
+                .saturating_sub(self.feed.log_changes / AS_GOOD_AS_NEWEST),
+        );
+        match self.feed.seat.newest(recent) {
+            Some((value, revision)) if revision > seen => self.state(value, revision, Some(seen)),
+            _ => self.current(Some(seen)),
+        }
+    }
+
     /// What stands there now, and how much came between that and the last revision seen.
     fn current(&mut self, last: Option<Revision>) -> Notice {
         let path = self.feed.seat.path();
-        let (revision, value) = self
+        let (value, revision) = self
             .feed
             .published
-            .with_log(|_, state| (state.revision, state.document.get(path).cloned()));
+            .with_log_at(|log, now| (log.value(path).cloned(), now));
+        self.state(value, revision, last)
+    }
+
+    fn state(
+        &mut self,
+        value: Option<Value>,
+        revision: Revision,
+        last: Option<Revision>,
+    ) -> Notice {
         self.feed.seen = revision;
         self.is_new = false;
         Notice {
