@@ -37,7 +37,8 @@ pub(super) struct Followers {
     /// Every change up to this revision has been brought to the places that it concerns. Written all the time, and so apart
     /// from what the writer looks at.
     told: CachePadded<AtomicU64>,
-    count: AtomicUsize,
+    /// The writer looks at it with each change.
+    count: CachePadded<AtomicUsize>,
     is_closed: AtomicBool,
 }
 
@@ -101,7 +102,7 @@ impl Followers {
             places: Mutex::default(),
             books: Arc::new(Place::new(Path::root(), now)),
             told: CachePadded::new(AtomicU64::new(now.0)),
-            count: AtomicUsize::new(0),
+            count: CachePadded::new(AtomicUsize::new(0)),
             is_closed: AtomicBool::new(false),
         }
     }
@@ -179,13 +180,18 @@ impl Followers {
     fn bring(&self, steps: &Steps, now: Revision, waking: &mut Waking) {
         let places = self.places.lock();
         let mut before = steps.before.as_ref();
+        let mut concerned = Vec::new();
         for step in &steps.steps {
             for place in near(&places, step) {
-                if place.bring(step, before) {
-                    waking.add(place);
+                if step.concerns(&place.path, before) && place.touch(step.record.revision) {
+                    concerned.push(place);
                 }
             }
             before = step.document.as_ref();
+        }
+        for place in concerned {
+            place.bring(&steps.steps);
+            waking.add(place);
         }
         let last = steps.steps.last();
         let told = last.map_or(now, |step| step.record.revision);
@@ -236,25 +242,43 @@ impl Place {
         Revision(self.since.load(Ordering::Acquire))
     }
 
-    /// Whether the change concerns this place, and is new here.
-    fn bring(&self, step: &Logged, before: Option<&Value>) -> bool {
-        let revision = step.record.revision;
-        let last = Revision(self.newest_at.load(Ordering::Acquire));
-        if last >= revision || !step.concerns(&self.path, before) {
+    /// A change concerns this place. Whether it is the first one since the last were brought.
+    fn touch(&self, revision: Revision) -> bool {
+        let mut touched = self.touched.lock();
+        if touched.back() >= Some(&revision) {
             return false;
         }
-        {
-            let mut touched = self.touched.lock();
-            touched.push_back(revision);
-            if touched.len() > TOUCHED_MAX {
-                touched.pop_front();
-            }
+        let newest = self.newest_at.load(Ordering::Acquire);
+        let is_first = touched.back().is_none_or(|last| last.0 <= newest);
+        touched.push_back(revision);
+        if touched.len() > TOUCHED_MAX {
+            touched.pop_front();
         }
+        is_first
+    }
+
+    /// Brings the last of those changes that touched this place: whoever has not heard of the others finds them in the log.
+    fn bring(&self, steps: &[Logged]) {
+        let (last, newest) = {
+            let touched = self.touched.lock();
+            let mut newest = touched.iter().rev();
+            let Some(revision) = newest.next() else {
+                return;
+            };
+            (newest.next().copied().unwrap_or_default(), *revision)
+        };
+        let Some(step) = steps
+            .iter()
+            .rev()
+            .find(|step| step.record.revision == newest)
+        else {
+            return;
+        };
         let before = last.max(self.since());
         let news = News {
             before,
             notice: Notice {
-                revision,
+                revision: newest,
                 value: step.value(&self.path).cloned(),
                 record: Some(Arc::clone(&step.record)),
                 missed: 0,
@@ -263,8 +287,7 @@ impl Place {
         // In the opposite order of `Seat::find`.
         self.newest.store(Some(Arc::new(news)));
         self.before_newest.store(before.0, Ordering::Release);
-        self.newest_at.store(revision.0, Ordering::Release);
-        true
+        self.newest_at.store(newest.0, Ordering::Release);
     }
 
     /// What has been brought here is not all that concerned it.
