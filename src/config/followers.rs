@@ -26,6 +26,11 @@ const TOUCHED_MAX: usize = 1024;
 /// How many are taken from their seats at once, to be woken outside the lock.
 const WOKEN_AT_ONCE: usize = 128;
 
+/// How many changes one is told of before others have their turn, where all who follow are woken at once: as many as a task of tokio's
+/// makes in a turn, so that who follows keeps up. Where there are more, all of them together take no longer, until it is `TURN_MIN`.
+const TURN_MAX: usize = 128;
+const TURN_MIN: usize = 8;
+
 /// Everybody who follows something.
 ///
 /// A change is brought to the places that it concerns by one task, off the writer's way. Whoever waits at a place that no change
@@ -111,6 +116,11 @@ impl Followers {
         self.count.load(Ordering::SeqCst)
     }
 
+    /// How many changes one is told of before others have their turn.
+    pub(super) fn turn(&self) -> usize {
+        (TURN_MAX * WOKEN_AT_ONCE / self.count().max(1)).clamp(TURN_MIN, TURN_MAX)
+    }
+
     pub(super) fn told(&self) -> Revision {
         Revision(self.told.load(Ordering::Acquire))
     }
@@ -171,7 +181,7 @@ impl Followers {
             if !places.is_empty() {
                 return false;
             }
-            self.told.store(now.0, Ordering::Release);
+            self.have_told(now);
         }
         self.books.wake();
         true
@@ -179,12 +189,17 @@ impl Followers {
 
     fn bring(&self, steps: &Steps, now: Revision, waking: &mut Waking) {
         let places = self.places.lock();
+        let told = self.told();
         let mut before = steps.before.as_ref();
         let mut concerned = Vec::new();
         for step in &steps.steps {
-            for place in near(&places, step) {
-                if step.concerns(&place.path, before) && place.touch(step.record.revision) {
-                    concerned.push(place);
+            let revision = step.record.revision;
+            // Otherwise the server's next life has told of it: this one has ended, and is in its last turn.
+            if revision > told {
+                for place in near(&places, step) {
+                    if step.concerns(&place.path, before) && place.touch(revision) {
+                        concerned.push(place);
+                    }
                 }
             }
             before = step.document.as_ref();
@@ -194,17 +209,24 @@ impl Followers {
             waking.add(place);
         }
         let last = steps.steps.last();
-        let told = last.map_or(now, |step| step.record.revision);
-        self.told.store(told.0, Ordering::Release);
+        self.have_told(last.map_or(now, |step| step.record.revision));
     }
 
     fn start_anew(&self, now: Revision, waking: &mut Waking) {
         let places = self.places.lock();
+        if now <= self.told() {
+            return;
+        }
         for place in places.values() {
             place.start_anew(now);
             waking.add(place);
         }
-        self.told.store(now.0, Ordering::Release);
+        self.have_told(now);
+    }
+
+    /// Only for who holds the places.
+    fn have_told(&self, revision: Revision) {
+        self.told.fetch_max(revision.0, Ordering::AcqRel);
     }
 }
 
@@ -343,7 +365,7 @@ impl Waking {
         if self.under_way.is_none() {
             self.under_way = self.due.pop_front().map(|place| {
                 // What is brought from here on may come too late for those who are woken first.
-                place.is_due.store(false, Ordering::Release);
+                place.is_due.swap(false, Ordering::AcqRel);
                 (place, 0)
             });
         }

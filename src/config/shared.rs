@@ -233,17 +233,25 @@ impl Published {
         }
         let mut waking = Waking::default();
         loop {
-            let told = self.followers.told();
-            if self.revision() > told {
-                let (steps, now) = self
-                    .with_log_at(|log, now| (log.steps_after(told, TOLD_AT_ONCE, usize::MAX), now));
-                self.followers.tell(steps.as_ref(), now, &mut waking);
-            }
+            self.bring_up_to(self.revision(), &mut waking);
             let is_over = !waking.wake_some();
             if is_over && self.revision() <= self.followers.told() {
                 return;
             }
             turn::end().await;
+        }
+    }
+
+    /// Only the waking is done by turns: whoever is told late of what was changed cannot tell any more that it does not concern them.
+    fn bring_up_to(&self, until: Revision, waking: &mut Waking) {
+        loop {
+            let told = self.followers.told();
+            if told >= until {
+                return;
+            }
+            let look = |log: &Log, now| (log.steps_after(told, TOLD_AT_ONCE, usize::MAX), now);
+            let (steps, now) = self.with_log_at(look);
+            self.followers.tell(steps.as_ref(), now, waking);
         }
     }
 

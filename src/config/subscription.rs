@@ -20,8 +20,9 @@ use crate::value::{Path, Value};
 /// Follows what stands at a path: the current value first, then every change, in order.
 ///
 /// Nothing is queued for it: it looks up what is new, so a slow one costs no writer anything, and it is woken only by changes at its path.
-/// When it is behind it takes up to 8 changes at once, holds their values until it has told them or is told of newer ones, and lets other
-/// tasks run before it takes more. When it has fallen behind by more than [`Options::log_changes`](super::Options::log_changes), it gets
+/// When it is behind it takes up to 8 changes at once, and holds their values until it has told them or is told of newer ones. After 128 in
+/// a row it lets other tasks run, with more than 128 who follow after fewer, and with thousands after 8: so many let whoever makes changes
+/// go first, and those few keep up with it. When it has fallen behind by more than [`Options::log_changes`](super::Options::log_changes), it gets
 /// the newest state, or one that is behind by a sixteenth of that at most, and is told how many revisions it missed. It survives restarts of the server, and is cleaned up when it is dropped.
 pub struct Subscription {
     feed: Feed,
@@ -95,7 +96,7 @@ impl Subscription {
         }
     }
 
-    /// The next value; `None` when the node is gone. After every eighth in a row it waits for those who wait for their turn, also where
+    /// The next value; `None` when the node is gone. After 8 to 128 in a row it waits for those who wait for their turn, also where
     /// there is more: what is there at this moment tells [`Subscription::try_recv`].
     ///
     /// # Cancel safety
@@ -106,7 +107,7 @@ impl Subscription {
     }
 
     fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Option<Notice>> {
-        if self.in_a_row == NOTICES_AT_ONCE {
+        if self.in_a_row >= self.feed.published.followers.turn() {
             self.in_a_row = 0;
             return turn::end_now(cx);
         }
@@ -114,10 +115,12 @@ impl Subscription {
         if let Some(notice) = self.try_recv() {
             return Poll::Ready(Some(notice));
         }
-        self.in_a_row = 0;
         self.feed.seat.wait(cx.waker());
         match self.try_recv() {
-            None if !self.feed.is_over() => Poll::Pending,
+            None if !self.feed.is_over() => {
+                self.in_a_row = 0;
+                Poll::Pending
+            }
             last => Poll::Ready(last),
         }
     }

@@ -335,10 +335,10 @@ async fn thousands_of_followers_of_one_change_are_not_all_before_everybody_else(
 }
 
 #[tokio::test]
-async fn a_follower_that_is_behind_lets_others_run_after_every_eighth_change() {
+async fn a_follower_that_is_behind_lets_others_run_after_128_changes() {
     let node = Node::start().await;
     let mut subscription = follow(&node, "interface.max_results").subscription;
-    for n in 1..=20 {
+    for n in 1..=300 {
         let written = node.config.update("interface.max_results", n).await;
         written.expect("it is valid");
     }
@@ -346,7 +346,7 @@ async fn a_follower_that_is_behind_lets_others_run_after_every_eighth_change() {
     let waker = Waker::from(Arc::clone(&woken));
     let mut cx = Context::from_waker(&waker);
     let mut turns = vec![0];
-    while turns.iter().sum::<i64>() < 20 {
+    while turns.iter().sum::<i64>() < 300 {
         let next = pin!(subscription.recv());
         match next.poll(&mut cx) {
             Poll::Ready(notice) => {
@@ -357,6 +357,39 @@ async fn a_follower_that_is_behind_lets_others_run_after_every_eighth_change() {
             Poll::Pending => turns.push(0),
         }
     }
-    assert_eq!(turns, [8, 8, 4]);
+    assert_eq!(turns, [128, 128, 44]);
     assert_eq!(woken.0.load(Ordering::SeqCst), 2, "it comes back by itself");
+}
+
+#[tokio::test]
+async fn whoever_keeps_to_a_writer_without_end_misses_nothing_and_nobody_is_told_of_others_changes()
+{
+    let node = Node::start().await;
+    let mut beside = follow(&node, "dev.debug_mode").subscription;
+    let others: Vec<_> = (0..100)
+        .map(|_| {
+            let mut subscription = follow(&node, "interface.max_results").subscription;
+            tokio::spawn(async move {
+                for n in 1..=5000 {
+                    let notice = subscription.recv().await.expect("the node is there");
+                    assert_eq!((notice.value, notice.missed), (Some(Value::from(n)), 0));
+                }
+            })
+        })
+        .collect();
+    let config = node.config.clone();
+    let writing = tokio::spawn(async move {
+        for n in 1..=5000 {
+            let written = config.update("interface.max_results", n).await;
+            written.expect("it is valid");
+        }
+    });
+    writing.await.expect("it wrote");
+    for other in others {
+        other.await.expect("it missed none");
+    }
+    assert!(
+        beside.try_recv().is_none(),
+        "it was told of others' changes"
+    );
 }

@@ -101,10 +101,11 @@ async fn repeated(time: Duration, mut change: impl AsyncFnMut(u64)) -> f64 {
 /// the next side begins, not measured.
 ///
 /// With 10,000 it was 35 to 58 µs while all who follow were woken at once and each took all that it had missed in one turn: every 128
-/// changes, when the caller let others run, it came back when all of them had run, after 4 to 10 ms. Now 128 are woken at a time and take
-/// 8 changes a turn, and it was seen at 1.1 to 1.3 times `limit`, where the machine's other guests are busy up to 1.5 times; the followers
-/// are told 7 to 9 million times a second meanwhile (17 before), and a few of a hundred times after missed changes. What is left beyond
-/// `limit` is lines of memory that go to and fro between the cores.
+/// changes, when the caller let others run, it came back when all of them had run, after 4 to 10 ms. Now 128 are woken at a time and, where
+/// there are thousands, take 8 changes a turn, and it was seen at 1.25 to 1.4 times `limit`, more where other programs use the machine. The
+/// followers are told 5 million times a second meanwhile (17 before, at a tenth of the changes), a few of a hundred times after missed
+/// changes. What is left beyond `limit` is lines of memory that go to and fro between the cores: the task that tells followers reads each
+/// change once. With 10 and 100 each follower keeps up with all changes, and the caller waits for its turn as everybody does.
 ///
 /// `spaced` is the median of what the caller waits where the next change comes when all who follow have heard of the one before. Not equal
 /// to `limit`: between two changes as many tasks run as there are followers, and what the next change needs, some 500 lines, is not in the
