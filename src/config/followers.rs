@@ -26,8 +26,8 @@ const TOUCHED_MAX: usize = 1024;
 /// How many are taken from their seats at once, to be woken outside the lock.
 const WOKEN_AT_ONCE: usize = 128;
 
-/// How many changes one is told of before others have their turn, where all who follow are woken at once: as many as a task of tokio's
-/// makes in a turn, so that who follows keeps up. Where there are more, all of them together take no longer, until it is `TURN_MIN`.
+/// How many changes one is told of before others have their turn, where no more follow than are woken at once: as many as a task of
+/// tokio's makes in a turn, so that who follows keeps up. Where there are more, all of them together take no longer, down to `TURN_MIN`.
 const TURN_MAX: usize = 128;
 const TURN_MIN: usize = 8;
 

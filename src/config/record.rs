@@ -303,8 +303,8 @@ impl Logged {
     /// What stands at `path` after the change.
     pub(super) fn value(&self, path: &Path) -> Option<&Value> {
         let document = self.document.as_ref()?;
-        // Mostly it is what was written. The document's names are next to what the writer counts as it makes its next document: whoever
-        // reads them stands in its way.
+        // Mostly it is what was written. The document's names lie next to what the writer counts as it makes its next document:
+        // whoever reads them stands in its way.
         if let [entry] = self.record.delta.added()
             && entry.value.is_scalar()
             && entry.path == *path

@@ -20,10 +20,11 @@ use crate::value::{Path, Value};
 /// Follows what stands at a path: the current value first, then every change, in order.
 ///
 /// Nothing is queued for it: it looks up what is new, so a slow one costs no writer anything, and it is woken only by changes at its path.
-/// When it is behind it takes up to 8 changes at once, and holds their values until it has told them or is told of newer ones. After 128 in
-/// a row it lets other tasks run, with more than 128 who follow after fewer, and with thousands after 8: so many let whoever makes changes
-/// go first, and those few keep up with it. When it has fallen behind by more than [`Options::log_changes`](super::Options::log_changes), it gets
-/// the newest state, or one that is behind by a sixteenth of that at most, and is told how many revisions it missed. It survives restarts of the server, and is cleaned up when it is dropped.
+/// When it is behind it takes up to 8 changes at once, and holds their values until it has told them or is told of newer ones. After 128
+/// in a row it lets other tasks run, and after fewer where more than 128 follow, down to 8: a hundred keep up with whoever makes changes
+/// without end, thousands let it go first. When it has fallen behind by more than
+/// [`Options::log_changes`](super::Options::log_changes), it gets the newest state, or one that is behind by a sixteenth of that at most,
+/// and is told how many revisions it missed. It survives restarts of the server, and is cleaned up when it is dropped.
 pub struct Subscription {
     feed: Feed,
     /// Taken from the log together, so that many who are behind seldom stand in the writer's way.
@@ -202,8 +203,8 @@ impl Subscription {
         })
     }
 
-    /// The newest state, after changes that the log does not hold any more. Where changes come so fast that thousands are behind, they would
-    /// all ask the log for it, which the writer needs: what the place was told of last is new enough.
+    /// The newest state, after changes that the log does not hold any more. Where changes come so fast that thousands are behind, they
+    /// would all ask the log for it, which the writer needs: what the place was told of last is new enough.
     fn newest(&mut self) -> Notice {
         let (seen, now) = (self.feed.seen, self.feed.published.revision());
         let recent = Revision(
