@@ -236,9 +236,12 @@ fn near<'a>(
     step: &'a Logged,
 ) -> impl Iterator<Item = &'a Arc<Place>> {
     let around = step.record.changes.iter().flat_map(|change| {
-        let above = std::iter::successors(Some(change.path.clone()), Path::parent);
+        // The path itself is not cloned: its counter is the writer's, who gives it back when the change is forgotten.
+        let above = std::iter::successors(change.path.parent(), Path::parent);
         let above = above.take_while(|path| !path.is_empty());
         let above = above.filter_map(|path| places.get(&path));
+        let here = places.get(&change.path).filter(|_| !change.path.is_empty());
+        let above = here.into_iter().chain(above);
         let beneath = places.range((Bound::Excluded(&change.path), Bound::Unbounded));
         let beneath = beneath.take_while(|(path, _)| path.starts_with(&change.path));
         above.chain(beneath.map(|(_, place)| place))
